@@ -1,0 +1,282 @@
+//! td-unshare: a process in new namespaces, born in a cgroup, that becomes PROG.
+#![no_main]
+
+const HELP: &str = "\
+usage: td-unshare [OPTION]... PROG [ARG]...
+
+Become PROG in new namespaces. With --pid, --into-cgroup, --remove or --rmdir a
+child becomes PROG; its parent stays outside, passes signals on, and ends as
+PROG ended. If the parent is killed, the child dies.
+
+  -m, --mount         new mount namespace
+  -u, --uts           new host and domain name
+  -i, --ipc           new System V IPC and POSIX message queues
+  -n, --net           new network, with nothing but a loopback interface
+  -p, --pid           new process ids, the child being number 1
+  -C, --cgroup        the cgroup becomes the root of the visible ones
+  -U, --user          new user and group ids, and every capability over the
+                      other namespaces
+  -T, --time          new offsets of the monotonic and the boot clock
+  -r, --map-root-user     be root there (implies --user)
+  -c, --map-current-user  keep one's ids there (implies --user)
+      --propagation private|slave|shared|unchanged
+                      of every mount in the new mount namespace (private)
+      --hostname NAME set the host name (implies --uts)
+      --loopback      bring the loopback interface up (implies --net)
+      --monotonic SECONDS  offset of the monotonic clock (implies --time)
+      --boottime SECONDS   offset of the boot clock (implies --time)
+      --into-cgroup PATH   the child is born in this cgroup, which td-cgroup
+                      has made, wherever a hierarchy has it
+      --remove-cgroup when the child has ended, remove that cgroup
+      --remove DIR    when the child has ended, remove DIR with all it holds
+      --rmdir DIR     when the child has ended, remove DIR if it is empty
+";
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use libc::c_ulong;
+use syscalls::Errno;
+use td::cgroup::{self, Cradle};
+use td::chain::Prog;
+use td::child::{self, Side};
+use td::cli::{Cli, Never};
+use td::error::Error;
+use td::structs::{CapData, IfReq};
+use td::sys::{self, Cx};
+use td::{flags, remove};
+
+td::step!(HELP, parse, apply);
+
+#[derive(Default)]
+struct Opts {
+    namespaces: u64,
+    map: Option<Map>,
+    /// Propagation of all mounts in the new mount namespace; 0 leaves it as it is.
+    propagation: c_ulong,
+    hostname: Option<CString>,
+    loopback: bool,
+    monotonic: Option<i64>,
+    boottime: Option<i64>,
+    into_cgroup: Option<CString>,
+    remove_cgroup: bool,
+    remove: Vec<CString>,
+    rmdir: Vec<CString>,
+    prog: Prog,
+}
+
+/// As whom the caller is seen in the new user namespace.
+#[derive(Clone, Copy, PartialEq)]
+enum Map {
+    Root,
+    Current,
+}
+
+fn parse(cli: &mut Cli) -> Result<Opts, Error> {
+    let mut opts = Opts { propagation: libc::MS_PRIVATE, ..Opts::default() };
+    while let Some(option) = cli.option()? {
+        match option.as_str() {
+            "-m" | "--mount" => opts.add(libc::CLONE_NEWNS),
+            "-u" | "--uts" => opts.add(libc::CLONE_NEWUTS),
+            "-i" | "--ipc" => opts.add(libc::CLONE_NEWIPC),
+            "-n" | "--net" => opts.add(libc::CLONE_NEWNET),
+            "-p" | "--pid" => opts.add(libc::CLONE_NEWPID),
+            "-C" | "--cgroup" => opts.add(libc::CLONE_NEWCGROUP),
+            "-U" | "--user" => opts.add(libc::CLONE_NEWUSER),
+            "-T" | "--time" => opts.add(libc::CLONE_NEWTIME),
+            "-r" | "--map-root-user" => opts.map = Some(Map::Root),
+            "-c" | "--map-current-user" => opts.map = Some(Map::Current),
+            "--propagation" => opts.propagation = propagation(cli)?,
+            "--hostname" => opts.hostname = Some(cli.path()?),
+            "--loopback" => opts.loopback = true,
+            "--monotonic" => opts.monotonic = Some(seconds(cli)?),
+            "--boottime" => opts.boottime = Some(seconds(cli)?),
+            "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
+            "--remove-cgroup" => opts.remove_cgroup = true,
+            "--remove" => opts.remove.push(cli.path()?),
+            "--rmdir" => opts.rmdir.push(cli.path()?),
+            _ => return Err(cli.unknown(&option)),
+        }
+    }
+    if opts.remove_cgroup && opts.into_cgroup.is_none() {
+        return Err(cli.usage("--remove-cgroup needs --into-cgroup"));
+    }
+    // An option never acts on the namespace of the host.
+    if opts.map.is_some() {
+        opts.add(libc::CLONE_NEWUSER);
+    }
+    if opts.hostname.is_some() {
+        opts.add(libc::CLONE_NEWUTS);
+    }
+    if opts.loopback {
+        opts.add(libc::CLONE_NEWNET);
+    }
+    if opts.monotonic.or(opts.boottime).is_some() {
+        opts.add(libc::CLONE_NEWTIME);
+    }
+    opts.prog = cli.prog()?;
+    Ok(opts)
+}
+
+fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
+    match cli.word()?.as_str() {
+        "private" => Ok(libc::MS_PRIVATE),
+        "slave" => Ok(libc::MS_SLAVE),
+        "shared" => Ok(libc::MS_SHARED),
+        "unchanged" => Ok(0),
+        other => {
+            Err(cli.usage(&format!("--propagation {other}: private, slave, shared, unchanged")))
+        }
+    }
+}
+
+fn seconds(cli: &mut Cli) -> Result<i64, Error> {
+    let word = cli.word()?;
+    word.parse().map_err(|_| cli.usage(&format!("{word}: this is no number of seconds")))
+}
+
+impl Opts {
+    fn add(&mut self, namespace: libc::c_int) {
+        self.namespaces |= namespace as u64;
+    }
+
+    fn has(&self, namespace: libc::c_int) -> bool {
+        self.namespaces & namespace as u64 != 0
+    }
+}
+
+fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    let prog = opts.prog.find(cx)?;
+    let waits = opts.has(libc::CLONE_NEWPID)
+        || opts.into_cgroup.is_some()
+        || !opts.remove.is_empty()
+        || !opts.rmdir.is_empty();
+    if !waits {
+        if opts.namespaces != 0 {
+            sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts.namespaces, e))?;
+        }
+        settle(cx, opts)?;
+        return prog.exec(cx);
+    }
+    // The parent enters no namespace: what it does when the container has ended, it does outside.
+    let ended = match give_birth(cx, opts) {
+        Ok((Side::Child, cradle)) => {
+            move_in(cx, opts, &cradle)?;
+            settle(cx, opts)?;
+            return prog.exec(cx);
+        }
+        Ok((Side::Parent(child), _)) => child::wait(cx, child),
+        Err(error) => Err(error),
+    };
+    clean_up(cx, opts);
+    sys::exit(cx, ended?.exit_status())
+}
+
+/// Clone, into the version 2 cgroup and into all namespaces but those of `later`.
+fn give_birth(cx: &Cx, opts: &Opts) -> Result<(Side, Cradle), Error> {
+    let cradle = match &opts.into_cgroup {
+        Some(path) => cgroup::open_cradle(cx, path)?,
+        None => Cradle::default(),
+    };
+    let at_once = opts.namespaces & !later(opts, &cradle);
+    let side = child::spawn(cx, at_once, cradle.v2.as_ref().map(AsFd::as_fd))
+        .map_err(|e| why(cx, opts.namespaces, e))?;
+    Ok((side, cradle))
+}
+
+/// The namespaces that the child makes itself. *time*: its offsets are written while it has no process,
+/// and it is entered by execve(2). *cgroup*, on version 1: its root is where the child is then, and
+/// there it moves itself.
+fn later(opts: &Opts, cradle: &Cradle) -> u64 {
+    let cgroup = if cradle.tasks.is_empty() { 0 } else { libc::CLONE_NEWCGROUP };
+    opts.namespaces & (libc::CLONE_NEWTIME | cgroup) as u64
+}
+
+/// The child's way into its version 1 cgroups, before its ids are mapped: afterwards it is refused.
+fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
+    for tasks in &cradle.tasks {
+        sys::write(cx, tasks.as_fd(), b"0")?;
+    }
+    match later(opts, cradle) {
+        0 => Ok(()),
+        namespaces => sys::unshare(cx, namespaces),
+    }
+}
+
+/// What is to be done inside the new namespaces, in this order: the user namespace gives the right to
+/// do the rest.
+fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
+    if let Some(map) = opts.map {
+        map_ids(cx, map)?;
+    }
+    if opts.has(libc::CLONE_NEWUSER) && opts.map != Some(Map::Root) {
+        keep_capabilities(cx)?;
+    }
+    for (clock, offset) in [("monotonic", opts.monotonic), ("boottime", opts.boottime)] {
+        if let Some(seconds) = offset {
+            let line = format!("{clock} {seconds} 0");
+            sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())?;
+        }
+    }
+    if opts.has(libc::CLONE_NEWNS) && opts.propagation != 0 {
+        sys::mount(cx, None, c"/", None, libc::MS_REC | opts.propagation, None)?;
+    }
+    if let Some(name) = &opts.hostname {
+        sys::sethostname(cx, name.to_bytes())?;
+    }
+    if opts.loopback {
+        let socket = sys::socket_inet(cx)?;
+        sys::set_interface_flags(cx, socket.as_fd(), &IfReq::LOOPBACK_UP)?;
+    }
+    Ok(())
+}
+
+/// Map one id, the caller's own, which needs no privilege once setgroups(2) is given up:
+/// user_namespaces(7).
+fn map_ids(cx: &Cx, map: Map) -> Result<(), Error> {
+    let outside = (cx.start.euid, cx.start.egid);
+    let inside = if map == Map::Root { (0, 0) } else { outside };
+    let line = |inside, outside| format!("{inside} {outside} 1");
+    sys::write_file(cx, None, c"/proc/self/setgroups", b"deny")?;
+    sys::write_file(cx, None, c"/proc/self/uid_map", line(inside.0, outside.0).as_bytes())?;
+    sys::write_file(cx, None, c"/proc/self/gid_map", line(inside.1, outside.1).as_bytes())
+}
+
+/// An id that is not 0 loses its capabilities at the next execve(2), unless they are ambient:
+/// capabilities(7). td-exec takes them away again.
+fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
+    let held = sys::capget(cx)?.permitted();
+    sys::capset(cx, &CapData::new(held, held, held))?;
+    for &(cap, _) in flags::CAPS.iter().filter(|(cap, _)| held >> cap & 1 == 1) {
+        sys::prctl_cap_ambient_raise(cx, cap)?;
+    }
+    Ok(())
+}
+
+/// When the container has ended: what is not removed is said, and changes nothing else.
+fn clean_up(cx: &Cx, opts: &Opts) {
+    let mut results: Vec<Result<(), Error>> = Vec::new();
+    if opts.remove_cgroup
+        && let Some(path) = &opts.into_cgroup
+    {
+        results.push(cgroup::remove(cx, path).map(drop));
+    }
+    results.extend(opts.remove.iter().map(|path| remove::remove_tree(cx, path)));
+    results.extend(opts.rmdir.iter().map(|path| remove_empty(cx, path)));
+    for error in results.into_iter().filter_map(Result::err) {
+        cx.say(&error);
+    }
+}
+
+fn remove_empty(cx: &Cx, path: &CString) -> Result<(), Error> {
+    match sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR) {
+        Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::ENOENT) => Ok(()), // as --rmdir says
+        other => other,
+    }
+}
+
+/// Why there are no new namespaces.
+fn why(cx: &Cx, namespaces: u64, error: Error) -> Error {
+    let _ = (cx, namespaces);
+    error
+}

@@ -1,0 +1,336 @@
+//! PROG, the rest of the command line: finding it and executing it, also across a change of root.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::cli::Never;
+use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
+use crate::flags::MFD_EXEC;
+use crate::show::plain;
+use crate::structs::MountAttr;
+use crate::sys::{self, Cx};
+
+/// The tools. Each is found beside the one that runs it, whatever PATH says.
+const TOOLS: [&str; 8] = [
+    "td-cgroup",
+    "td-unshare",
+    "td-overlay",
+    "td-mount",
+    "td-pivot",
+    "td-exec",
+    "td-enter",
+    "td-lock",
+];
+
+/// Where bare names are looked up when PATH is not set: execvp(3) has such a default too.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program with its arguments, of which the first is its name.
+#[derive(Default)]
+pub struct Prog(Vec<CString>);
+
+/// PROG, looked for as far as that must be done before the step.
+pub struct Found<'a> {
+    args: &'a [CString],
+    name: &'a CStr,
+    /// One of our own tools, by its path.
+    sibling: Option<CString>,
+}
+
+impl Prog {
+    /// From a command line; `None` for an empty one.
+    pub fn new(args: Vec<CString>) -> Option<Prog> {
+        (!args.is_empty()).then_some(Prog(args))
+    }
+
+    /// Find the program if it is one of our tools, before the working directory or the root changes.
+    /// Any other is looked up where it will run, when it is executed.
+    pub fn find(&self, cx: &Cx) -> Result<Found<'_>, Error> {
+        let name = self.0.first().map(CString::as_c_str).unwrap_or_default();
+        let ours = TOOLS.iter().any(|tool| tool.as_bytes() == name.to_bytes());
+        let sibling = match own_path(cx)? {
+            Some(path) if ours => Some(beside(&path, name)),
+            _ => None,
+        };
+        Ok(Found { args: &self.0, name, sibling })
+    }
+}
+
+/// The absolute path of the running program. `None` when it was executed by descriptor (the kernel
+/// then says `/dev/fd/N`), as a sealed copy is: nothing lies beside that.
+fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
+    let path = cx.start.execfn.as_encoded_bytes();
+    if is_sealed(cx) {
+        return Ok(None);
+    }
+    if path.starts_with(b"/") {
+        return Ok(Some(path.to_vec()));
+    }
+    let mut absolute = sys::getcwd(cx)?;
+    absolute.push(b'/');
+    absolute.extend(path);
+    Ok(Some(absolute))
+}
+
+/// Does this program run from a copy that `Found::seal` or `reexec_sealed` made?
+pub fn is_sealed(cx: &Cx) -> bool {
+    cx.start.execfn.as_encoded_bytes().starts_with(b"/dev/fd/")
+}
+
+/// `name` in the directory of `path`, which has a slash.
+fn beside(path: &[u8], name: &CStr) -> CString {
+    let directory = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+    let mut sibling = path.get(..directory).unwrap_or_default().to_vec();
+    sibling.extend(name.to_bytes());
+    CString::new(sibling).unwrap_or_default()
+}
+
+impl Found<'_> {
+    /// Is it one of our own tools?
+    pub fn is_sibling(&self) -> bool {
+        self.sibling.is_some()
+    }
+
+    /// Become PROG, with our own environment.
+    pub fn exec(&self, cx: &Cx) -> Result<Never, Error> {
+        match &self.sibling {
+            Some(path) => self.exec_sibling(cx, path),
+            None => self.exec_in(cx, None, None),
+        }
+    }
+
+    /// One of our tools gets the options that the user gave once for the whole chain.
+    fn exec_sibling(&self, cx: &Cx, path: &CStr) -> Result<Never, Error> {
+        let argv = self.handed_on(cx);
+        sys::execve(cx, path, &argv, None).map_err(|e| why(cx, path, e))?;
+        cx.trace_end();
+        Err(sys::execve_dry(cx, path, &argv)) // only a dry run gets here
+    }
+
+    fn handed_on(&self, cx: &Cx) -> Vec<CString> {
+        let (first, rest) = self.args.split_at(1);
+        first.iter().cloned().chain(cx.handed_on()).chain(rest.iter().cloned()).collect()
+    }
+
+    /// Become PROG, which is none of our tools, in the environment `env` (`None`: our own) and under
+    /// the name `argv0` (`None`: as it was written).
+    pub fn exec_in(
+        &self,
+        cx: &Cx,
+        env: Option<&[CString]>,
+        argv0: Option<&CString>,
+    ) -> Result<Never, Error> {
+        let (first, rest) = self.args.split_at(1);
+        let argv: Vec<CString> = argv0
+            .into_iter()
+            .chain(first.iter().filter(|_| argv0.is_none()))
+            .chain(rest)
+            .cloned()
+            .collect();
+        cx.trace_end();
+        if self.name.to_bytes().contains(&b'/') {
+            sys::execve(cx, self.name, &argv, env).map_err(|e| why(cx, self.name, e))?;
+            sys::exit_now(0); // a dry run ends where PROG would begin
+        }
+        let path = match env {
+            None => cx.start.getenv("PATH"),
+            Some(env) => {
+                env.iter().find_map(|v| v.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec))
+            }
+        };
+        let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+        self.search(cx, &path, &argv, env)
+    }
+
+    /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
+    /// executed is passed over, and said when there is no other.
+    fn search(
+        &self,
+        cx: &Cx,
+        path: &[u8],
+        argv: &[CString],
+        env: Option<&[CString]>,
+    ) -> Result<Never, Error> {
+        let mut refused = None;
+        for directory in path.split(|b| *b == b':') {
+            let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
+            file.push(b'/');
+            file.extend(self.name.to_bytes());
+            let file = CString::new(file).unwrap_or_default();
+            match sys::faccessat2(cx, None, &file, libc::X_OK) {
+                Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
+                Err(_) => {} // not there, or no directory
+                Ok(()) => match sys::execve(cx, &file, argv, env) {
+                    Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
+                    Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
+                    Err(e) => return Err(why(cx, &file, e)),
+                },
+            }
+        }
+        if let Some((file, e)) = refused {
+            return Err(why(cx, &file, e));
+        }
+        if cx.dry() {
+            // The root in which it will be looked up may be one that this dry run did not change to.
+            sys::execve(cx, self.name, argv, env)?;
+            sys::exit_now(0);
+        }
+        let name = plain(self.name.to_bytes());
+        Err(Error::refusal(format!("{name}: not found in PATH, {}", plain(path)))
+            .with_status(NOT_FOUND))
+    }
+
+    /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
+    pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
+        self.sibling.as_ref().map(|path| seal(cx, path, self.name)).transpose()
+    }
+
+    /// Become the sealed copy.
+    pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Never, Error> {
+        let argv = self.handed_on(cx);
+        cx.trace_end();
+        sys::execveat(cx, copy.as_fd(), &argv, None)?;
+        match &self.sibling {
+            Some(path) => Err(sys::execve_dry(cx, path, &argv)), // only a dry run gets here
+            None => sys::exit_now(0),
+        }
+    }
+}
+
+/// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must
+/// not be a file of the host: through `/proc/PID/exe` the program could write to it (CVE-2019-5736).
+pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
+    if is_sealed(cx) || cx.dry() {
+        return Ok(());
+    }
+    let Some(path) = own_path(cx)? else { return Ok(()) };
+    let path = CString::new(path).unwrap_or_default();
+    let name = CString::new(cx.tool).unwrap_or_default();
+    let copy = seal(cx, &path, &name)?;
+    let args = cx.start.args.iter().cloned().map(crate::cli::cstring);
+    let argv: Vec<CString> = [name].into_iter().chain(args).collect();
+    cx.trace_end();
+    sys::execveat(cx, copy.as_fd(), &argv, None)
+}
+
+/// A copy of the program `path` in memory that nobody can write to, not even through `/proc`.
+fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
+    let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why(cx, path, e))?;
+    let bits = libc::MFD_ALLOW_SEALING as u64;
+    let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
+        // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
+        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits)?,
+        // vm.memfd_noexec is 2: nothing in memory may be executed. The file itself, read-only then.
+        Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
+        other => other?,
+    };
+    let size = sys::fstatx(cx, file.as_fd())?.size as usize;
+    let mut left = size;
+    while left > 0 {
+        match sys::sendfile(cx, memfd.as_fd(), file.as_fd(), left)? {
+            0 => break, // a dry run, or the file was cut short: then the copy does not execute
+            n => left = left.saturating_sub(n),
+        }
+    }
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    sys::fcntl_add_seals(cx, memfd.as_fd(), seals)?;
+    Ok(memfd)
+}
+
+/// The program `path` on a mount of its own, which is nowhere and read-only.
+fn read_only(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
+    let tree = sys::open_tree(cx, None, path, libc::OPEN_TREE_CLONE)?;
+    let attr = MountAttr { attr_set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    sys::mount_setattr(cx, tree.as_fd(), 0, attr)?;
+    Ok(tree)
+}
+
+/// Why a program was not executed: look at it. 127 where there is none, else 126.
+fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let shown = plain(path.to_bytes());
+    let Ok(stat) = sys::statx(cx, None, path, 0) else {
+        if error.is(Errno::EACCES) {
+            let why = format!("a directory on the way to {shown} may not be searched");
+            return error.because(why).with_status(NOT_EXECUTABLE);
+        }
+        return error.because(format!("there is no {shown} in this root")).with_status(NOT_FOUND);
+    };
+    let error = error.with_status(NOT_EXECUTABLE);
+    if stat.is_dir() {
+        return error.because(format!("{shown} is a directory"));
+    }
+    if stat.permissions() & 0o111 == 0 {
+        return error.because(format!("{shown} has no execute permission"));
+    }
+    let Ok(file) = sys::openat(cx, None, path, libc::O_RDONLY) else { return error };
+    if sys::fstatfs(cx, file.as_fd()).is_ok_and(|fs| fs.f_flags as u64 & libc::ST_NOEXEC != 0) {
+        return error.because(format!("{shown} is on a file system that is mounted noexec"));
+    }
+    let mut head = [0; 4096];
+    let n = sys::read(cx, file.as_fd(), &mut head).unwrap_or(0);
+    match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
+        (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
+            let interpreter = plain(interpreter);
+            error.because(format!("{shown} is there, but its interpreter {interpreter} is not"))
+        }
+        (Format::Elf(machine, _), Some(Errno::ENOEXEC)) => {
+            let what = format!("{shown} is a program for {machine}");
+            error.because(format!("{what}, which this machine does not run"))
+        }
+        (Format::Unknown, Some(Errno::ENOEXEC)) => error
+            .because(format!("{shown} has no #! line and is no ELF program"))
+            .way_out(format!("if it is a shell script: sh {shown}")),
+        _ => error,
+    }
+}
+
+/// What kind of program a file is, by its first bytes.
+#[derive(Debug, PartialEq)]
+enum Format<'a> {
+    /// A script, and what interprets it.
+    Script(&'a [u8]),
+    /// An ELF program: its machine, and its loader if it is dynamic.
+    Elf(String, Option<&'a [u8]>),
+    Unknown,
+}
+
+fn format_of(head: &[u8]) -> Format<'_> {
+    if head.starts_with(b"\x7fELF") {
+        return Format::Elf(elf_machine(head), elf_interpreter(head));
+    }
+    let Some(line) = head.strip_prefix(b"#!") else { return Format::Unknown };
+    let line = line.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+    Format::Script(line.split(|b| b" \t".contains(b)).next().unwrap_or_default())
+}
+
+/// The PT_INTERP of a 64-bit ELF file: elf(5).
+fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
+    let number = |at: usize, size: usize| -> Option<usize> {
+        let bytes = head.get(at..at + size)?;
+        Some(bytes.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
+    };
+    let (table, entry_size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    (0..count).find_map(|i| {
+        let entry = table.checked_add(i * entry_size)?;
+        if number(entry, 4)? != libc::PT_INTERP as usize {
+            return None;
+        }
+        let offset = number(entry + 8, 8)?;
+        head.get(offset..offset.checked_add(number(entry + 32, 8)?)?)?.strip_suffix(b"\0")
+    })
+}
+
+/// The machine of an ELF file, by name where it is a usual one.
+fn elf_machine(head: &[u8]) -> String {
+    let machine = u16::from_le_bytes([head.get(18), head.get(19)].map(|b| b.copied().unwrap_or(0)));
+    match machine {
+        libc::EM_386 => String::from("i386"),
+        libc::EM_ARM => String::from("arm"),
+        libc::EM_X86_64 => String::from("x86-64"),
+        libc::EM_AARCH64 => String::from("aarch64"),
+        243 => String::from("riscv"), // EM_RISCV
+        n => format!("machine {n} of elf.h"),
+    }
+}

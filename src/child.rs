@@ -1,0 +1,90 @@
+//! A child: cloning it, passing signals on to it, reaping, and how it ended.
+
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::error::{Error, FAILED};
+use crate::structs::{SigAction, SigSet, WaitStatus};
+use crate::sys::{self, At, Cx};
+
+/// Which side of a clone this process is.
+pub enum Side {
+    /// The child, with the signal mask and the dispositions that the caller had.
+    Child,
+    /// The parent, with every signal blocked. The number is the child's pid.
+    Parent(i32),
+}
+
+/// Clone, with the namespaces `flags` of clone(2), into the version 2 cgroup of which `cgroup` is the
+/// directory. The child dies when the parent does. A dry run goes on as the child.
+///
+/// Signals are blocked before the clone, so that none is lost between it and the wait.
+pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
+    let mask = sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
+    // A caller that ignores SIGCHLD has the kernel reap children, and takes their status from us.
+    let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
+    let parent = sys::pidfd_open(cx, sys::getpid(cx)?)?;
+    match sys::clone3(cx, flags, cgroup)? {
+        0 => cx.trace_child(),
+        pid => return Ok(Side::Parent(pid)),
+    }
+    // The signal comes only for a parent that dies from now on. Is it dead already?
+    sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
+    if sys::readable(cx, parent.as_fd())? {
+        sys::exit(cx, FAILED);
+    }
+    if sigchld.loses_children() {
+        sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
+    }
+    sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
+    Ok(Side::Child)
+}
+
+/// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
+/// Sleeps in one call: an idle container wakes nobody.
+pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+    loop {
+        let info = match sys::rt_sigtimedwait(cx, SigSet::ALL) {
+            Err(e) if e.is(Errno::EINTR) => continue, // stopped and continued
+            other => other?,
+        };
+        match info.signo {
+            libc::SIGCHLD => {
+                if let Some(status) = reap(cx, child)? {
+                    return Ok(status);
+                }
+            }
+            // It comes from our own messages into a pipe that nobody reads.
+            libc::SIGPIPE => {}
+            signal => pass_on(cx, child, signal, info.code)?,
+        }
+    }
+}
+
+/// Reap all that has ended. One SIGCHLD may stand for several.
+fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
+    loop {
+        match sys::wait4(cx, -1, libc::WNOHANG)? {
+            (0, _) => return Ok(None), // the others live
+            (pid, status) if pid == child => return Ok(Some(status)),
+            _ => {} // an orphan of the container
+        }
+    }
+}
+
+fn pass_on(cx: &Cx, child: i32, signal: i32, code: i32) -> Result<(), Error> {
+    // What the terminal sends goes to the whole process group, so that the child may have it already.
+    let from_terminal = code == libc::SI_KERNEL;
+    if !(from_terminal && sys::getpgid(cx, child)? == sys::getpgid(cx, 0)?) {
+        match sys::kill(cx, child, signal) {
+            Err(e) if e.is(Errno::ESRCH) => {} // it has just ended; its SIGCHLD is on the way
+            other => other?,
+        }
+    }
+    // A shell that stops the job waits for us to stop, not for the child.
+    if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
+        sys::kill(cx, sys::getpid(cx)?, libc::SIGSTOP)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsString, c_int};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use lexopt::Arg;
+
+use crate::chain::Prog;
+use crate::error::Error;
+use crate::show::plain;
+use crate::sys::{self, Cx, Start};
+
+/// What a step returns when it went well: nothing, for the process has become PROG.
+pub type Never = Infallible;
+
+/// Two lines of help on the options that every tool has. They end the list of options.
+pub const COMMON: &str = "\
+      --trace[=FD]    print every system call on standard error, or on FD
+      --dry-run       print the calls that would change something; make none
+      --help          print this
+      --version       print the version
+";
+
+/// The command line of a tool, read from left to right up to PROG.
+pub struct Cli {
+    parser: lexopt::Parser,
+    tool: &'static str,
+    help: &'static str,
+    trace: Option<(RawFd, i32)>,
+    dry: bool,
+    operand: Option<OsString>,
+}
+
+/// A tool's `main`: read the command line, do the step, and say what failed.
+pub fn run<O>(
+    tool: &'static str,
+    help: &'static str,
+    start: &Start,
+    parse: fn(&mut Cli) -> Result<O, Error>,
+    apply: fn(&Cx, &O) -> Result<Never, Error>,
+) -> c_int {
+    let parser = lexopt::Parser::from_args(start.args.iter().cloned());
+    let mut cli = Cli { parser, tool, help, trace: None, dry: false, operand: None };
+    let parsed = parse(&mut cli);
+    let cx = Cx::new(tool, start, cli.trace, cli.dry);
+    let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
+    cx.say(&error);
+    sys::exit(&cx, error.status)
+}
+
+impl Cli {
+    /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
+    pub fn option(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            let tool = self.tool;
+            let option = match self.parser.next().map_err(|e| usage(tool, &e.to_string()))? {
+                None => return Ok(None),
+                Some(Arg::Value(value)) => {
+                    self.operand = Some(value);
+                    return Ok(None);
+                }
+                Some(Arg::Short(letter)) => format!("-{letter}"),
+                Some(Arg::Long(word)) => format!("--{word}"),
+            };
+            match option.as_str() {
+                "--help" => self.print(&format!("{}{COMMON}", self.help)),
+                "--version" => {
+                    self.print(&format!("{} {}\n", self.tool, env!("CARGO_PKG_VERSION")));
+                }
+                "--trace" => self.trace = Some(self.trace_to()?),
+                "--dry-run" => self.dry = true,
+                _ => return Ok(Some(option)),
+            }
+        }
+    }
+
+    /// Print what was asked for, and end.
+    fn print(&self, text: &str) -> ! {
+        sys::print(text);
+        sys::exit_now(0)
+    }
+
+    /// `--trace=FD`, which a tool hands on as `--trace=FD,PID` when it is one of several processes.
+    fn trace_to(&mut self) -> Result<(RawFd, i32), Error> {
+        let Some(value) = self.parser.optional_value() else {
+            return Ok((2, 0));
+        };
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let (fd, pid) = text.split_once(',').unwrap_or((&text, "0"));
+        match (fd.parse(), pid.parse()) {
+            (Ok(fd), Ok(pid)) if fd >= 0 => Ok((fd, pid)),
+            _ => Err(self.usage(&format!("--trace={text}: this is no descriptor"))),
+        }
+    }
+
+    /// The value that the last option must have.
+    pub fn value(&mut self) -> Result<OsString, Error> {
+        self.parser.value().map_err(|e| self.usage(&e.to_string()))
+    }
+
+    /// The value of the last option, as a path or another string for the kernel.
+    pub fn path(&mut self) -> Result<CString, Error> {
+        self.value().map(cstring)
+    }
+
+    /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
+    pub fn word(&mut self) -> Result<String, Error> {
+        self.value().map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// The number of a descriptor.
+    pub fn fd(&mut self) -> Result<RawFd, Error> {
+        let word = self.word()?;
+        match word.parse() {
+            Ok(fd) if fd >= 0 => Ok(fd),
+            _ => Err(self.usage(&format!("{}: this is no descriptor", plain(word.as_bytes())))),
+        }
+    }
+
+    /// The value of the last option where it was written `--option=VALUE`.
+    pub fn optional(&mut self) -> Option<OsString> {
+        self.parser.optional_value()
+    }
+
+    /// The first operand, after the last option, as a path.
+    pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
+        match self.operand.take().or_else(|| self.raw().next()) {
+            Some(value) => Ok(cstring(value)),
+            None => Err(self.usage(&format!("{name} is missing"))),
+        }
+    }
+
+    /// All that is left: bytes, never looked at.
+    fn raw(&mut self) -> impl Iterator<Item = OsString> {
+        self.parser.raw_args().into_iter().flatten()
+    }
+
+    /// PROG and its arguments, which must be there.
+    pub fn prog(&mut self) -> Result<Prog, Error> {
+        self.optional_prog().ok_or_else(|| self.usage("PROG is missing"))
+    }
+
+    /// PROG and its arguments, where a tool can do without.
+    pub fn optional_prog(&mut self) -> Option<Prog> {
+        let first = self.operand.take();
+        let rest: Vec<OsString> = self.raw().collect();
+        Prog::new(first.into_iter().chain(rest).map(cstring).collect())
+    }
+
+    /// There is no such option.
+    pub fn unknown(&self, option: &str) -> Error {
+        self.usage(&format!("{option}: there is no such option"))
+    }
+
+    /// The command line is wrong.
+    pub fn usage(&self, what: &str) -> Error {
+        usage(self.tool, what)
+    }
+}
+
+fn usage(tool: &str, what: &str) -> Error {
+    Error::refusal(what).way_out(format!("see {tool} --help"))
+}
+
+/// A string of the command line, which the kernel handed over with a zero byte at its end.
+pub fn cstring(string: OsString) -> CString {
+    // It cannot hold a zero byte. Were there one, the string would end there, as for the kernel.
+    let bytes = string.into_vec().into_iter().take_while(|b| *b != 0).collect();
+    CString::new::<Vec<u8>>(bytes).unwrap_or_default()
+}
+
+/// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}

@@ -1,0 +1,184 @@
+//! Names of flag bits and of numbered constants, as the kernel's headers and strace write them.
+
+/// A set of named values. Where one name covers the bits of others, it stands before them.
+pub type Table = &'static [(u64, &'static str)];
+
+/// A table of `libc` constants, each under its own name.
+macro_rules! table {
+    ($($doc:literal $table:ident: $($name:ident)*;)*) => {
+        $(#[doc = $doc] pub const $table: Table = &[$((libc::$name as u64, stringify!($name))),*];)*
+
+        /// Every table, for whoever has to turn names back into numbers.
+        pub const ALL: &[Table] = &[$($table),*, ST, EXTRA, CLONE, MEMFD, CAPS];
+    };
+}
+
+table! {
+    "open(2), without the access mode." OPEN:
+        O_PATH O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_CREAT O_EXCL O_TRUNC O_NONBLOCK O_APPEND O_NOCTTY
+        O_WRONLY O_RDWR;
+    "The `resolve` field of openat2(2)." RESOLVE:
+        RESOLVE_IN_ROOT RESOLVE_BENEATH RESOLVE_NO_SYMLINKS RESOLVE_NO_MAGICLINKS RESOLVE_NO_XDEV;
+    "Flags of the *at calls." AT:
+        AT_EMPTY_PATH AT_RECURSIVE AT_SYMLINK_NOFOLLOW AT_NO_AUTOMOUNT AT_STATX_DONT_SYNC;
+    "unlinkat(2)." UNLINK: AT_REMOVEDIR;
+    "renameat2(2)." RENAME: RENAME_NOREPLACE RENAME_EXCHANGE RENAME_WHITEOUT;
+    "faccessat2(2), which shares a bit with AT_REMOVEDIR." ACCESS_AT: AT_EACCESS;
+    "The mode of faccessat2(2)." ACCESS: X_OK W_OK R_OK;
+    "The `mask` of statx(2)." STATX:
+        STATX_BASIC_STATS STATX_TYPE STATX_MODE STATX_NLINK STATX_UID STATX_GID STATX_ATIME
+        STATX_MTIME STATX_CTIME STATX_INO STATX_SIZE STATX_BLOCKS STATX_BTIME STATX_MNT_ID
+        STATX_DIOALIGN STATX_MNT_ID_UNIQUE STATX_SUBVOL STATX_WRITE_ATOMIC STATX_DIO_READ_ALIGN;
+    "The `stx_attributes` of statx(2)." STATX_ATTR:
+        STATX_ATTR_COMPRESSED STATX_ATTR_IMMUTABLE STATX_ATTR_APPEND STATX_ATTR_NODUMP
+        STATX_ATTR_ENCRYPTED STATX_ATTR_AUTOMOUNT STATX_ATTR_MOUNT_ROOT STATX_ATTR_VERITY
+        STATX_ATTR_DAX;
+    "File types." FILE_TYPE: S_IFSOCK S_IFLNK S_IFREG S_IFBLK S_IFDIR S_IFCHR S_IFIFO;
+    "mount(2)." MS:
+        MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_REMOUNT MS_BIND MS_MOVE MS_REC MS_SILENT
+        MS_UNBINDABLE MS_PRIVATE MS_SLAVE MS_SHARED MS_RELATIME;
+    "umount2(2)." UMOUNT: MNT_FORCE MNT_DETACH MNT_EXPIRE UMOUNT_NOFOLLOW;
+    "fsopen(2)." FSOPEN: FSOPEN_CLOEXEC;
+    "fsmount(2)." FSMOUNT: FSMOUNT_CLOEXEC;
+    "The command of fsconfig(2)." FSCONFIG:
+        FSCONFIG_SET_FLAG FSCONFIG_SET_STRING FSCONFIG_SET_BINARY FSCONFIG_SET_PATH
+        FSCONFIG_SET_PATH_EMPTY FSCONFIG_SET_FD FSCONFIG_CMD_CREATE FSCONFIG_CMD_RECONFIGURE;
+    "Attributes of a mount: fsmount(2), mount_setattr(2)." MOUNT_ATTR:
+        MOUNT_ATTR_RDONLY MOUNT_ATTR_NOSUID MOUNT_ATTR_NODEV MOUNT_ATTR_NOEXEC
+        MOUNT_ATTR_NOATIME MOUNT_ATTR_NOSYMFOLLOW;
+    "move_mount(2)." MOVE_MOUNT: MOVE_MOUNT_F_EMPTY_PATH MOVE_MOUNT_T_EMPTY_PATH;
+    "open_tree(2), beside the AT flags." OPEN_TREE:
+        OPEN_TREE_CLONE OPEN_TREE_CLOEXEC AT_EMPTY_PATH AT_RECURSIVE AT_SYMLINK_NOFOLLOW;
+    "The command of fcntl(2)." FCNTL: F_GETFD F_SETFD F_ADD_SEALS F_GET_SEALS;
+    "Flags of a descriptor." FD: FD_CLOEXEC;
+    "Seals of a memfd." SEAL: F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE;
+    "close_range(2)." CLOSE_RANGE: CLOSE_RANGE_UNSHARE CLOSE_RANGE_CLOEXEC;
+    "How rt_sigprocmask(2) changes the mask." SIG_HOW: SIG_BLOCK SIG_UNBLOCK SIG_SETMASK;
+    "Signals." SIGNAL:
+        SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2
+        SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG
+        SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS;
+    "Flags of rt_sigaction(2)." SA: SA_NOCLDSTOP SA_NOCLDWAIT SA_SIGINFO SA_ONSTACK SA_RESTART SA_NODEFER;
+    "wait4(2)." WAIT: WNOHANG WUNTRACED WCONTINUED;
+    "poll(2)." POLL: POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLNVAL;
+    "prctl(2)." PRCTL:
+        PR_SET_PDEATHSIG PR_GET_PDEATHSIG PR_SET_NAME PR_CAPBSET_READ PR_CAPBSET_DROP
+        PR_CAP_AMBIENT PR_SET_NO_NEW_PRIVS PR_SET_CHILD_SUBREAPER PR_SET_KEEPCAPS PR_SET_DUMPABLE;
+    "The second argument of `prctl(PR_CAP_AMBIENT)`." AMBIENT:
+        PR_CAP_AMBIENT_CLEAR_ALL PR_CAP_AMBIENT_RAISE PR_CAP_AMBIENT_LOWER PR_CAP_AMBIENT_IS_SET;
+    "Resources of prlimit(2)." RLIMIT:
+        RLIMIT_CPU RLIMIT_FSIZE RLIMIT_DATA RLIMIT_STACK RLIMIT_CORE RLIMIT_RSS RLIMIT_NPROC
+        RLIMIT_NOFILE RLIMIT_MEMLOCK RLIMIT_AS RLIMIT_LOCKS RLIMIT_SIGPENDING RLIMIT_MSGQUEUE
+        RLIMIT_NICE RLIMIT_RTPRIO RLIMIT_RTTIME;
+    "Clocks." CLOCK: CLOCK_REALTIME CLOCK_MONOTONIC CLOCK_BOOTTIME;
+    "Requests of ioctl(2)." IOCTL: NS_GET_USERNS SIOCGIFFLAGS SIOCSIFFLAGS;
+    "Flags of a network interface." IFF: IFF_UP IFF_LOOPBACK IFF_RUNNING;
+    "Families of socket(2)." AF: AF_INET;
+    "Types of socket(2)." SOCK: SOCK_DGRAM SOCK_CLOEXEC;
+    "Protocols of socket(2)." IPPROTO: IPPROTO_IP;
+    "Commands of keyctl(2)." KEYCTL: KEYCTL_JOIN_SESSION_KEYRING;
+    "The `f_type` of statfs(2): those that td looks for." MAGIC:
+        OVERLAYFS_SUPER_MAGIC EXT4_SUPER_MAGIC TMPFS_MAGIC PROC_SUPER_MAGIC CGROUP_SUPER_MAGIC
+        CGROUP2_SUPER_MAGIC XFS_SUPER_MAGIC BTRFS_SUPER_MAGIC NFS_SUPER_MAGIC FUSE_SUPER_MAGIC;
+}
+
+/// The `f_flags` of statfs(2), linux/statfs.h: not all of them are in every C library.
+pub const ST: Table = &[
+    (0x1, "ST_RDONLY"),
+    (0x2, "ST_NOSUID"),
+    (0x4, "ST_NODEV"),
+    (0x8, "ST_NOEXEC"),
+    (0x10, "ST_SYNCHRONOUS"),
+    (0x20, "ST_VALID"),
+    (0x40, "ST_MANDLOCK"),
+    (0x400, "ST_NOATIME"),
+    (0x800, "ST_NODIRATIME"),
+    (0x1000, "ST_RELATIME"),
+    (0x2000, "ST_NOSYMFOLLOW"),
+];
+
+/// Bits that `libc` has no name for, and the one that only a 32-bit machine needs.
+pub const EXTRA: Table = &[
+    (libc::AT_FDCWD as u64, "AT_FDCWD"),
+    (0, "O_RDONLY"),
+    (0, "SIG_DFL"),
+    (1, "SIG_IGN"),
+    (u64::MAX, "RLIM64_INFINITY"),
+];
+
+/// `clone3` takes a bit that does not fit into the `int` of clone(2).
+pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// clone(2), clone3(2), unshare(2).
+pub const CLONE: Table = &[
+    (libc::CLONE_NEWNS as u64, "CLONE_NEWNS"),
+    (libc::CLONE_NEWCGROUP as u64, "CLONE_NEWCGROUP"),
+    (libc::CLONE_NEWUTS as u64, "CLONE_NEWUTS"),
+    (libc::CLONE_NEWIPC as u64, "CLONE_NEWIPC"),
+    (libc::CLONE_NEWUSER as u64, "CLONE_NEWUSER"),
+    (libc::CLONE_NEWPID as u64, "CLONE_NEWPID"),
+    (libc::CLONE_NEWNET as u64, "CLONE_NEWNET"),
+    (libc::CLONE_NEWTIME as u64, "CLONE_NEWTIME"),
+    (CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
+];
+
+/// memfd_create(2). `MFD_EXEC` is of Linux 6.3: the file may be executed whatever `vm.memfd_noexec`
+/// says, short of 2.
+pub const MEMFD: Table = &[
+    (libc::MFD_CLOEXEC as u64, "MFD_CLOEXEC"),
+    (libc::MFD_ALLOW_SEALING as u64, "MFD_ALLOW_SEALING"),
+    (MFD_EXEC, "MFD_EXEC"),
+];
+
+/// See [`MEMFD`].
+pub const MFD_EXEC: u64 = 0x10;
+
+/// Capabilities, by number: capabilities(7), linux/capability.h.
+pub const CAPS: Table = &[
+    (0, "CAP_CHOWN"),
+    (1, "CAP_DAC_OVERRIDE"),
+    (2, "CAP_DAC_READ_SEARCH"),
+    (3, "CAP_FOWNER"),
+    (4, "CAP_FSETID"),
+    (5, "CAP_KILL"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
+    (8, "CAP_SETPCAP"),
+    (9, "CAP_LINUX_IMMUTABLE"),
+    (10, "CAP_NET_BIND_SERVICE"),
+    (11, "CAP_NET_BROADCAST"),
+    (12, "CAP_NET_ADMIN"),
+    (13, "CAP_NET_RAW"),
+    (14, "CAP_IPC_LOCK"),
+    (15, "CAP_IPC_OWNER"),
+    (16, "CAP_SYS_MODULE"),
+    (17, "CAP_SYS_RAWIO"),
+    (18, "CAP_SYS_CHROOT"),
+    (19, "CAP_SYS_PTRACE"),
+    (20, "CAP_SYS_PACCT"),
+    (21, "CAP_SYS_ADMIN"),
+    (22, "CAP_SYS_BOOT"),
+    (23, "CAP_SYS_NICE"),
+    (24, "CAP_SYS_RESOURCE"),
+    (25, "CAP_SYS_TIME"),
+    (26, "CAP_SYS_TTY_CONFIG"),
+    (27, "CAP_MKNOD"),
+    (28, "CAP_LEASE"),
+    (29, "CAP_AUDIT_WRITE"),
+    (30, "CAP_AUDIT_CONTROL"),
+    (31, "CAP_SETFCAP"),
+    (32, "CAP_MAC_OVERRIDE"),
+    (33, "CAP_MAC_ADMIN"),
+    (34, "CAP_SYSLOG"),
+    (35, "CAP_WAKE_ALARM"),
+    (36, "CAP_BLOCK_SUSPEND"),
+    (37, "CAP_AUDIT_READ"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+    (40, "CAP_CHECKPOINT_RESTORE"),
+];
+
+/// The name of one value.
+pub fn name(table: Table, value: u64) -> Option<&'static str> {
+    table.iter().find(|(v, _)| *v == value).map(|(_, name)| *name)
+}

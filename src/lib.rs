@@ -1,0 +1,29 @@
+//! td: a container run, one system call step at a time.
+//!
+//! A *tool* is one file in `src/bin`. It does one step to the calling process and then becomes the
+//! rest of its command line, PROG. Read its `HELP` for what it is for and its `apply` for every
+//! system call that it makes, in order. What the tools share:
+//!
+//! - [`sys`]: the one door, through which every system call goes, and the entry
+//! - [`show`]: how a call is written down, as strace writes it
+//! - [`structs`]: what the kernel reads and writes, and how strace shows it
+//! - [`flags`]: the names of flag bits
+//! - [`error`]: what is said when a call fails, and exit codes
+//! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
+//! - [`chain`]: PROG: finding it, executing it, also across a change of root
+//! - [`child`]: clone, signals passed on, reaping, how a child ended
+//! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`remove`]: removing a directory with all it holds
+//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
+
+pub mod cgroup;
+pub mod chain;
+pub mod child;
+pub mod cli;
+pub mod error;
+pub mod flags;
+pub mod mounts;
+pub mod remove;
+pub mod show;
+pub mod structs;
+pub mod sys;

@@ -1,0 +1,135 @@
+//! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and new file systems.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::Error;
+use crate::sys::{self, Cx, FsConfig};
+
+/// A line of mountinfo: proc_pid_mountinfo(5).
+#[derive(Debug, Default, PartialEq)]
+pub struct Mount {
+    /// The id that statx(2) tells of a file as well.
+    pub id: u64,
+    /// The id of the mount that this one is mounted on; its own for the initramfs.
+    pub parent: u64,
+    /// What of the file system is mounted.
+    pub root: Vec<u8>,
+    /// Where, seen from the process's own root.
+    pub point: Vec<u8>,
+    /// The options of the mount: `rw,nosuid` …
+    pub options: Vec<u8>,
+    /// Is it in a peer group, so that what is mounted below it is mounted for the others as well?
+    pub shared: bool,
+    /// The type of the file system.
+    pub fstype: Vec<u8>,
+    /// The options of the file system.
+    pub super_options: Vec<u8>,
+}
+
+/// The mounts that this process sees, in the order of the kernel: one that covers another comes later.
+pub fn list(cx: &Cx) -> Result<Vec<Mount>, Error> {
+    Ok(parse(&sys::read_file(cx, None, c"/proc/self/mountinfo")?))
+}
+
+/// Parse the text of a mountinfo file. A line that is not understood is left out.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|b| *b == b'\n').filter_map(parse_line).collect()
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|b| *b == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let mut fields = fields.skip(1); // the device
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let options = fields.next()?.to_vec();
+    // Optional fields, as many as there are, up to a lone hyphen.
+    let shared = fields.by_ref().take_while(|f| *f != b"-").filter(|f| f.starts_with(b"shared:"));
+    let shared = shared.count() > 0;
+    let fstype = fields.next()?.to_vec();
+    let super_options = fields.nth(1)?.to_vec();
+    Some(Mount { id, parent, root, point, options, shared, fstype, super_options })
+}
+
+/// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = |digits: &[u8]| {
+            digits.iter().try_fold(0u8, |n, d| {
+                (b'0'..=b'7').contains(d).then(|| n.wrapping_mul(8).wrapping_add(d - b'0'))
+            })
+        };
+        match (byte, after.split_at_checked(3)) {
+            (b'\\', Some((digits, behind))) if octal(digits).is_some() => {
+                out.extend(octal(digits));
+                rest = behind;
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
+/// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
+pub fn new_fs(
+    cx: &Cx,
+    fsname: &CStr,
+    options: &[(&CStr, Option<&CStr>)],
+    attr: u64,
+) -> Result<OwnedFd, Error> {
+    let config = sys::fsopen(cx, fsname)?;
+    let commands = options.iter().map(|&(key, value)| match value {
+        Some(value) => FsConfig::String(key, value),
+        None => FsConfig::Flag(key),
+    });
+    for command in commands.chain([FsConfig::Create]) {
+        sys::fsconfig(cx, config.as_fd(), command).map_err(|e| fs_log(cx, config.as_fd(), e))?;
+    }
+    sys::fsmount(cx, config.as_fd(), attr).map_err(|e| fs_log(cx, config.as_fd(), e))
+}
+
+/// Add what the kernel wrote into the log of a configuration (fsopen(2)) to an error: one message a
+/// read, `e ` before an error, `w ` before a warning.
+pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
+    let mut message = [0; 1024];
+    while let Ok(n @ 1..) = sys::read(cx, config, &mut message) {
+        let text = String::from_utf8_lossy(message.get(..n).unwrap_or_default());
+        let text = text.get(2..).unwrap_or_default().trim_end();
+        error = error.because(format!("the kernel says: {text}"));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_line_with_and_without_optional_fields() {
+        let text =
+            b"36 35 98:0 /a /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,x=y\n\
+                     27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                     garbage\n";
+        let mounts = parse(text);
+        assert_eq!(mounts.len(), 2);
+        let first = mounts.first().expect("a first mount");
+        assert_eq!((first.id, first.parent, first.shared), (36, 35, true));
+        assert_eq!((&first.root[..], &first.point[..]), (&b"/a"[..], &b"/mnt 2"[..]));
+        assert_eq!((&first.options[..], &first.fstype[..]), (&b"rw,noatime"[..], &b"ext3"[..]));
+        assert_eq!(&first.super_options[..], b"rw,x=y");
+        assert!(mounts.get(1).is_some_and(|m| !m.shared && m.point == b"/"));
+    }
+
+    #[test]
+    fn unescapes_octal_and_nothing_else() {
+        assert_eq!(unescape(b"a\\134b\\011\\9"), b"a\\b\t\\9");
+    }
+}

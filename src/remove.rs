@@ -1,0 +1,70 @@
+//! Removing a directory with all it holds, when what is in it may be hostile.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use syscalls::Errno;
+
+use crate::error::Error;
+use crate::sys::{self, Cx};
+
+/// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
+/// It is no failure where there is none.
+///
+/// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor
+/// the number of descriptors grows with the depth of a tree, which a container chooses.
+pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let top = match sys::openat(cx, None, path, flags) {
+        Err(e) if e.is(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let mut moved = 0;
+    loop {
+        let left = remove_entries(cx, top.as_fd())?;
+        if left.is_empty() {
+            return sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
+        }
+        for name in left {
+            // Below a mount point there is something that is not ours to remove.
+            let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+            let directory = sys::openat2(cx, top.as_fd(), &name, flags, within)?;
+            for below in remove_entries(cx, directory.as_fd())? {
+                move_up(cx, directory.as_fd(), &below, top.as_fd(), &mut moved)?;
+            }
+            sys::unlinkat(cx, Some(top.as_fd()), &name, libc::AT_REMOVEDIR)?;
+        }
+    }
+}
+
+/// Remove what is in a directory, but for directories that are not empty: their names are returned.
+fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error> {
+    let mut left = Vec::new();
+    for (name, kind) in sys::read_dir(cx, directory)? {
+        let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
+        match sys::unlinkat(cx, Some(directory), &name, flag) {
+            Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name),
+            Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
+            other => other?,
+        }
+    }
+    Ok(left)
+}
+
+/// Move a directory to the top under a name that is free there.
+fn move_up(
+    cx: &Cx,
+    from: BorrowedFd,
+    name: &CStr,
+    top: BorrowedFd,
+    moved: &mut u64,
+) -> Result<(), Error> {
+    loop {
+        let free = CString::new(format!(".td-{moved}")).unwrap_or_default();
+        *moved += 1;
+        match sys::renameat2(cx, from, name, top, &free, libc::RENAME_NOREPLACE) {
+            Err(e) if e.is(Errno::EEXIST) => {}
+            other => return other,
+        }
+    }
+}

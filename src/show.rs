@@ -1,0 +1,274 @@
+//! How a call is written down: as strace(1) writes it, so that whoever reads the one reads the other.
+//!
+//! An [`Arg`] is one argument of a system call. Both the register and the text are made from it, which
+//! is why a trace cannot say other than what was called.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char};
+use std::fmt::Write;
+
+use syscalls::{Errno, Sysno};
+
+use crate::flags::{self, Table};
+
+/// strace cuts what is no path after so many bytes, and a list after so many members.
+const CUT: usize = 32;
+
+/// Append formatted text; a `String` takes all of it.
+macro_rules! put {
+    ($out:expr, $($arg:tt)*) => {{
+        let _ = write!($out, $($arg)*);
+    }};
+}
+pub(crate) use put;
+
+/// A structure that the kernel reads or writes.
+pub trait Show {
+    /// Append it as strace shows it.
+    fn show(&self, out: &mut String);
+}
+
+/// One argument of a system call.
+#[derive(Clone, Copy)]
+pub enum Arg<'a> {
+    /// A signed number, in decimal.
+    Int(i64),
+    /// A size or a count, in decimal.
+    Size(usize),
+    /// A descriptor, or `AT_FDCWD`.
+    Fd(i32),
+    /// Permission bits, in octal.
+    Mode(u32),
+    /// A file type with permission bits.
+    FileMode(u32),
+    /// A device number.
+    Dev(u64),
+    /// Any number of bits of a table.
+    Flags(u64, Table),
+    /// One value of a table.
+    Name(u64, Table),
+    /// The flags of open(2): an access mode, and bits.
+    Open(u64),
+    /// A path: never cut.
+    Path(&'a CStr),
+    /// Another string that ends with a zero byte.
+    Str(&'a CStr),
+    /// Bytes whose length is the next argument.
+    Bytes(&'a [u8]),
+    /// A list of strings, and the pointers to them that the kernel reads.
+    Strs(&'a [*const c_char], &'a [CString]),
+    /// An environment of so many variables.
+    Env(*const *const c_char, usize),
+    /// The null pointer.
+    Null,
+    /// A list of ids.
+    Ids(&'a [u32]),
+    /// A structure that the kernel reads.
+    In(&'a dyn Show),
+    /// A structure that the kernel writes.
+    Out(&'a dyn Show),
+    /// The same where the kernel writes only if it returns more than 0.
+    OutIf(&'a dyn Show),
+    /// Room for bytes, of which the kernel writes as many as it returns.
+    Buffer(&'a [Cell<u8>]),
+    /// The same for a path, whose zero byte at the end is counted.
+    PathBuffer(&'a [Cell<u8>]),
+    /// Room for what getdents64(2) writes.
+    Entries(&'a [Cell<u8>]),
+}
+
+impl Arg<'_> {
+    /// What the kernel is given.
+    pub fn register(&self) -> usize {
+        match *self {
+            Arg::Int(n) => n as usize,
+            Arg::Size(n) => n,
+            Arg::Fd(fd) => fd as usize, // sign-extended, for AT_FDCWD
+            Arg::Mode(mode) | Arg::FileMode(mode) => mode as usize,
+            Arg::Dev(n) | Arg::Flags(n, _) | Arg::Name(n, _) | Arg::Open(n) => n as usize,
+            Arg::Path(s) | Arg::Str(s) => s.as_ptr() as usize,
+            Arg::Bytes(b) => b.as_ptr() as usize,
+            Arg::Strs(pointers, _) => pointers.as_ptr() as usize,
+            Arg::Env(pointers, _) => pointers as usize,
+            Arg::Null => 0,
+            Arg::Ids(ids) => ids.as_ptr() as usize,
+            Arg::In(s) | Arg::Out(s) | Arg::OutIf(s) => std::ptr::from_ref(s).cast::<u8>() as usize,
+            Arg::Buffer(b) | Arg::PathBuffer(b) | Arg::Entries(b) => b.as_ptr() as usize,
+        }
+    }
+
+    /// Append the text. What the kernel fills in is shown when the call has returned `Some` number.
+    fn show(&self, returned: Option<usize>, out: &mut String) {
+        match *self {
+            Arg::Int(n) => put!(out, "{n}"),
+            Arg::Size(n) => put!(out, "{n}"),
+            Arg::Fd(libc::AT_FDCWD) => out.push_str("AT_FDCWD"),
+            Arg::Fd(fd) => put!(out, "{fd}"),
+            Arg::Mode(mode) => put!(out, "0{mode:02o}"),
+            Arg::FileMode(mode) => {
+                name((mode & libc::S_IFMT).into(), flags::FILE_TYPE, out);
+                put!(out, "|0{:02o}", mode & !libc::S_IFMT);
+            }
+            Arg::Dev(dev) => {
+                put!(out, "makedev({:#x}, {:#x})", libc::major(dev), libc::minor(dev));
+            }
+            Arg::Flags(value, table) => bits(value, table, out),
+            Arg::Name(value, table) => name(value, table, out),
+            Arg::Open(value) => open_flags(value, out),
+            Arg::Path(s) => quote(s.to_bytes(), usize::MAX, out),
+            Arg::Str(s) => quote(s.to_bytes(), CUT, out),
+            Arg::Bytes(b) => quote(b, CUT, out),
+            Arg::Strs(_, strings) => list(strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
+            Arg::Env(pointers, n) => put!(out, "{pointers:p} /* {n} vars */"),
+            Arg::Null => out.push_str("NULL"),
+            Arg::Ids(ids) => list(ids, out, |id, out| put!(out, "{id}")),
+            Arg::In(s) => s.show(out),
+            Arg::Out(s) if returned.is_some() => s.show(out),
+            Arg::OutIf(s) if returned.is_some_and(|n| n > 0) => s.show(out),
+            Arg::Buffer(b) if returned.is_some() => filled(b, returned.unwrap_or(0), CUT, out),
+            Arg::PathBuffer(b) if returned.is_some_and(|n| n > 0) => {
+                filled(b, returned.unwrap_or(0) - 1, usize::MAX, out);
+            }
+            _ => put!(out, "{:#x}", self.register()),
+        }
+    }
+}
+
+/// What the kernel wrote into a buffer.
+fn filled(buffer: &[Cell<u8>], n: usize, most: usize, out: &mut String) {
+    let bytes: Vec<u8> = buffer.iter().take(n).map(Cell::get).collect();
+    quote(&bytes, most, out);
+}
+
+/// `name(argument, argument)`; with `returned`, what the kernel filled in as well.
+pub fn call(nr: Sysno, args: &[Arg], returned: Option<usize>) -> String {
+    let mut out = String::from(nr.name());
+    out.push('(');
+    for (i, arg) in args.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        arg.show(returned, &mut out);
+    }
+    out.push(')');
+    out
+}
+
+/// `ENOENT (No such file or directory)`, the words those of the crate `syscalls`.
+pub fn errno(e: Errno) -> String {
+    match (e.name(), e.description()) {
+        (Some(name), Some(words)) => format!("{name} ({words})"),
+        _ => format!("errno {}", e.into_raw()),
+    }
+}
+
+/// `SIGTERM`, `SIGRT_3`: the name of a signal.
+pub fn signal(signal: i32) -> String {
+    match (flags::name(flags::SIGNAL, signal as u64), signal) {
+        (Some(name), _) => String::from(name),
+        (None, 32) => String::from("SIGRTMIN"),
+        (None, _) => format!("SIGRT_{}", signal - 32),
+    }
+}
+
+/// `A|B|0x8`: the names of the bits that a table has, the others in hexadecimal; `0` for none.
+pub fn bits(value: u64, table: Table, out: &mut String) {
+    let start = out.len();
+    let mut left = value;
+    for &(bit, name) in table {
+        if bit != 0 && left & bit == bit {
+            left &= !bit;
+            separate(start, out);
+            out.push_str(name);
+        }
+    }
+    if left != 0 {
+        separate(start, out);
+        put!(out, "{left:#x}");
+    } else if value == 0 {
+        out.push('0');
+    }
+}
+
+fn separate(start: usize, out: &mut String) {
+    if out.len() > start {
+        out.push('|');
+    }
+}
+
+/// The one name of a value, or the value in hexadecimal.
+pub fn name(value: u64, table: Table, out: &mut String) {
+    match flags::name(table, value) {
+        Some(name) => out.push_str(name),
+        None => put!(out, "{value:#x}"),
+    }
+}
+
+/// The access mode is a number of two bits, of which `O_RDONLY` is 0.
+pub fn open_flags(value: u64, out: &mut String) {
+    let access = value & libc::O_ACCMODE as u64;
+    out.push_str(match access as i32 {
+        libc::O_WRONLY => "O_WRONLY",
+        libc::O_RDWR => "O_RDWR",
+        _ => "O_RDONLY",
+    });
+    let rest = value & !(libc::O_ACCMODE as u64);
+    if rest != 0 {
+        out.push('|');
+        bits(rest, flags::OPEN, out);
+    }
+}
+
+/// `[a, b]`, cut as strace cuts a list.
+fn list<T>(members: &[T], out: &mut String, show: impl Fn(&T, &mut String)) {
+    out.push('[');
+    for (i, member) in members.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        if i == CUT {
+            out.push_str("...");
+            break;
+        }
+        show(member, out);
+    }
+    out.push(']');
+}
+
+/// A string in quotes, its odd bytes escaped as C does, cut after `most` bytes.
+pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
+    let shown = &bytes[..bytes.len().min(most)];
+    out.push('"');
+    for (i, &byte) in shown.iter().enumerate() {
+        match byte {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(byte.into());
+            }
+            b'\n' => out.push_str("\\n"),
+            b'\t' => out.push_str("\\t"),
+            b'\r' => out.push_str("\\r"),
+            0x0b => out.push_str("\\v"),
+            0x0c => out.push_str("\\f"),
+            0x20..=0x7e => out.push(byte.into()),
+            // A digit behind an escape would be read as part of it, unless that has three digits.
+            _ if shown.get(i + 1).is_some_and(u8::is_ascii_digit) => put!(out, "\\{byte:03o}"),
+            _ => put!(out, "\\{byte:o}"),
+        }
+    }
+    out.push('"');
+    if shown.len() < bytes.len() {
+        out.push_str("...");
+    }
+}
+
+/// Bytes for a message: as they are where they are plain, in quotes and escaped where not.
+pub fn plain(bytes: &[u8]) -> String {
+    let odd = |b: &u8| !(0x21..=0x7e).contains(b) || *b == b'"';
+    if bytes.is_empty() || bytes.iter().any(odd) {
+        let mut out = String::new();
+        quote(bytes, usize::MAX, &mut out);
+        return out;
+    }
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,504 @@
+//! Structures that the kernel reads and writes, laid out as its headers have them, and shown as strace
+//! shows them. All of them are the same on every 64-bit machine.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::fmt::Write;
+
+use crate::flags;
+use crate::show::{Show, bits, put, signal};
+
+/// What the kernel wrote is shown as what it reads.
+impl<T: Show + Copy> Show for Cell<T> {
+    fn show(&self, out: &mut String) {
+        self.get().show(out);
+    }
+}
+
+// ---- files ----
+
+/// `struct open_how`: openat2(2).
+#[repr(C)]
+pub struct OpenHow {
+    pub flags: u64,
+    pub mode: u64,
+    pub resolve: u64,
+}
+
+impl Show for OpenHow {
+    fn show(&self, out: &mut String) {
+        out.push_str("{flags=");
+        crate::show::open_flags(self.flags, out);
+        out.push_str(", resolve=");
+        bits(self.resolve, flags::RESOLVE, out);
+        out.push('}');
+    }
+}
+
+/// `struct statx_timestamp`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq)]
+pub struct StatxTime {
+    pub sec: i64,
+    pub nsec: u32,
+    pad: i32,
+}
+
+/// `struct statx`: statx(2).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Statx {
+    pub mask: u32,
+    pub blksize: u32,
+    pub attributes: u64,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u16,
+    pad: u16,
+    pub ino: u64,
+    pub size: u64,
+    pub blocks: u64,
+    pub attributes_mask: u64,
+    pub times: [StatxTime; 4],
+    pub rdev_major: u32,
+    pub rdev_minor: u32,
+    pub dev_major: u32,
+    pub dev_minor: u32,
+    pub mnt_id: u64,
+    spare: [u64; 13],
+}
+
+impl Statx {
+    /// The file type alone: `libc::S_IFDIR` …
+    pub fn file_type(&self) -> u32 {
+        u32::from(self.mode) & libc::S_IFMT
+    }
+
+    /// Is it a directory?
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == libc::S_IFDIR
+    }
+
+    /// The permission bits, with set-user-id and its kin.
+    pub fn permissions(&self) -> u32 {
+        u32::from(self.mode) & 0o7777
+    }
+
+    /// Is it the root of a mount?
+    pub fn is_mount_root(&self) -> bool {
+        self.attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
+    }
+
+    /// Is it the same file, whichever path led to it?
+    pub fn same_file(&self, other: &Statx) -> bool {
+        let id = |s: &Statx| (s.dev_major, s.dev_minor, s.ino);
+        id(self) == id(other)
+    }
+}
+
+impl Show for Statx {
+    fn show(&self, out: &mut String) {
+        out.push_str("{stx_mask=");
+        bits(self.mask.into(), flags::STATX, out);
+        out.push_str(", stx_attributes=");
+        bits(self.attributes, flags::STATX_ATTR, out);
+        out.push_str(", stx_mode=");
+        crate::show::name(self.file_type().into(), flags::FILE_TYPE, out);
+        put!(out, "|0{:02o}, stx_size={}, ...}}", self.permissions(), self.size);
+    }
+}
+
+/// `struct statfs`: statfs(2).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct StatFs {
+    /// Which file system: `flags::MAGIC`.
+    pub f_type: i64,
+    f_bsize: i64,
+    f_blocks: u64,
+    f_bfree: u64,
+    f_bavail: u64,
+    f_files: u64,
+    f_ffree: u64,
+    f_fsid: [i32; 2],
+    f_namelen: i64,
+    f_frsize: i64,
+    /// `ST_RDONLY` …
+    pub f_flags: i64,
+    spare: [i64; 4],
+}
+
+impl Show for StatFs {
+    fn show(&self, out: &mut String) {
+        out.push_str("{f_type=");
+        crate::show::name(self.f_type as u64, flags::MAGIC, out);
+        put!(out, ", f_bsize={}, f_blocks={}, ", self.f_bsize, self.f_blocks);
+        put!(out, "f_bfree={}, f_bavail={}, ", self.f_bfree, self.f_bavail);
+        put!(out, "f_files={}, f_ffree={}, ", self.f_files, self.f_ffree);
+        put!(out, "f_fsid={{val=[{:#x}, {:#x}]}}, ", self.f_fsid[0], self.f_fsid[1]);
+        put!(out, "f_namelen={}, f_frsize={}, f_flags=", self.f_namelen, self.f_frsize);
+        bits(self.f_flags as u64, flags::ST, out);
+        out.push('}');
+    }
+}
+
+/// The names and types in what getdents64(2) wrote: `struct linux_dirent64` after another.
+pub fn entries(bytes: &[u8]) -> impl Iterator<Item = (CString, u8)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        // d_ino and d_off have 8 bytes each, then d_reclen 2, d_type 1, and the name.
+        let reclen = u16::from_ne_bytes(rest.get(16..18)?.try_into().ok()?);
+        let (entry, after) = rest.split_at_checked(reclen.into())?;
+        rest = after;
+        let name = entry.get(19..)?.split(|b| *b == 0).next()?;
+        Some((CString::new(name).ok()?, *entry.get(18)?))
+    })
+}
+
+// ---- mounts ----
+
+/// `struct mount_attr`: mount_setattr(2). Zero changes nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct MountAttr {
+    pub attr_set: u64,
+    pub attr_clr: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0.
+    pub propagation: u64,
+    pub userns_fd: u64,
+}
+
+impl Show for MountAttr {
+    fn show(&self, out: &mut String) {
+        out.push_str("{attr_set=");
+        bits(self.attr_set, flags::MOUNT_ATTR, out);
+        out.push_str(", attr_clr=");
+        bits(self.attr_clr, flags::MOUNT_ATTR, out);
+        out.push_str(", propagation=");
+        bits(self.propagation, flags::MS, out);
+        put!(out, ", userns_fd={}}}", self.userns_fd);
+    }
+}
+
+// ---- processes ----
+
+/// `struct clone_args`: clone(2), as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
+}
+
+impl Show for CloneArgs {
+    fn show(&self, out: &mut String) {
+        out.push_str("{flags=");
+        bits(self.flags, flags::CLONE, out);
+        put!(out, ", exit_signal={}, stack=NULL, stack_size=0", signal(self.exit_signal as i32));
+        if self.flags & flags::CLONE_INTO_CGROUP != 0 {
+            put!(out, ", cgroup={}", self.cgroup);
+        }
+        out.push('}');
+    }
+}
+
+/// How a child ended: the `wstatus` of wait(2).
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct WaitStatus(pub i32);
+
+impl WaitStatus {
+    /// What a shell would say of it: the exit status, or 128+n for signal n.
+    pub fn exit_status(self) -> u8 {
+        if libc::WIFSIGNALED(self.0) {
+            return (128 + libc::WTERMSIG(self.0)) as u8;
+        }
+        libc::WEXITSTATUS(self.0) as u8
+    }
+}
+
+impl Show for WaitStatus {
+    fn show(&self, out: &mut String) {
+        if libc::WIFSIGNALED(self.0) {
+            let by = signal(libc::WTERMSIG(self.0));
+            let core = if libc::WCOREDUMP(self.0) { " && WCOREDUMP(s)" } else { "" };
+            put!(out, "[{{WIFSIGNALED(s) && WTERMSIG(s) == {by}{core}}}]");
+        } else {
+            let code = libc::WEXITSTATUS(self.0);
+            put!(out, "[{{WIFEXITED(s) && WEXITSTATUS(s) == {code}}}]");
+        }
+    }
+}
+
+/// `struct pollfd`: poll(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PollFd {
+    pub fd: i32,
+    pub events: i16,
+    pub revents: i16,
+}
+
+impl<const N: usize> Show for [PollFd; N] {
+    fn show(&self, out: &mut String) {
+        out.push('[');
+        for (i, poll) in self.iter().enumerate() {
+            put!(out, "{}{{fd={}, events=", if i > 0 { ", " } else { "" }, poll.fd);
+            bits(poll.events as u64, flags::POLL, out);
+            out.push('}');
+        }
+        out.push(']');
+    }
+}
+
+/// `struct timespec`.
+#[repr(C)]
+pub struct TimeSpec {
+    pub sec: i64,
+    pub nsec: i64,
+}
+
+impl Show for TimeSpec {
+    fn show(&self, out: &mut String) {
+        put!(out, "{{tv_sec={}, tv_nsec={}}}", self.sec, self.nsec);
+    }
+}
+
+// ---- signals ----
+
+/// A signal number that the kernel writes.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Signal(pub i32);
+
+impl Show for Signal {
+    fn show(&self, out: &mut String) {
+        match self.0 {
+            0 => out.push_str("[0]"),
+            n => put!(out, "[{}]", signal(n)),
+        }
+    }
+}
+
+/// The kernel's `sigset_t`: bit n-1 is signal n.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SigSet(pub u64);
+
+impl SigSet {
+    /// Every signal; the kernel leaves out KILL and STOP by itself.
+    pub const ALL: SigSet = SigSet(u64::MAX);
+}
+
+impl Show for SigSet {
+    fn show(&self, out: &mut String) {
+        // strace names those that are missing where most are there.
+        let (sign, set) = if self.0.count_ones() > 42 { ("~", !self.0) } else { ("", self.0) };
+        let names: Vec<String> = (1..=64)
+            .filter(|n| set >> (n - 1) & 1 == 1)
+            .map(|n| signal(n).replace("SIG", ""))
+            .collect();
+        put!(out, "{sign}[{}]", names.join(" "));
+    }
+}
+
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SigAction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: SigSet,
+}
+
+impl SigAction {
+    /// `SIG_DFL`.
+    pub const DEFAULT: SigAction = SigAction { handler: 0, flags: 0, restorer: 0, mask: SigSet(0) };
+    /// `SIG_IGN`.
+    pub const IGNORE: SigAction = SigAction { handler: 1, ..SigAction::DEFAULT };
+
+    /// Would children be reaped by the kernel, were this set for SIGCHLD?
+    pub fn loses_children(&self) -> bool {
+        self.handler == 1 || self.flags & libc::SA_NOCLDWAIT as u64 != 0
+    }
+}
+
+impl Show for SigAction {
+    fn show(&self, out: &mut String) {
+        match self.handler {
+            0 => out.push_str("{sa_handler=SIG_DFL, sa_mask="),
+            1 => out.push_str("{sa_handler=SIG_IGN, sa_mask="),
+            address => put!(out, "{{sa_handler={address:#x}, sa_mask="),
+        }
+        self.mask.show(out);
+        out.push_str(", sa_flags=");
+        bits(self.flags, flags::SA, out);
+        out.push('}');
+    }
+}
+
+/// The kernel's `siginfo_t`, as far as kill(2), SIGCHLD and the terminal fill it in.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SigInfo {
+    pub signo: i32,
+    errno: i32,
+    pub code: i32,
+    pad: i32,
+    pub pid: i32,
+    uid: u32,
+    status: i32,
+    rest: [i32; 25],
+}
+
+impl Default for SigInfo {
+    fn default() -> SigInfo {
+        SigInfo { signo: 0, errno: 0, code: 0, pad: 0, pid: 0, uid: 0, status: 0, rest: [0; 25] }
+    }
+}
+
+impl Show for SigInfo {
+    fn show(&self, out: &mut String) {
+        put!(out, "{{si_signo={}, si_code={}, ", signal(self.signo), self.code);
+        put!(out, "si_pid={}, si_uid={}", self.pid, self.uid);
+        if self.signo == libc::SIGCHLD {
+            put!(out, ", si_status={}", self.status);
+        }
+        out.push_str(", ...}");
+    }
+}
+
+// ---- the state of a process ----
+
+/// `struct __user_cap_header_struct`: capget(2).
+#[repr(C)]
+pub struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+impl CapHeader {
+    /// Our own process, sets of 64 bits: `_LINUX_CAPABILITY_VERSION_3`.
+    pub const SELF: CapHeader = CapHeader { version: 0x2008_0522, pid: 0 };
+}
+
+impl Show for CapHeader {
+    fn show(&self, out: &mut String) {
+        out.push_str("{version=_LINUX_CAPABILITY_VERSION_3, pid=0}");
+    }
+}
+
+/// `struct __user_cap_data_struct`, twice: bits 0 to 31, then 32 to 63, of each set.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct CapData([CapHalf; 2]);
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+impl CapData {
+    /// From three sets, bit n for capability n.
+    pub fn new(effective: u64, permitted: u64, inheritable: u64) -> CapData {
+        CapData([0, 32].map(|shift| CapHalf {
+            effective: (effective >> shift) as u32,
+            permitted: (permitted >> shift) as u32,
+            inheritable: (inheritable >> shift) as u32,
+        }))
+    }
+
+    /// The permitted set.
+    pub fn permitted(&self) -> u64 {
+        u64::from(self.0[1].permitted) << 32 | u64::from(self.0[0].permitted)
+    }
+
+    /// The effective set.
+    pub fn effective(&self) -> u64 {
+        u64::from(self.0[1].effective) << 32 | u64::from(self.0[0].effective)
+    }
+
+    fn inheritable(&self) -> u64 {
+        u64::from(self.0[1].inheritable) << 32 | u64::from(self.0[0].inheritable)
+    }
+}
+
+impl Show for CapData {
+    fn show(&self, out: &mut String) {
+        put!(out, "{{effective={}", caps(self.effective()));
+        put!(out, ", permitted={}", caps(self.permitted()));
+        put!(out, ", inheritable={}}}", caps(self.inheritable()));
+    }
+}
+
+/// `1<<CAP_CHOWN|1<<CAP_KILL`, as strace writes a set of capabilities.
+fn caps(set: u64) -> String {
+    let known = flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1);
+    let mut names: Vec<String> = known.map(|(_, name)| format!("1<<{name}")).collect();
+    let unknown = set & !flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
+    if unknown != 0 || set == 0 {
+        names.push(if set == 0 { String::from("0") } else { format!("{unknown:#x}") });
+    }
+    names.join("|")
+}
+
+/// `struct rlimit64`: getrlimit(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RLimit {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+impl Show for RLimit {
+    fn show(&self, out: &mut String) {
+        let show = |n: u64| match n {
+            u64::MAX => String::from("RLIM64_INFINITY"),
+            _ if n > 1024 && n % 1024 == 0 => format!("{}*1024", n / 1024),
+            _ => n.to_string(),
+        };
+        put!(out, "{{rlim_cur={}, rlim_max={}}}", show(self.soft), show(self.hard));
+    }
+}
+
+/// `struct ifreq` with flags: netdevice(7).
+#[repr(C)]
+pub struct IfReq {
+    name: [u8; libc::IFNAMSIZ],
+    flags: i16,
+    rest: [u8; 22],
+}
+
+impl IfReq {
+    /// A request to bring the loopback interface up.
+    pub const LOOPBACK_UP: IfReq = IfReq {
+        name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        flags: libc::IFF_UP as i16,
+        rest: [0; 22],
+    };
+}
+
+impl Show for IfReq {
+    fn show(&self, out: &mut String) {
+        out.push_str("{ifr_name=");
+        let name = self.name.split(|b| *b == 0).next().unwrap_or_default();
+        crate::show::quote(name, usize::MAX, out);
+        out.push_str(", ifr_flags=");
+        bits(self.flags as u64, flags::IFF, out);
+        out.push('}');
+    }
+}

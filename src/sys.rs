@@ -1,0 +1,1046 @@
+//! The one door: every system call of every tool is made here, traced, dry, and reported in one
+//! place. Nothing else in this package is `unsafe`.
+//!
+//! A wrapper has the call's own name and argument order (section 2 of the manual). It writes its
+//! arguments down once; registers, trace line, dry-run line and error text come from that. A call
+//! either looks ([`Cx::read`]) or changes something ([`Cx::change`]): a dry run makes the first and
+//! prints the second. Descriptors are always close-on-exec. Errors are those of the manual page, each
+//! as an [`Error`] that holds the call as it was made.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, OsString, c_char, c_int};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+
+use syscalls::{Errno, Sysno};
+
+use crate::error::Error;
+use crate::flags::{self, Table};
+use crate::show::{self, Arg};
+use crate::structs::*;
+
+// ---- the entry ----
+
+/// The entry of a tool: C's `main`.
+///
+/// Rust's own start-up would ignore SIGPIPE for PROG as well, make some 20 calls, and double what a
+/// step costs; and it panics where a standard stream is closed.
+#[macro_export]
+macro_rules! step {
+    ($help:expr, $parse:expr, $apply:expr) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn main(
+            argc: std::ffi::c_int,
+            argv: *const *const std::ffi::c_char,
+            envp: *const *const std::ffi::c_char,
+        ) -> std::ffi::c_int {
+            let start = $crate::sys::Start::new(argc, argv, envp);
+            $crate::cli::run(env!("CARGO_BIN_NAME"), $help, &start, $parse, $apply)
+        }
+    };
+}
+
+/// What a program is given at its start.
+pub struct Start {
+    /// The arguments after the first, which is the tool's own name.
+    pub args: Vec<OsString>,
+    /// The path that was executed, as the caller wrote it: `AT_EXECFN`.
+    pub execfn: OsString,
+    /// The effective ids, as execve(2) left them in the auxiliary vector: getauxval(3).
+    pub euid: u32,
+    /// See `euid`.
+    pub egid: u32,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+    /// What ppoll(2) said of descriptors 0 to 2.
+    standard: [PollFd; 3],
+}
+
+impl Start {
+    /// Take what C's `main` was given, and fill descriptors 0 to 2 where they are closed: the next
+    /// open would become one of them, and a message for the user land in `memory.max`.
+    ///
+    /// Takes raw pointers and is no `unsafe fn`, because its one caller is the macro [`step!`],
+    /// which hands on what the kernel laid out.
+    #[allow(clippy::not_unsafe_ptr_arg_deref)]
+    pub fn new(argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> Start {
+        let mut standard = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
+        // SAFETY: three pollfd and a zero timespec, valid for the call.
+        unsafe {
+            let now = TimeSpec { sec: 0, nsec: 0 };
+            let fds = standard.as_mut_ptr() as usize;
+            let _ = syscalls::syscall5(Sysno::ppoll, fds, 3, &raw const now as usize, 0, 0);
+        }
+        for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
+            raw_root_fd();
+        }
+        // SAFETY: the kernel ends argv with a null pointer and each string with a zero byte;
+        // AT_EXECFN is a string of the same block. All of it lives as long as the process.
+        unsafe {
+            let string = |s: *const c_char| OsString::from_vec(CStr::from_ptr(s).to_bytes().into());
+            let args = (1..argc.max(1) as usize).map(|i| string(*argv.add(i))).collect();
+            let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+            let execfn = if execfn.is_null() { OsString::new() } else { string(execfn) };
+            let (euid, egid) = (libc::getauxval(libc::AT_EUID), libc::getauxval(libc::AT_EGID));
+            Start { args, execfn, euid: euid as u32, egid: egid as u32, argv, envp, standard }
+        }
+    }
+
+    /// Was descriptor `fd` (0 to 2) closed when the program began?
+    pub fn was_closed(&self, fd: RawFd) -> bool {
+        self.standard.iter().any(|p| p.fd == fd && p.revents & libc::POLLNVAL != 0)
+    }
+
+    /// The environment, `NAME=VALUE` each.
+    pub fn environ(&self) -> Vec<CString> {
+        // SAFETY: as in `new`. `Cx::forget_start` overwrites the strings with zero bytes, which
+        // leaves them strings.
+        unsafe {
+            (0..)
+                .map(|i| *self.envp.add(i))
+                .take_while(|s| !s.is_null())
+                .map(|s| CStr::from_ptr(s).to_owned())
+                .collect()
+        }
+    }
+
+    /// The value of one variable.
+    pub fn getenv(&self, name: &str) -> Option<Vec<u8>> {
+        self.environ().iter().find_map(|var| {
+            let rest = var.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(rest.to_vec())
+        })
+    }
+}
+
+/// A descriptor on `/` that can do nothing, at the lowest free number.
+fn raw_root_fd() -> RawFd {
+    let flags = (libc::O_PATH | libc::O_CLOEXEC) as usize;
+    // SAFETY: a string that ends with a zero byte.
+    let fd = unsafe {
+        syscalls::syscall4(Sysno::openat, libc::AT_FDCWD as usize, c"/".as_ptr() as usize, flags, 0)
+    };
+    fd.map_or(-1, |fd| fd as RawFd)
+}
+
+// ---- the context: trace and dry run ----
+
+/// What `--trace` and `--dry-run` ask for, and what the program was started with.
+pub struct Cx<'a> {
+    /// The tool's name, for messages.
+    pub tool: &'static str,
+    /// How the program was started.
+    pub start: &'a Start,
+    dry: bool,
+    trace: Option<RawFd>,
+    /// The pid that stands before each line, as strace does once there is a second process. 0: none.
+    pid: Cell<i32>,
+    /// What SIGPIPE did before the trace had it ignored.
+    sigpipe: Cell<Option<SigAction>>,
+}
+
+impl<'a> Cx<'a> {
+    /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed.
+    pub fn new(
+        tool: &'static str,
+        start: &'a Start,
+        trace: Option<(RawFd, i32)>,
+        dry: bool,
+    ) -> Cx<'a> {
+        let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
+        let trace = trace.map(|(fd, _)| fd);
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe: Cell::new(None) };
+        if trace.is_some() {
+            cx.trace_start();
+        }
+        cx
+    }
+
+    /// Is this a dry run?
+    pub fn dry(&self) -> bool {
+        self.dry
+    }
+
+    /// The options that hand trace and dry run on to the next tool.
+    pub fn handed_on(&self) -> Vec<CString> {
+        let pid = self.pid.get();
+        let trace = self.trace.map(|fd| match pid {
+            0 => format!("--trace={fd}"),
+            _ => format!("--trace={fd},{pid}"),
+        });
+        let dry = self.dry.then(|| String::from("--dry-run"));
+        trace.into_iter().chain(dry).filter_map(|s| CString::new(s).ok()).collect()
+    }
+
+    /// The descriptor to which calls are traced.
+    pub fn trace_fd(&self) -> Option<RawFd> {
+        self.trace
+    }
+
+    /// From here on we are a process that td made: its pid, in its own pid namespace, goes before each
+    /// line. (In a dry run no process was made.)
+    pub fn trace_child(&self) {
+        if self.trace.is_some() && !self.dry {
+            let pid = raw(Sysno::getpid, &[]);
+            self.pid.set(pid.unwrap_or(0) as i32);
+            self.print(Sysno::getpid, &[], Some(pid), "");
+        }
+    }
+
+    /// Print what the entry did, and let no closed pipe end the tool: a lost line changes nothing else.
+    fn trace_start(&self) {
+        let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
+        let zero = TimeSpec { sec: 0, nsec: 0 };
+        let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
+        let closed = (0..3).filter(|fd| self.start.was_closed(*fd)).count();
+        self.print(Sysno::ppoll, &args, Some(Ok(closed)), "");
+        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        for fd in (0..3).filter(|fd| self.start.was_closed(*fd)) {
+            let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
+            self.print(Sysno::openat, &args, Some(Ok(fd as usize)), "");
+        }
+        self.ignore_sigpipe();
+    }
+
+    /// A message into a pipe that nobody reads is a lost line, and not our end.
+    fn ignore_sigpipe(&self) {
+        if self.sigpipe.get().is_none() {
+            self.sigpipe.set(rt_sigaction(self, libc::SIGPIPE, Some(&SigAction::IGNORE)).ok());
+        }
+    }
+
+    /// Give SIGPIPE back what it did, before PROG is executed.
+    pub fn trace_end(&self) {
+        if let Some(old) = self.sigpipe.take() {
+            let _ = rt_sigaction(self, libc::SIGPIPE, Some(&old)); // it was valid before
+        }
+    }
+
+    /// A call that looks: made in a dry run too.
+    fn read(&self, nr: Sysno, args: &[Arg]) -> Result<usize, Error> {
+        self.call(nr, args, |_| String::new())
+    }
+
+    /// A call that changes something: a dry run prints it and takes it to have returned 0.
+    fn change(&self, nr: Sysno, args: &[Arg]) -> Result<usize, Error> {
+        if self.dry {
+            self.print(nr, args, None, "");
+            return Ok(0);
+        }
+        self.read(nr, args)
+    }
+
+    /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
+    fn change_fd(&self, nr: Sysno, args: &[Arg]) -> Result<OwnedFd, Error> {
+        if self.dry {
+            self.print(nr, args, None, "");
+            return Ok(owned(raw_root_fd() as usize));
+        }
+        self.read(nr, args).map(owned)
+    }
+
+    /// Make the call. `note` is what the trace says behind a result that needs words.
+    fn call(
+        &self,
+        nr: Sysno,
+        args: &[Arg],
+        note: impl Fn(usize) -> String,
+    ) -> Result<usize, Error> {
+        let result = raw(nr, args);
+        if self.trace.is_some() {
+            let note = result.map(note).unwrap_or_default();
+            self.print(nr, args, Some(result), &note);
+        }
+        result.map_err(|errno| Error::call(&show::call(nr, args, None), errno))
+    }
+
+    /// A line of the trace, or of a dry run, which has no result.
+    fn print(&self, nr: Sysno, args: &[Arg], result: Option<Result<usize, Errno>>, note: &str) {
+        let call = show::call(nr, args, result.and_then(Result::ok));
+        let result = match result {
+            None => String::new(),
+            Some(Ok(n)) => format!(" = {}{note}", n as isize),
+            Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
+        };
+        self.line(&format!("{call}{result}"));
+    }
+
+    /// One line, one write: to the trace; for a dry run that is not traced, to standard output.
+    fn line(&self, text: &str) {
+        let pid = match self.pid.get() {
+            0 => String::new(),
+            pid => format!("[pid {pid}] "),
+        };
+        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), &format!("{pid}{text}\n"));
+    }
+
+    /// Say something on standard error, in one write. What cannot be written is lost, and changes
+    /// nothing else.
+    pub fn say(&self, error: &Error) {
+        self.ignore_sigpipe();
+        raw_write(libc::STDERR_FILENO, &error.text(self.tool));
+    }
+}
+
+/// Print text for whoever asked for it (`--help`), and let it be lost where it cannot be written.
+pub fn print(text: &str) {
+    raw_write(libc::STDOUT_FILENO, text);
+}
+
+fn raw_write(fd: RawFd, text: &str) {
+    // SAFETY: the bytes live as long as the call.
+    let _ = unsafe {
+        syscalls::syscall3(Sysno::write, fd as usize, text.as_ptr() as usize, text.len())
+    };
+}
+
+/// The system call itself. Registers that it does not use are zero.
+fn raw(nr: Sysno, args: &[Arg]) -> Result<usize, Errno> {
+    let mut r = [0; 6];
+    for (register, arg) in r.iter_mut().zip(args) {
+        *register = arg.register();
+    }
+    // SAFETY: every pointer in `args` was made from a reference that outlives the call. What the
+    // kernel writes lies in `Cell`s of a size that the wrapper tells it; strings end with a zero
+    // byte, being `CStr`; lists of strings end with a null pointer, see `Strings`.
+    unsafe { syscalls::syscall6(nr, r[0], r[1], r[2], r[3], r[4], r[5]) }
+}
+
+/// The owner of a descriptor that a call has just returned.
+fn owned(fd: usize) -> OwnedFd {
+    // SAFETY: the kernel returned it to us, so that nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
+
+/// A descriptor that a path is relative to. `None` is the working directory, `AT_FDCWD`.
+pub type At<'a> = Option<BorrowedFd<'a>>;
+
+fn at(fd: At) -> Arg<'static> {
+    Arg::Fd(fd.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd()))
+}
+
+fn fd(fd: BorrowedFd) -> Arg<'static> {
+    Arg::Fd(fd.as_raw_fd())
+}
+
+fn flags(bits: impl Into<i64>, table: Table) -> Arg<'static> {
+    Arg::Flags(bits.into() as u64, table)
+}
+
+fn name(value: impl Into<i64>, table: Table) -> Arg<'static> {
+    Arg::Name(value.into() as u64, table)
+}
+
+// ---- files ----
+
+/// `openat(dirfd, path, flags)`: open(2). Opening for writing is a change.
+pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
+    let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
+    match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => cx.read(Sysno::openat, &args).map(owned),
+        _ => cx.change_fd(Sysno::openat, &args),
+    }
+}
+
+/// As [`openat`], of something that this step has made: a dry run takes it to be there.
+pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
+    let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
+    cx.change_fd(Sysno::openat, &args)
+}
+
+/// `openat2(dirfd, path, {flags, mode, resolve}, size)`: openat2(2), Linux 5.6. It only looks, so
+/// `flags` never has O_CREAT. EAGAIN: a rename or mount got in the way of `..`; it may be tried again.
+pub fn openat2(
+    cx: &Cx,
+    dirfd: BorrowedFd,
+    path: &CStr,
+    flags: c_int,
+    resolve: u64,
+) -> Result<OwnedFd, Error> {
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
+    let args = [fd(dirfd), Arg::Path(path), Arg::In(&how), Arg::Size(size_of::<OpenHow>())];
+    cx.read(Sysno::openat2, &args).map(owned)
+}
+
+/// `read(fd, buf, count)`: read(2). Returns how many bytes were read; 0 at the end.
+pub fn read(cx: &Cx, file: BorrowedFd, buffer: &mut [u8]) -> Result<usize, Error> {
+    let size = Arg::Size(buffer.len());
+    let cells = Cell::from_mut(buffer).as_slice_of_cells();
+    cx.read(Sysno::read, &[fd(file), Arg::Buffer(cells), size])
+}
+
+/// `write(fd, buf, count)`: write(2), once. Returns how many bytes were written.
+pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
+    cx.change(Sysno::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
+}
+
+/// The whole of a file, by openat(2) and read(2).
+pub fn read_file(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
+    let file = openat(cx, dirfd, path, libc::O_RDONLY)?;
+    let mut bytes = Vec::new();
+    let mut used = 0;
+    loop {
+        // Files of /proc are best read in one piece; mountinfo is the large one.
+        bytes.resize(used + 32768, 0);
+        let n = read(cx, file.as_fd(), bytes.get_mut(used..).unwrap_or_default())?;
+        used += n;
+        if n == 0 {
+            bytes.truncate(used);
+            return Ok(bytes);
+        }
+    }
+}
+
+/// Write to a file that is there already, in one write(2): a file of the kernel takes a value whole
+/// or not at all. Without O_CREAT, which cgroup file systems refuse.
+pub fn write_file(cx: &Cx, dirfd: At, path: &CStr, bytes: &[u8]) -> Result<(), Error> {
+    let file = openat(cx, dirfd, path, libc::O_WRONLY)?;
+    write(cx, file.as_fd(), bytes).map(drop)
+}
+
+/// `mkdirat(dirfd, path, mode)`: mkdir(2).
+pub fn mkdirat(cx: &Cx, dirfd: At, path: &CStr, mode: u32) -> Result<(), Error> {
+    cx.change(Sysno::mkdirat, &[at(dirfd), Arg::Path(path), Arg::Mode(mode)]).map(drop)
+}
+
+/// `mknodat(dirfd, path, mode, dev)`: mknod(2). `mode` has the file type.
+pub fn mknodat(cx: &Cx, dirfd: At, path: &CStr, mode: u32, dev: u64) -> Result<(), Error> {
+    let args = [at(dirfd), Arg::Path(path), Arg::FileMode(mode), Arg::Dev(dev)];
+    // strace leaves the device out where there is none.
+    let shown = if dev == 0 { &args[..3] } else { &args[..] };
+    cx.change(Sysno::mknodat, shown).map(drop)
+}
+
+/// `symlinkat(target, dirfd, path)`: symlink(2).
+pub fn symlinkat(cx: &Cx, target: &CStr, dirfd: At, path: &CStr) -> Result<(), Error> {
+    cx.change(Sysno::symlinkat, &[Arg::Path(target), at(dirfd), Arg::Path(path)]).map(drop)
+}
+
+/// `unlinkat(dirfd, path, flags)`: unlink(2); with AT_REMOVEDIR, rmdir(2).
+pub fn unlinkat(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<(), Error> {
+    let args = [at(dirfd), Arg::Path(path), flags(flag, flags::UNLINK)];
+    cx.change(Sysno::unlinkat, &args).map(drop)
+}
+
+/// `renameat2(olddirfd, oldpath, newdirfd, newpath, flags)`: rename(2).
+pub fn renameat2(
+    cx: &Cx,
+    from: BorrowedFd,
+    old: &CStr,
+    to: BorrowedFd,
+    new: &CStr,
+    bits: u32,
+) -> Result<(), Error> {
+    let bits = flags(bits, flags::RENAME);
+    cx.change(Sysno::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+}
+
+/// `fchmod(fd, mode)`: chmod(2).
+pub fn fchmod(cx: &Cx, file: BorrowedFd, mode: u32) -> Result<(), Error> {
+    cx.change(Sysno::fchmod, &[fd(file), Arg::Mode(mode)]).map(drop)
+}
+
+/// `fchown(fd, owner, group)`: chown(2).
+pub fn fchown(cx: &Cx, file: BorrowedFd, owner: u32, group: u32) -> Result<(), Error> {
+    let args = [fd(file), Arg::Size(owner as usize), Arg::Size(group as usize)];
+    cx.change(Sysno::fchown, &args).map(drop)
+}
+
+/// `readlinkat(dirfd, path, buf, size)`: readlink(2). What the link says.
+pub fn readlinkat(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
+    let mut buffer = vec![0; libc::PATH_MAX as usize];
+    let size = Arg::Size(buffer.len());
+    let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
+    let n = cx.read(Sysno::readlinkat, &[at(dirfd), Arg::Path(path), Arg::Buffer(cells), size])?;
+    buffer.truncate(n);
+    Ok(buffer)
+}
+
+/// `statx(dirfd, path, flags, mask, buf)`: statx(2), with the mount id. An empty path with
+/// AT_EMPTY_PATH is `dirfd` itself.
+pub fn statx(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<Statx, Error> {
+    let buf = Cell::new(Statx::default());
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let args = [
+        at(dirfd),
+        Arg::Path(path),
+        flags(flag, flags::AT),
+        flags(mask, flags::STATX),
+        Arg::Out(&buf),
+    ];
+    cx.read(Sysno::statx, &args)?;
+    Ok(buf.get())
+}
+
+/// [`statx`] of an open file.
+pub fn fstatx(cx: &Cx, file: BorrowedFd) -> Result<Statx, Error> {
+    statx(cx, Some(file), c"", libc::AT_EMPTY_PATH)
+}
+
+/// `fstatfs(fd, buf)`: statfs(2).
+pub fn fstatfs(cx: &Cx, file: BorrowedFd) -> Result<StatFs, Error> {
+    let buf = Cell::new(StatFs::default());
+    cx.read(Sysno::fstatfs, &[fd(file), Arg::Out(&buf)])?;
+    Ok(buf.get())
+}
+
+/// `faccessat2(dirfd, path, mode, flags)`: access(2) for the effective ids, Linux 5.8.
+pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Error> {
+    let args = [
+        at(dirfd),
+        Arg::Path(path),
+        flags(mode, flags::ACCESS),
+        flags(libc::AT_EACCESS, flags::ACCESS_AT),
+    ];
+    cx.read(Sysno::faccessat2, &args).map(drop)
+}
+
+/// `getdents64(fd, dirp, count)`: getdents(2), to the end. The names in a directory, without `.` and
+/// `..`, each with its type (`libc::DT_DIR` …).
+pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
+    let mut buffer = [0; 32768];
+    let mut names = Vec::new();
+    loop {
+        let size = Arg::Size(buffer.len());
+        let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
+        let n = cx.read(Sysno::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
+        if n == 0 {
+            return Ok(names);
+        }
+        names.extend(
+            entries(buffer.get(..n).unwrap_or_default())
+                .filter(|(name, _)| !matches!(name.to_bytes(), b"." | b"..")),
+        );
+    }
+}
+
+/// `getcwd(buf, size)`: getcwd(2).
+pub fn getcwd(cx: &Cx) -> Result<Vec<u8>, Error> {
+    let mut buffer = vec![0; libc::PATH_MAX as usize];
+    let size = Arg::Size(buffer.len());
+    let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
+    // Its result counts the zero byte, which is not part of the text.
+    let n = cx.read(Sysno::getcwd, &[Arg::PathBuffer(cells), size])?;
+    buffer.truncate(n.saturating_sub(1));
+    Ok(buffer)
+}
+
+/// `chdir(path)`: chdir(2).
+pub fn chdir(cx: &Cx, path: &CStr) -> Result<(), Error> {
+    cx.change(Sysno::chdir, &[Arg::Path(path)]).map(drop)
+}
+
+/// `fchdir(fd)`: chdir(2).
+pub fn fchdir(cx: &Cx, dir: BorrowedFd) -> Result<(), Error> {
+    cx.change(Sysno::fchdir, &[fd(dir)]).map(drop)
+}
+
+/// `fcntl(fd, F_SETFD, flags)`: fcntl(2). 0 keeps the descriptor across execve(2). It may be a
+/// number that the user gave, so that it is no `BorrowedFd`.
+pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
+    let args = [Arg::Fd(fd), name(libc::F_SETFD, flags::FCNTL), flags(flag, flags::FD)];
+    cx.change(Sysno::fcntl, &args).map(drop)
+}
+
+/// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`: close_range(2), Linux 5.11.
+pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
+    let args = [
+        Arg::Size(first as usize),
+        Arg::Size(u32::MAX as usize),
+        flags(libc::CLOSE_RANGE_CLOEXEC, flags::CLOSE_RANGE),
+    ];
+    cx.change(Sysno::close_range, &args).map(drop)
+}
+
+/// `memfd_create(name, flags)`: memfd_create(2).
+pub fn memfd_create(cx: &Cx, text: &CStr, bits: u64) -> Result<OwnedFd, Error> {
+    let args = [Arg::Str(text), Arg::Flags(bits | libc::MFD_CLOEXEC as u64, flags::MEMFD)];
+    cx.change_fd(Sysno::memfd_create, &args)
+}
+
+/// `fcntl(fd, F_ADD_SEALS, seals)`: fcntl(2).
+pub fn fcntl_add_seals(cx: &Cx, memfd: BorrowedFd, seals: c_int) -> Result<(), Error> {
+    let args = [fd(memfd), name(libc::F_ADD_SEALS, flags::FCNTL), flags(seals, flags::SEAL)];
+    cx.change(Sysno::fcntl, &args).map(drop)
+}
+
+/// `sendfile(out_fd, in_fd, NULL, count)`: sendfile(2). Returns how many bytes were copied.
+pub fn sendfile(cx: &Cx, to: BorrowedFd, from: BorrowedFd, count: usize) -> Result<usize, Error> {
+    cx.change(Sysno::sendfile, &[fd(to), fd(from), Arg::Null, Arg::Size(count)])
+}
+
+// ---- mounts ----
+
+/// `mount(source, target, fstype, flags, data)`: mount(2). Where `data` is of no use it is NULL.
+pub fn mount(
+    cx: &Cx,
+    source: Option<&CStr>,
+    target: &CStr,
+    fstype: Option<&CStr>,
+    bits: libc::c_ulong,
+    data: Option<&CStr>,
+) -> Result<(), Error> {
+    let args = [
+        source.map_or(Arg::Null, Arg::Path),
+        Arg::Path(target),
+        fstype.map_or(Arg::Null, Arg::Str),
+        Arg::Flags(bits, flags::MS),
+        data.map_or(Arg::Null, Arg::Str),
+    ];
+    cx.change(Sysno::mount, &args).map(drop)
+}
+
+/// `umount2(target, flags)`: umount(2).
+pub fn umount2(cx: &Cx, target: &CStr, flag: c_int) -> Result<(), Error> {
+    cx.change(Sysno::umount2, &[Arg::Path(target), flags(flag, flags::UMOUNT)]).map(drop)
+}
+
+/// `pivot_root(new_root, put_old)`: pivot_root(2), change the root mount.
+pub fn pivot_root(cx: &Cx, new_root: &CStr, put_old: &CStr) -> Result<(), Error> {
+    cx.change(Sysno::pivot_root, &[Arg::Path(new_root), Arg::Path(put_old)]).map(drop)
+}
+
+/// `fsopen(fsname, FSOPEN_CLOEXEC)`: fsopen(2), Linux 5.2. A configuration of a new file system,
+/// whose descriptor can be read for the kernel's own words when a later call fails.
+pub fn fsopen(cx: &Cx, fsname: &CStr) -> Result<OwnedFd, Error> {
+    let cloexec = flags(libc::FSOPEN_CLOEXEC, flags::FSOPEN);
+    cx.change_fd(Sysno::fsopen, &[Arg::Str(fsname), cloexec])
+}
+
+/// One command of fsconfig(2).
+pub enum FsConfig<'a> {
+    /// A parameter without a value.
+    Flag(&'a CStr),
+    /// A parameter with text, of at most 255 bytes.
+    String(&'a CStr, &'a CStr),
+    /// A parameter that is a file. Overlay: Linux 6.13.
+    Fd(&'a CStr, BorrowedFd<'a>),
+    /// Make the superblock.
+    Create,
+}
+
+/// `fsconfig(fd, cmd, key, value, aux)`: fsconfig(2), Linux 5.2.
+pub fn fsconfig(cx: &Cx, config: BorrowedFd, command: FsConfig) -> Result<(), Error> {
+    let (cmd, key, value, aux) = match command {
+        FsConfig::Flag(key) => (libc::FSCONFIG_SET_FLAG, Arg::Str(key), Arg::Null, 0),
+        FsConfig::String(key, value) => {
+            (libc::FSCONFIG_SET_STRING, Arg::Str(key), Arg::Str(value), 0)
+        }
+        FsConfig::Fd(key, file) => {
+            (libc::FSCONFIG_SET_FD, Arg::Str(key), Arg::Null, file.as_raw_fd())
+        }
+        FsConfig::Create => (libc::FSCONFIG_CMD_CREATE, Arg::Null, Arg::Null, 0),
+    };
+    let args = [fd(config), name(cmd, flags::FSCONFIG), key, value, Arg::Int(aux.into())];
+    cx.change(Sysno::fsconfig, &args).map(drop)
+}
+
+/// `fsmount(fd, FSMOUNT_CLOEXEC, attr)`: fsmount(2), Linux 5.2. A mount that is nowhere yet.
+pub fn fsmount(cx: &Cx, config: BorrowedFd, attr: u64) -> Result<OwnedFd, Error> {
+    let cloexec = flags(libc::FSMOUNT_CLOEXEC, flags::FSMOUNT);
+    cx.change_fd(Sysno::fsmount, &[fd(config), cloexec, Arg::Flags(attr, flags::MOUNT_ATTR)])
+}
+
+/// `open_tree(dirfd, path, flags)`: open_tree(2), Linux 5.2. With OPEN_TREE_CLONE a copy of the
+/// mount that is nowhere yet, with AT_RECURSIVE the mounts below it too.
+pub fn open_tree(cx: &Cx, dirfd: At, path: &CStr, bits: u32) -> Result<OwnedFd, Error> {
+    let bits = flags(bits | libc::OPEN_TREE_CLOEXEC, flags::OPEN_TREE);
+    cx.change_fd(Sysno::open_tree, &[at(dirfd), Arg::Path(path), bits])
+}
+
+/// `move_mount(from_fd, "", to_fd, "", …)`: move_mount(2), Linux 5.2. Attach a mount, both by
+/// descriptor, so that no path is looked up twice.
+pub fn move_mount(cx: &Cx, from: BorrowedFd, to: BorrowedFd) -> Result<(), Error> {
+    let empty = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    let empty = flags(empty, flags::MOVE_MOUNT);
+    let args = [fd(from), Arg::Path(c""), fd(to), Arg::Path(c""), empty];
+    cx.change(Sysno::move_mount, &args).map(drop)
+}
+
+/// `mount_setattr(fd, "", flags, attr, size)`: mount_setattr(2), Linux 5.12. With AT_RECURSIVE in
+/// `flag`, of the mounts below too.
+pub fn mount_setattr(
+    cx: &Cx,
+    mount: BorrowedFd,
+    flag: c_int,
+    attr: MountAttr,
+) -> Result<(), Error> {
+    let args = [
+        fd(mount),
+        Arg::Path(c""),
+        flags(flag | libc::AT_EMPTY_PATH, flags::AT),
+        Arg::In(&attr),
+        Arg::Size(size_of::<MountAttr>()),
+    ];
+    cx.change(Sysno::mount_setattr, &args).map(drop)
+}
+
+// ---- processes ----
+
+/// `unshare(flags)`: unshare(2).
+pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
+    cx.change(Sysno::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
+}
+
+/// `clone3({flags, exit_signal=SIGCHLD}, size)`: clone(2), Linux 5.3, as fork(2) does. Returns the
+/// child's pid, and 0 in the child. A dry run goes on as the child.
+///
+/// Made without the C library, which does not learn of it: never call its `raise` afterwards.
+pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
+    let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    let clone = CloneArgs {
+        flags: bits,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup,
+        ..CloneArgs::default()
+    };
+    let args = [Arg::In(&clone), Arg::Size(size_of::<CloneArgs>())];
+    // The child would print the line a second time: only the parent does, with the pid.
+    if cx.dry {
+        return cx.change(Sysno::clone3, &args).map(|_| 0);
+    }
+    let result = raw(Sysno::clone3, &args);
+    if cx.trace.is_some() && result != Ok(0) {
+        cx.print(Sysno::clone3, &args, Some(result), "");
+    }
+    match result {
+        Ok(pid) => Ok(pid as i32),
+        Err(errno) => Err(Error::call(&show::call(Sysno::clone3, &args, None), errno)),
+    }
+}
+
+/// `execve(path, argv, envp)`: execve(2). Returns when it failed, and in a dry run. `env` is the
+/// environment; `None` the one that this program was started with.
+pub fn execve(
+    cx: &Cx,
+    path: &CStr,
+    argv: &[CString],
+    env: Option<&[CString]>,
+) -> Result<(), Error> {
+    let (strings, env_strings) = (pointers(argv), env.map(pointers));
+    let env = env_arg(cx, env_strings.as_deref());
+    exec(cx, Sysno::execve, &[Arg::Path(path), Arg::Strs(&strings, argv), env])
+}
+
+/// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: execveat(2), of an open file; else as [`execve`].
+pub fn execveat(
+    cx: &Cx,
+    file: BorrowedFd,
+    argv: &[CString],
+    env: Option<&[CString]>,
+) -> Result<(), Error> {
+    let (strings, env_strings) = (pointers(argv), env.map(pointers));
+    let env = env_arg(cx, env_strings.as_deref());
+    let empty = flags(libc::AT_EMPTY_PATH, flags::AT);
+    let args = [fd(file), Arg::Path(c""), Arg::Strs(&strings, argv), env, empty];
+    exec(cx, Sysno::execveat, &args)
+}
+
+/// In a dry run, execute the next tool for real: it prints its own calls, and makes none either.
+pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
+    let strings = pointers(argv);
+    let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
+    let errno = raw(Sysno::execve, &args).err().unwrap_or(Errno::ENOEXEC);
+    Error::call(&show::call(Sysno::execve, &args, None), errno)
+}
+
+/// A success leaves nobody to print a result, so the line comes first and ends in `= ?`, as strace
+/// has it for a call that does not return; a failure resumes it in a second line, as strace has it.
+fn exec(cx: &Cx, nr: Sysno, args: &[Arg]) -> Result<(), Error> {
+    if cx.dry {
+        return cx.change(nr, args).map(drop);
+    }
+    if cx.trace.is_some() {
+        cx.line(&format!("{} = ?", show::call(nr, args, None)));
+    }
+    let errno = raw(nr, args).err().unwrap_or(Errno::ENOEXEC);
+    if cx.trace.is_some() {
+        cx.line(&format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno)));
+    }
+    Err(Error::call(&show::call(nr, args, None), errno))
+}
+
+/// The list that execve(2) reads: it ends with a null pointer.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn env_arg<'a>(cx: &Cx, env: Option<&[*const c_char]>) -> Arg<'a> {
+    match env {
+        Some(pointers) => Arg::Env(pointers.as_ptr(), pointers.len() - 1),
+        None => Arg::Env(cx.start.envp, cx.start.environ().len()),
+    }
+}
+
+/// `wait4(pid, wstatus, options, NULL)`: wait4(2). -1 is any child. Returns the pid, 0 where WNOHANG
+/// found none, and how that child ended.
+pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Error> {
+    let status = Cell::new(WaitStatus(0));
+    let args = [Arg::Int(pid.into()), Arg::OutIf(&status), flags(options, flags::WAIT), Arg::Null];
+    let pid = cx.read(Sysno::wait4, &args)?;
+    Ok((pid as i32, status.get()))
+}
+
+/// `exit_group(status)`: _exit(2).
+pub fn exit(cx: &Cx, status: u8) -> ! {
+    if cx.trace.is_some() {
+        let call = show::call(Sysno::exit_group, &[Arg::Size(status.into())], None);
+        cx.line(&format!("{call} = ?"));
+    }
+    exit_now(status)
+}
+
+/// The same before there is anything to trace.
+pub fn exit_now(status: u8) -> ! {
+    loop {
+        // SAFETY: it takes a number and does not return.
+        let _ = unsafe { syscalls::syscall1(Sysno::exit_group, status.into()) };
+    }
+}
+
+/// `getpid()`: getpid(2), in our own pid namespace.
+pub fn getpid(cx: &Cx) -> Result<i32, Error> {
+    cx.read(Sysno::getpid, &[]).map(|pid| pid as i32)
+}
+
+/// `getpgid(pid)`: getpgid(2). 0 is the caller.
+pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
+    cx.read(Sysno::getpgid, &[Arg::Int(pid.into())]).map(|pgid| pgid as i32)
+}
+
+/// `setsid()`: setsid(2). EPERM: the caller leads a process group.
+pub fn setsid(cx: &Cx) -> Result<(), Error> {
+    cx.change(Sysno::setsid, &[]).map(drop)
+}
+
+/// `pidfd_open(pid, 0)`: pidfd_open(2), Linux 5.3.
+pub fn pidfd_open(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
+    cx.read(Sysno::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)]).map(owned)
+}
+
+/// `ppoll(fds, 1, {0, 0}, NULL, 0)`: poll(2), without waiting. Is there something to read? Of a
+/// pidfd: has the process ended?
+pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
+    let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 }]);
+    let zero = TimeSpec { sec: 0, nsec: 0 };
+    let args = [Arg::In(&asked), Arg::Size(1), Arg::In(&zero), Arg::Null, Arg::Size(0)];
+    cx.read(Sysno::ppoll, &args).map(|n| n > 0)
+}
+
+/// `clock_nanosleep(CLOCK_MONOTONIC, 0, {nanoseconds}, NULL)`: clock_nanosleep(2).
+pub fn sleep(cx: &Cx, nanoseconds: i64) -> Result<(), Error> {
+    let time = TimeSpec { sec: nanoseconds / 1_000_000_000, nsec: nanoseconds % 1_000_000_000 };
+    let clock = name(libc::CLOCK_MONOTONIC, flags::CLOCK);
+    let args = [clock, Arg::Size(0), Arg::In(&time), Arg::Null];
+    cx.change(Sysno::clock_nanosleep, &args).map(drop)
+}
+
+// ---- signals ----
+
+/// `rt_sigprocmask(how, set, oldset, 8)`: sigprocmask(2). Returns the mask before. The C library's
+/// would keep signals 32 to 34 for itself.
+pub fn rt_sigprocmask(cx: &Cx, how: c_int, set: SigSet) -> Result<SigSet, Error> {
+    let old = Cell::new(SigSet(0));
+    let how = name(how, flags::SIG_HOW);
+    let args = [how, Arg::In(&set), Arg::Out(&old), Arg::Size(size_of::<SigSet>())];
+    cx.read(Sysno::rt_sigprocmask, &args)?;
+    Ok(old.get())
+}
+
+/// `rt_sigaction(signum, act, oldact, 8)`: sigaction(2), for SIG_DFL and SIG_IGN: a handler would
+/// need a way back that only the C library has. Returns what was set before.
+pub fn rt_sigaction(cx: &Cx, signal: c_int, act: Option<&SigAction>) -> Result<SigAction, Error> {
+    let old = Cell::new(SigAction::DEFAULT);
+    let args = [
+        name(signal, flags::SIGNAL),
+        act.map_or(Arg::Null, |act| Arg::In(act)),
+        Arg::Out(&old),
+        Arg::Size(size_of::<SigSet>()),
+    ];
+    cx.read(Sysno::rt_sigaction, &args)?;
+    Ok(old.get())
+}
+
+/// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked.
+pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
+    let info = Cell::new(SigInfo::default());
+    let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
+    let note = |signal| format!(" ({})", show::signal(signal as i32));
+    cx.call(Sysno::rt_sigtimedwait, &args, note)?;
+    Ok(info.get())
+}
+
+/// `kill(pid, sig)`: kill(2).
+pub fn kill(cx: &Cx, pid: i32, signal: c_int) -> Result<(), Error> {
+    cx.change(Sysno::kill, &[Arg::Int(pid.into()), name(signal, flags::SIGNAL)]).map(drop)
+}
+
+// ---- the state of a process ----
+
+fn prctl(cx: &Cx, option: c_int, args: &[Arg]) -> Result<usize, Error> {
+    let mut all = vec![name(option, flags::PRCTL)];
+    all.extend(args.iter().copied());
+    cx.change(Sysno::prctl, &all)
+}
+
+/// `prctl(PR_SET_PDEATHSIG, signal)`: PR_SET_PDEATHSIG(2const). The signal that we get when the
+/// thread that made us ends. A change of ids clears it.
+pub fn prctl_set_pdeathsig(cx: &Cx, signal: c_int) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_PDEATHSIG, &[name(signal, flags::SIGNAL)]).map(drop)
+}
+
+/// `prctl(PR_GET_PDEATHSIG, &signal)`: PR_GET_PDEATHSIG(2const). 0: none is set.
+pub fn prctl_get_pdeathsig(cx: &Cx) -> Result<c_int, Error> {
+    let signal = Cell::new(Signal(0));
+    let args = [name(libc::PR_GET_PDEATHSIG, flags::PRCTL), Arg::Out(&signal)];
+    cx.read(Sysno::prctl, &args)?;
+    Ok(signal.get().0)
+}
+
+/// `prctl(PR_SET_NAME, name)`: PR_SET_NAME(2const), at most 15 bytes.
+pub fn prctl_set_name(cx: &Cx, text: &CStr) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_NAME, &[Arg::Str(text)]).map(drop)
+}
+
+/// `prctl(PR_SET_CHILD_SUBREAPER, 1)`: PR_SET_CHILD_SUBREAPER(2const). Orphans below us become ours.
+pub fn prctl_set_child_subreaper(cx: &Cx) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_CHILD_SUBREAPER, &[Arg::Size(1)]).map(drop)
+}
+
+/// `prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)`: PR_SET_NO_NEW_PRIVS(2const).
+pub fn prctl_set_no_new_privs(cx: &Cx) -> Result<(), Error> {
+    let zeros = [Arg::Size(1), Arg::Size(0), Arg::Size(0), Arg::Size(0)];
+    prctl(cx, libc::PR_SET_NO_NEW_PRIVS, &zeros).map(drop)
+}
+
+/// `prctl(PR_SET_KEEPCAPS, 1)`: PR_SET_KEEPCAPS(2const). The permitted capabilities outlast a change
+/// of the uid, until the next execve(2).
+pub fn prctl_set_keepcaps(cx: &Cx) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_KEEPCAPS, &[Arg::Size(1)]).map(drop)
+}
+
+/// `prctl(PR_CAPBSET_DROP, cap)`: PR_CAPBSET_DROP(2const). EINVAL: this kernel has no such capability.
+pub fn prctl_capbset_drop(cx: &Cx, cap: u64) -> Result<(), Error> {
+    prctl(cx, libc::PR_CAPBSET_DROP, &[Arg::Name(cap, flags::CAPS)]).map(drop)
+}
+
+/// `prctl(PR_CAPBSET_READ, cap)`: PR_CAPBSET_READ(2const). EINVAL: this kernel has no such capability.
+pub fn prctl_capbset_read(cx: &Cx, cap: u64) -> Result<bool, Error> {
+    let args = [name(libc::PR_CAPBSET_READ, flags::PRCTL), Arg::Name(cap, flags::CAPS)];
+    cx.read(Sysno::prctl, &args).map(|set| set == 1)
+}
+
+/// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)`: PR_CAP_AMBIENT(2const).
+pub fn prctl_cap_ambient_clear(cx: &Cx) -> Result<(), Error> {
+    let clear = name(libc::PR_CAP_AMBIENT_CLEAR_ALL, flags::AMBIENT);
+    let args = [clear, Arg::Size(0), Arg::Size(0), Arg::Size(0)];
+    prctl(cx, libc::PR_CAP_AMBIENT, &args).map(drop)
+}
+
+/// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0)`: PR_CAP_AMBIENT(2const). EPERM: it is not
+/// both permitted and inheritable.
+pub fn prctl_cap_ambient_raise(cx: &Cx, cap: u64) -> Result<(), Error> {
+    let raise = name(libc::PR_CAP_AMBIENT_RAISE, flags::AMBIENT);
+    let args = [raise, Arg::Name(cap, flags::CAPS), Arg::Size(0), Arg::Size(0)];
+    prctl(cx, libc::PR_CAP_AMBIENT, &args).map(drop)
+}
+
+/// `capget({version 3, pid 0}, data)`: capget(2). Our own sets.
+pub fn capget(cx: &Cx) -> Result<CapData, Error> {
+    let data = Cell::new(CapData::default());
+    cx.read(Sysno::capget, &[Arg::In(&CapHeader::SELF), Arg::Out(&data)])?;
+    Ok(data.get())
+}
+
+/// `capset({version 3, pid 0}, data)`: capget(2).
+pub fn capset(cx: &Cx, data: &CapData) -> Result<(), Error> {
+    cx.change(Sysno::capset, &[Arg::In(&CapHeader::SELF), Arg::In(data)]).map(drop)
+}
+
+/// `setgroups(size, list)`: getgroups(2).
+pub fn setgroups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
+    cx.change(Sysno::setgroups, &[Arg::Size(groups.len()), Arg::Ids(groups)]).map(drop)
+}
+
+/// `setresgid(gid, gid, gid)`: setresuid(2).
+pub fn setresgid(cx: &Cx, gid: u32) -> Result<(), Error> {
+    let gid = gid as usize;
+    cx.change(Sysno::setresgid, &[Arg::Size(gid), Arg::Size(gid), Arg::Size(gid)]).map(drop)
+}
+
+/// `setresuid(uid, uid, uid)`: setresuid(2).
+pub fn setresuid(cx: &Cx, uid: u32) -> Result<(), Error> {
+    let uid = uid as usize;
+    cx.change(Sysno::setresuid, &[Arg::Size(uid), Arg::Size(uid), Arg::Size(uid)]).map(drop)
+}
+
+/// `prlimit64(0, resource, NULL, old)`: getrlimit(2).
+pub fn getrlimit(cx: &Cx, resource: u64) -> Result<RLimit, Error> {
+    let old = Cell::new(RLimit { soft: 0, hard: 0 });
+    let resource = Arg::Name(resource, flags::RLIMIT);
+    cx.read(Sysno::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&old)])?;
+    Ok(old.get())
+}
+
+/// `prlimit64(0, resource, limit, NULL)`: getrlimit(2).
+pub fn setrlimit(cx: &Cx, resource: u64, limit: RLimit) -> Result<(), Error> {
+    let resource = Arg::Name(resource, flags::RLIMIT);
+    let args = [Arg::Size(0), resource, Arg::In(&limit), Arg::Null];
+    cx.change(Sysno::prlimit64, &args).map(drop)
+}
+
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`: KEYCTL_JOIN_SESSION_KEYRING(2const). A new, empty one.
+pub fn keyctl_join_session_keyring(cx: &Cx) -> Result<(), Error> {
+    let join = name(libc::KEYCTL_JOIN_SESSION_KEYRING, flags::KEYCTL);
+    cx.change(Sysno::keyctl, &[join, Arg::Null]).map(drop)
+}
+
+/// Overwrite the memory from which `/proc/self/environ` and `/proc/self/cmdline` are read: the first
+/// becomes empty, the second `text`, as far as there is room. No system call.
+pub fn forget_start(cx: &Cx, text: &CStr) {
+    if cx.dry {
+        return;
+    }
+    let strings = |mut list: *const *const c_char| {
+        // SAFETY: both lists end with a null pointer and stay as they are.
+        std::iter::from_fn(move || unsafe {
+            let s = *list;
+            list = list.add(1);
+            (!s.is_null()).then_some(s.cast_mut())
+        })
+    };
+    let mut text = text.to_bytes().iter().copied();
+    for s in strings(cx.start.argv).chain(strings(cx.start.envp)) {
+        // SAFETY: the kernel laid these strings out in our own writable stack. `Start` copies them
+        // and hands out no reference to them. The zero byte at the end stays.
+        unsafe {
+            for i in 0..libc::strlen(s) {
+                *s.add(i) = text.next().unwrap_or(0) as c_char;
+            }
+        }
+        text.by_ref().for_each(drop); // what did not fit into argv[0] does not go on in argv[1]
+    }
+}
+
+// ---- namespaces ----
+
+/// `sethostname(name, len)`: sethostname(2).
+pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
+    cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+}
+
+/// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
+pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
+    let args = [
+        name(libc::AF_INET, flags::AF),
+        flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, flags::SOCK),
+        name(libc::IPPROTO_IP, flags::IPPROTO),
+    ];
+    cx.change_fd(Sysno::socket, &args)
+}
+
+/// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).
+pub fn set_interface_flags(cx: &Cx, socket: BorrowedFd, request: &IfReq) -> Result<(), Error> {
+    let set = Arg::Name(libc::SIOCSIFFLAGS as u64, flags::IOCTL);
+    cx.change(Sysno::ioctl, &[fd(socket), set, Arg::In(request)]).map(drop)
+}
