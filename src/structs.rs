@@ -350,7 +350,7 @@ impl Show for SigAction {
 
 /// The kernel's `siginfo_t`, as far as kill(2), SIGCHLD and the terminal fill it in.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct SigInfo {
     pub signo: i32,
     errno: i32,
@@ -360,12 +360,6 @@ pub struct SigInfo {
     uid: u32,
     status: i32,
     rest: [i32; 25],
-}
-
-impl Default for SigInfo {
-    fn default() -> SigInfo {
-        SigInfo { signo: 0, errno: 0, code: 0, pad: 0, pid: 0, uid: 0, status: 0, rest: [0; 25] }
-    }
 }
 
 impl Show for SigInfo {

@@ -1041,6 +1041,6 @@ pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
 
 /// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).
 pub fn set_interface_flags(cx: &Cx, socket: BorrowedFd, request: &IfReq) -> Result<(), Error> {
-    let set = Arg::Name(libc::SIOCSIFFLAGS as u64, flags::IOCTL);
+    let set = name(libc::SIOCSIFFLAGS as i64, flags::IOCTL);
     cx.change(Sysno::ioctl, &[fd(socket), set, Arg::In(request)]).map(drop)
 }
