@@ -542,13 +542,10 @@ pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
     cx.change(Sysno::fcntl, &args).map(drop)
 }
 
-/// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`: close_range(2), Linux 5.11.
-pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
-    let args = [
-        Arg::Size(first as usize),
-        Arg::Size(u32::MAX as usize),
-        flags(libc::CLOSE_RANGE_CLOEXEC, flags::CLOSE_RANGE),
-    ];
+/// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.
+pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
+    let bits = flags(bits, flags::CLOSE_RANGE);
+    let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
     cx.change(Sysno::close_range, &args).map(drop)
 }
 
