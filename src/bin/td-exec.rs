@@ -11,7 +11,7 @@ Descriptors above 2 are closed.
                        every orphan, and end as PROG ended
   -C, --chdir DIR      change the working directory
   -i, --clear-env      start with no environment
-      --env NAME=VALUE set a variable
+      --env NAME[=VALUE]  set a variable; without a value, take ours over
       --unset NAME     remove a variable
       --home           set HOME as /etc/passwd has it, unless --env does
       --user USER[:GROUP]  by name from /etc/passwd and /etc/group, or number
@@ -49,8 +49,8 @@ struct Opts {
     init: bool,
     chdir: Option<CString>,
     clear_env: bool,
-    /// Changes of the environment in their order: a name with its value, or without.
-    env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Changes of the environment, in their order.
+    env: Vec<(Vec<u8>, Variable)>,
     home: bool,
     user: Option<Vec<u8>>,
     groups: Option<Vec<u8>>,
@@ -66,6 +66,14 @@ struct Opts {
     prog: Prog,
 }
 
+/// What becomes of a variable.
+enum Variable {
+    Set(Vec<u8>),
+    Unset,
+    /// It is as it was before --clear-env.
+    Keep,
+}
+
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
     while let Some(option) = cli.option()? {
@@ -74,7 +82,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "-C" | "--chdir" => opts.chdir = Some(cli.path()?),
             "-i" | "--clear-env" => opts.clear_env = true,
             "--env" => opts.env.push(variable(cli)?),
-            "--unset" => opts.env.push((cli.value()?.into_vec(), None)),
+            "--unset" => opts.env.push((cli.value()?.into_vec(), Variable::Unset)),
             "--home" => opts.home = true,
             "--user" => opts.user = Some(cli.value()?.into_vec()),
             "--groups" => opts.groups = Some(cli.value()?.into_vec()),
@@ -96,14 +104,13 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     Ok(opts)
 }
 
-fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
+fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
     let text = cli.value()?.into_vec();
-    match text.iter().position(|b| *b == b'=') {
-        None | Some(0) => Err(cli.usage("--env takes NAME=VALUE")),
-        Some(equals) => {
-            let (name, value) = text.split_at(equals);
-            Ok((name.to_vec(), Some(value.strip_prefix(b"=").unwrap_or(value).to_vec())))
-        }
+    let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::to_vec);
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        (name, _) if name.is_empty() => Err(cli.usage("--env takes NAME or NAME=VALUE")),
+        (name, Some(value)) => Ok((name, Variable::Set(value))),
+        (name, None) => Ok((name, Variable::Keep)),
     }
 }
 
@@ -175,20 +182,25 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
 /// PROG's environment: ours or none, changed in the order of the options.
 fn environment(cx: &Cx, opts: &Opts, user: Option<&User>, databases: &Databases) -> Vec<CString> {
-    let start = if opts.clear_env { Vec::new() } else { cx.start.environ() };
-    let mut env: Vec<Vec<u8>> = start.into_iter().map(CString::into_bytes).collect();
-    let mut set = |name: &[u8], value: Option<&[u8]>| {
-        env.retain(|var| !var.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"=")));
-        env.extend(value.map(|value| [name, b"=", value].concat()));
+    let ours: Vec<Vec<u8>> = cx.start.environ().into_iter().map(CString::into_bytes).collect();
+    let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
+    let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
+    let mut change = |name: &[u8], var: Option<Vec<u8>>| {
+        env.retain(|old| !is(old, name));
+        env.extend(var);
     };
     if opts.home {
         let own = cx.start.euid.to_string();
         let looked_up = user.is_none().then(|| databases.user(own.as_bytes()).unwrap_or_default());
         let home = user.or(looked_up.as_ref()).map_or(&b""[..], |user| &user.home);
-        set(b"HOME", Some(if home.is_empty() { b"/" } else { home }));
+        change(b"HOME", Some([b"HOME=", if home.is_empty() { b"/" } else { home }].concat()));
     }
-    for (name, value) in &opts.env {
-        set(name, value.as_deref());
+    for (name, variable) in &opts.env {
+        match variable {
+            Variable::Set(value) => change(name, Some([name, &b"="[..], value].concat())),
+            Variable::Unset => change(name, None),
+            Variable::Keep => change(name, ours.iter().find(|var| is(var, name)).cloned()),
+        }
     }
     env.into_iter().map(|var| cli::cstring(OsString::from_vec(var))).collect()
 }
