@@ -1,0 +1,1 @@
+//! strace, and lines of strace and of `--trace` made comparable.
