@@ -298,6 +298,15 @@ pub fn before_exec(cmd: &mut Command, act: impl FnMut() -> io::Result<()> + Send
     }
 }
 
+/// Let a command have `file` as its descriptor `fd`, a number above those in use here.
+pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 'static) {
+    assert_ne!(file.as_raw_fd(), fd, "dup2(2) would leave it close-on-exec");
+    before_exec(cmd, move || {
+        // SAFETY: two numbers.
+        check(unsafe { libc::dup2(file.as_raw_fd(), fd) }).map(drop)
+    });
+}
+
 /// The result of a call of the C library.
 pub fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
