@@ -105,7 +105,6 @@ impl Found<'_> {
     fn exec_sibling(&self, cx: &Cx, path: &CStr) -> Result<Never, Error> {
         let argv = self.handed_on(cx);
         sys::execve(cx, path, &argv, None).map_err(|e| why(cx, path, e))?;
-        cx.trace_end();
         Err(sys::execve_dry(cx, path, &argv)) // only a dry run gets here
     }
 
@@ -129,7 +128,6 @@ impl Found<'_> {
             .chain(rest)
             .cloned()
             .collect();
-        cx.trace_end();
         if self.name.to_bytes().contains(&b'/') {
             sys::execve(cx, self.name, &argv, env).map_err(|e| why(cx, self.name, e))?;
             sys::exit_now(0); // a dry run ends where PROG would begin
@@ -190,7 +188,6 @@ impl Found<'_> {
     /// Become the sealed copy.
     pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Never, Error> {
         let argv = self.handed_on(cx);
-        cx.trace_end();
         sys::execveat(cx, copy.as_fd(), &argv, None)?;
         match &self.sibling {
             Some(path) => Err(sys::execve_dry(cx, path, &argv)), // only a dry run gets here
@@ -211,7 +208,6 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let copy = seal(cx, &path, &name)?;
     let args = cx.start.args.iter().cloned().map(crate::cli::cstring);
     let argv: Vec<CString> = [name].into_iter().chain(args).collect();
-    cx.trace_end();
     sys::execveat(cx, copy.as_fd(), &argv, None)
 }
 
@@ -301,8 +297,10 @@ fn format_of(head: &[u8]) -> Format<'_> {
         return Format::Elf(elf_machine(head), elf_interpreter(head));
     }
     let Some(line) = head.strip_prefix(b"#!") else { return Format::Unknown };
-    let line = line.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
-    Format::Script(line.split(|b| b" \t".contains(b)).next().unwrap_or_default())
+    // As the kernel reads it: a carriage return at the end belongs to the name.
+    let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|b| b" \t".contains(b)).filter(|word| !word.is_empty());
+    Format::Script(words.next().unwrap_or_default())
 }
 
 /// The PT_INTERP of a 64-bit ELF file: elf(5).

@@ -307,6 +307,17 @@ pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 's
     });
 }
 
+/// The writing end of a pipe that nobody reads.
+pub fn broken_pipe() -> OwnedFd {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are nobody else's afterwards.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).expect("a pipe");
+        drop(OwnedFd::from_raw_fd(ends[0]));
+        OwnedFd::from_raw_fd(ends[1])
+    }
+}
+
 /// The result of a call of the C library.
 pub fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
