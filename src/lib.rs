@@ -16,6 +16,7 @@
 //! - [`overlay`]: the layers of an overlay, and why the kernel refuses them
 //! - [`directories`]: making directories that are missing
 //! - [`remove`]: removing a directory with all it holds
+//! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
 
 pub mod cgroup;
@@ -31,3 +32,4 @@ pub mod remove;
 pub mod show;
 pub mod structs;
 pub mod sys;
+pub mod users;

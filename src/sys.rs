@@ -312,6 +312,12 @@ fn owned(fd: usize) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
 }
 
+/// Descriptor 0, 1 or 2. The entry has seen to it that they are open.
+pub fn standard_fd(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: open since the start, and nothing closes them.
+    unsafe { BorrowedFd::borrow_raw(fd.clamp(0, 2)) }
+}
+
 /// A descriptor that a path is relative to. `None` is the working directory, `AT_FDCWD`.
 pub type At<'a> = Option<BorrowedFd<'a>>;
 
@@ -336,7 +342,7 @@ fn name(value: impl Into<i64>, table: Table) -> Arg<'static> {
 /// `openat(dirfd, path, flags)`: open(2). Opening for writing is a change.
 pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
-    match flags & libc::O_ACCMODE {
+    match flags & show::ACCESS_MODE {
         libc::O_RDONLY => cx.read(Sysno::openat, &args).map(owned),
         _ => cx.change_fd(Sysno::openat, &args),
     }
@@ -542,13 +548,10 @@ pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
     cx.change(Sysno::fcntl, &args).map(drop)
 }
 
-/// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`: close_range(2), Linux 5.11.
-pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
-    let args = [
-        Arg::Size(first as usize),
-        Arg::Size(u32::MAX as usize),
-        flags(libc::CLOSE_RANGE_CLOEXEC, flags::CLOSE_RANGE),
-    ];
+/// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.
+pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
+    let bits = flags(bits, flags::CLOSE_RANGE);
+    let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
     cx.change(Sysno::close_range, &args).map(drop)
 }
 
