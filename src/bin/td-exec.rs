@@ -192,8 +192,9 @@ fn environment(cx: &Cx, opts: &Opts, user: Option<&User>, databases: &Databases)
     if opts.home {
         let own = cx.start.euid.to_string();
         let looked_up = user.is_none().then(|| databases.user(own.as_bytes()).unwrap_or_default());
-        let home = user.or(looked_up.as_ref()).map_or(&b""[..], |user| &user.home);
-        change(b"HOME", Some([b"HOME=", if home.is_empty() { b"/" } else { home }].concat()));
+        let home = user.or(looked_up.as_ref()).map(|user| &user.home[..]);
+        let home = home.filter(|home| !home.is_empty()).unwrap_or(b"/");
+        change(b"HOME", Some([b"HOME=", home].concat()));
     }
     for (name, variable) in &opts.env {
         match variable {
