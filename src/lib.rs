@@ -13,6 +13,8 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`overlay`]: the layers of an overlay, and why the kernel refuses them
+//! - [`directories`]: making directories that are missing
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
@@ -21,9 +23,11 @@ pub mod cgroup;
 pub mod chain;
 pub mod child;
 pub mod cli;
+pub mod directories;
 pub mod error;
 pub mod flags;
 pub mod mounts;
+pub mod overlay;
 pub mod remove;
 pub mod show;
 pub mod structs;

@@ -1043,6 +1043,13 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 
 // ---- namespaces ----
 
+/// `ioctl(fd, NS_GET_USERNS)`: NS_GET_USERNS(2const), Linux 4.9. The user namespace that owns the
+/// namespace `fd`. EPERM: it is none of ours, nor below it.
+pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
+    let args = [fd(ns), name(libc::NS_GET_USERNS as i64, flags::IOCTL)];
+    cx.read(Sysno::ioctl, &args).map(owned)
+}
+
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
     cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
