@@ -364,12 +364,15 @@ pub struct SigInfo {
 
 impl Show for SigInfo {
     fn show(&self, out: &mut String) {
-        put!(out, "{{si_signo={}, si_code={}, ", signal(self.signo), self.code);
-        put!(out, "si_pid={}, si_uid={}", self.pid, self.uid);
-        if self.signo == libc::SIGCHLD {
-            put!(out, ", si_status={}", self.status);
+        put!(out, "{{si_signo={}, si_code={}", signal(self.signo), self.code);
+        let from_user = self.code <= 0;
+        if from_user || self.pid != 0 {
+            put!(out, ", si_pid={}, si_uid={}", self.pid, self.uid);
         }
-        out.push_str(", ...}");
+        if !from_user && self.signo == libc::SIGCHLD {
+            put!(out, ", si_status={}, ...", self.status);
+        }
+        out.push('}');
     }
 }
 

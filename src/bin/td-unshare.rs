@@ -245,7 +245,9 @@ fn map_ids(cx: &Cx, map: Map) -> Result<(), Error> {
 /// An id that is not 0 loses its capabilities at the next execve(2), unless they are ambient:
 /// capabilities(7). td-exec takes them away again.
 fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
-    let held = sys::capget(cx)?.permitted();
+    // All of them in a new user namespace, which a dry run has not made.
+    let all = flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
+    let held = if cx.dry() { all } else { sys::capget(cx)?.permitted() };
     sys::capset(cx, &CapData::new(held, held, held))?;
     for &(cap, _) in flags::CAPS.iter().filter(|(cap, _)| held >> cap & 1 == 1) {
         sys::prctl_cap_ambient_raise(cx, cap)?;

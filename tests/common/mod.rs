@@ -1,0 +1,507 @@
+//! What the tests share: programs that run under a time limit, a mount namespace and a directory of a
+//! test's own, an image, what the kernel says of a process, and strace (module [`strace`]).
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+pub mod strace;
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What takes longer hangs.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+// ---- programs ----
+
+/// The program `name`, built by scripts/build. TD_BIN names another directory than bin/.
+pub fn bin(name: &str) -> PathBuf {
+    let path = bin_dir().join(name);
+    assert!(path.is_file(), "{} is missing: run scripts/build first", path.display());
+    path
+}
+
+/// Where the programs are.
+pub fn bin_dir() -> PathBuf {
+    match std::env::var_os("TD_BIN") {
+        Some(dir) => dir.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("bin"),
+    }
+}
+
+/// A command that runs the program `name` with `args`.
+pub fn td<S: AsRef<std::ffi::OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Command {
+    let mut cmd = Command::new(bin(name));
+    cmd.args(args);
+    cmd
+}
+
+/// `sh -c SCRIPT`: the shell of this machine.
+pub fn sh(script: &str) -> Command {
+    let mut cmd = Command::new("/bin/sh");
+    cmd.args(["-c", script]);
+    cmd
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    /// The command, for messages.
+    pub command: String,
+    /// The exit status; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// It must have ended with this exit status.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Output {
+        assert!(self.code == Some(code), "it should exit with {code}: {self:#}");
+        self
+    }
+
+    /// It must have gone well: exit status 0, and nothing on standard error.
+    #[track_caller]
+    pub fn ok(self) -> Output {
+        let output = self.exits(0);
+        assert!(output.stderr.is_empty(), "nothing should be on stderr: {output:#}");
+        output
+    }
+
+    /// Standard error must have `text` in it.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Output {
+        assert!(self.err().contains(text), "stderr should say {text:?}: {self:#}");
+        self
+    }
+}
+
+impl Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        writeln!(f, "{}", self.command)?;
+        writeln!(f, "exit status {:?}, signal {:?}", self.code, self.signal)?;
+        writeln!(f, "stdout: {}", self.out())?;
+        write!(f, "stderr: {}", self.err())
+    }
+}
+
+/// Run a command to its end, with nothing on its standard input. What hangs is killed, and the test
+/// fails.
+#[track_caller]
+pub fn run(cmd: &mut Command) -> Output {
+    start(cmd).wait()
+}
+
+/// Start a command as [`run`] does, and go on.
+#[track_caller]
+pub fn start(cmd: &mut Command) -> Running {
+    start_with(cmd.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// Start a command with the standard streams that it has been given; those that are pipes are read.
+#[track_caller]
+pub fn start_with(cmd: &mut Command) -> Running {
+    let command = format!("{cmd:?}");
+    let _writes_no_program = SPAWN.lock();
+    let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
+    let stdout = Reader::new(child.stdout.take());
+    let stderr = Reader::new(child.stderr.take());
+    Running { command, child, stdout, stderr, ended: false }
+}
+
+/// A child that is being spawned holds our descriptors until it executes its program. If one of them is
+/// open for writing to a program, that cannot be executed meanwhile (ETXTBSY).
+static SPAWN: Mutex<()> = Mutex::new(());
+
+/// A program that runs. It is killed when this is dropped.
+pub struct Running {
+    command: String,
+    child: Child,
+    stdout: Reader,
+    stderr: Reader,
+    ended: bool,
+}
+
+impl Running {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Send it a signal.
+    pub fn kill(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// What it has printed on standard output so far.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
+    }
+
+    /// What it has printed on standard error so far.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
+    }
+
+    /// Wait until it has printed `text` on standard output; return all of that.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> String {
+        wait_for(&format!("{} to print {text:?}", self.command), || {
+            Some(self.out()).filter(|out| out.contains(text))
+        })
+    }
+
+    /// Wait for its end.
+    #[track_caller]
+    pub fn wait(mut self) -> Output {
+        if !ended_within(self.pid(), LIMIT) {
+            self.stop();
+            panic!(
+                "it hangs, and was killed: {}\nstdout: {}\nstderr: {}",
+                self.command,
+                self.out(),
+                self.err()
+            );
+        }
+        let status = self.child.wait().expect("wait");
+        self.ended = true;
+        // A process that it left behind may hold the pipes open.
+        let (stdout, stderr) = (self.stdout.all(), self.stderr.all());
+        let command = self.command.clone();
+        Output { command, code: status.code(), signal: status.signal(), stdout, stderr }
+    }
+
+    fn stop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            self.ended = true;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A thread that reads a pipe to its end.
+struct Reader {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: Receiver<()>,
+}
+
+impl Reader {
+    fn new(pipe: Option<impl Read + Send + 'static>) -> Reader {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (ended, end) = mpsc::channel();
+        let into = Arc::clone(&bytes);
+        thread::spawn(move || {
+            let Some(mut pipe) = pipe else { return };
+            let mut buffer = [0; 65536];
+            while let Ok(n @ 1..) = pipe.read(&mut buffer) {
+                into.lock().expect("no reader panics").extend(&buffer[..n]);
+            }
+            drop(ended);
+        });
+        Reader { bytes, end }
+    }
+
+    fn so_far(&self) -> Vec<u8> {
+        self.bytes.lock().expect("no reader panics").clone()
+    }
+
+    #[track_caller]
+    fn all(&self) -> Vec<u8> {
+        if self.end.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            panic!("a process was left behind that holds a pipe open");
+        }
+        self.so_far()
+    }
+}
+
+/// Is the process at its end (it need not be reaped) before the time is over?
+pub fn ended_within(pid: i32, time: Duration) -> bool {
+    // SAFETY: it takes numbers and returns a descriptor that is nobody else's.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32;
+    if fd < 0 {
+        return true; // it was not ours, and has been reaped
+    }
+    // SAFETY: see above.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that outlives the call.
+    unsafe { libc::poll(&mut poll, 1, time.as_millis() as i32) == 1 }
+}
+
+/// Wait until `look` finds something.
+#[track_caller]
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(LIMIT, look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// What `look` finds before the time is over.
+pub fn within<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if start.elapsed() > time {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Send a signal to a process, or with a negative number to a process group.
+#[track_caller]
+pub fn kill(pid: i32, signal: i32) {
+    assert!(pid > 1 || pid < -1, "kill({pid})");
+    // SAFETY: two numbers.
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
+}
+
+/// Let the child process do something before it executes the program. Only async-signal-safe calls:
+/// no allocation, no lock.
+pub fn before_exec(cmd: &mut Command, act: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    // SAFETY: the closures of the tests make system calls only.
+    unsafe {
+        cmd.pre_exec(act);
+    }
+}
+
+/// Let a command have `file` as its descriptor `fd`, a number above those in use here.
+pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 'static) {
+    assert_ne!(file.as_raw_fd(), fd, "dup2(2) would leave it close-on-exec");
+    before_exec(cmd, move || {
+        // SAFETY: two numbers.
+        check(unsafe { libc::dup2(file.as_raw_fd(), fd) }).map(drop)
+    });
+}
+
+/// The result of a call of the C library.
+pub fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+// ---- what the kernel says ----
+
+/// The namespace `kind` (`mnt`, `pid` ...) of a process: `mnt:[4026531841]`. `pid` may be a word:
+/// `thread-self` is the calling thread.
+#[track_caller]
+pub fn ns(pid: impl Display, kind: &str) -> String {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    let link = fs::read_link(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    link.to_string_lossy().into_owned()
+}
+
+/// The mounts that a process sees.
+#[track_caller]
+pub fn mountinfo_of(pid: impl Display) -> String {
+    let path = format!("/proc/{pid}/mountinfo");
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The mounts of the machine: those of the main thread, which enters no namespace.
+pub fn host_mountinfo() -> String {
+    mountinfo_of("self")
+}
+
+/// The mounts of the calling thread and of what it starts.
+pub fn own_mountinfo() -> String {
+    mountinfo_of("thread-self")
+}
+
+/// A line of `/proc/PID/status`, without its name: `field(pid, "CapEff")`.
+#[track_caller]
+pub fn status_of(pid: impl Display, field: &str) -> String {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("{path} has no {field}")).trim().to_string()
+}
+
+/// The children of a process.
+pub fn children_of(pid: i32) -> Vec<i32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+/// Is there such a process, and is it no zombie?
+pub fn is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .is_ok_and(|text| !text.contains("\nState:\tZ") && !text.contains("\nState:\tX"))
+}
+
+/// Is it root, as the tests in `mod root` must be?
+#[track_caller]
+pub fn must_be_root() {
+    // SAFETY: it takes and changes nothing.
+    assert_eq!(unsafe { libc::geteuid() }, 0, "this test needs root: say --skip root::");
+}
+
+// ---- mounts and directories ----
+
+/// Put the calling thread into a mount namespace of its own, in which nothing propagates. What it
+/// starts is in it as well.
+#[track_caller]
+pub fn private_mounts() {
+    must_be_root();
+    // SAFETY: numbers, strings that end with a zero byte, and null pointers, as mount(2) allows.
+    let done = unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS)).and_then(|_| {
+            let flags = libc::MS_REC | libc::MS_PRIVATE;
+            let null = std::ptr::null();
+            check(libc::mount(null, c"/".as_ptr(), null, flags, null.cast()))
+        })
+    };
+    done.unwrap_or_else(|e| panic!("no mount namespace of the test's own: {e}"));
+    assert_ne!(ns("thread-self", "mnt"), ns("self", "mnt"), "this is the main thread");
+}
+
+/// `mount ARG...`: the mount(8) of this machine, in the namespace of the calling thread, which must be
+/// its own.
+#[track_caller]
+pub fn mount<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) {
+    assert_ne!(ns("thread-self", "mnt"), ns("self", "mnt"), "private_mounts() comes first");
+    run(Command::new("mount").args(args)).exits(0);
+}
+
+/// A directory, removed with all that is in it.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// A new one, which only we may enter.
+    #[track_caller]
+    pub fn new() -> TempDir {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("td-test-{}-{number}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).expect("a temporary directory");
+        TempDir(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A new directory in it, with those above it.
+    #[track_caller]
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        path
+    }
+
+    /// A new file in it.
+    #[track_caller]
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        path
+    }
+
+    /// A new program in it.
+    #[track_caller]
+    pub fn program(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let _spawns_nothing = SPAWN.lock();
+        let path = self.file(name, text);
+        chmod(&path, 0o755);
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // What a test has mounted here is in the thread's own namespace; the topmost mount goes first.
+        let mounts = own_mountinfo();
+        let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+        for path in points.filter(|path| Path::new(path).starts_with(&self.0)) {
+            run(Command::new("umount").args(["-l", path]));
+        }
+        // rm goes as deep as a tree may be.
+        run(Command::new("rm").arg("-rf").arg(&self.0));
+    }
+}
+
+/// Set the permission bits.
+#[track_caller]
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
+    let path = path.as_ref();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// Make the new directory `root` an image: busybox under all its names, and the directories that a
+/// container mounts on.
+#[track_caller]
+pub fn image(root: &Path) {
+    for dir in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"] {
+        fs::create_dir_all(root.join(dir)).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+    }
+    chmod(root, 0o755);
+    chmod(root.join("tmp"), 0o1777);
+    chmod(root.join("root"), 0o700);
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("passwd");
+    fs::write(root.join("etc/group"), "root:x:0:\n").expect("group");
+    {
+        let _spawns_nothing = SPAWN.lock();
+        fs::copy(busybox(), root.join("bin/busybox")).expect("a copy of busybox");
+    }
+    let applets = run(Command::new(busybox()).arg("--list")).exits(0).out();
+    for applet in applets.lines().filter(|name| *name != "busybox") {
+        symlink("busybox", root.join("bin").join(applet)).expect("a link to busybox");
+    }
+}
+
+/// The static busybox of this machine.
+#[track_caller]
+pub fn busybox() -> PathBuf {
+    let found = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| is_static(path));
+    found.expect("install busybox-static: a static busybox is needed").into()
+}
+
+/// Has an ELF program no loader (no PT_INTERP in its program headers)?
+pub fn is_static(path: impl AsRef<Path>) -> bool {
+    let Ok(bytes) = fs::read(path) else { return false };
+    let number = |at: usize, size: usize| {
+        bytes[at..at + size].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte))
+    };
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    bytes.starts_with(b"\x7fELF") && (0..count).all(|i| number(table + i * size, 4) != 3)
+}

@@ -1,0 +1,298 @@
+//! Contract 5: a trace has what strace sees. Contract 6: a dry run changes nothing, and prints what the
+//! run then does.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use common::strace::*;
+use common::*;
+
+/// Command lines with their exit status. `{T}` is a directory of the test's own, see `place`. To have a
+/// tool tested, add lines.
+const UNSHARE: &[(&str, i32)] = &[
+    ("td-unshare true", 0),
+    ("td-unshare /bin/true", 0),
+    ("td-unshare -m -u -i -n -C true", 0),
+    ("td-unshare -m --propagation slave true", 0),
+    ("td-unshare -m --propagation shared true", 0),
+    ("td-unshare -m --propagation unchanged true", 0),
+    ("td-unshare --hostname x --loopback true", 0),
+    ("td-unshare --monotonic 100 --boottime 1000 true", 0),
+    ("td-unshare -r true", 0),
+    ("td-unshare -c true", 0),
+    ("td-unshare -U true", 0),
+    ("td-unshare -p true", 0),
+    ("td-unshare -p false", 1),
+    ("td-unshare -p -m -u -i -n -C -T -r --hostname a-name-of-more-than-thirty-two-bytes true", 0),
+    ("td-unshare -p -m -c --loopback --monotonic 5 {T}/argument\u{e9}\ttab true", 127),
+    ("td-unshare -p {T}/exit3", 3),
+    ("td-unshare --rmdir {T}/empty {T}/killed", 128 + libc::SIGKILL),
+    ("td-unshare --rmdir {T}/empty {T}/signals", 3),
+    ("td-unshare -m td-unshare -p td-unshare -u true", 0),
+    ("td-unshare -p td-unshare -p true", 0),
+    ("td-unshare nowhere-to-be-found", 127),
+    ("td-unshare -p {T}/nowhere", 127),
+    ("td-unshare -p {T}", 126),
+    ("td-unshare {T}/plain", 126),
+    ("td-unshare {T}/script", 126),
+    ("td-unshare --remove {T}/tree --rmdir {T}/empty --rmdir {T}/tree true", 0),
+    ("td-unshare --boottime 9223372036854775807 true", 125),
+];
+
+mod root {
+    use super::*;
+
+    #[test]
+    fn td_unshare_traces_what_strace_sees() {
+        traces_what_strace_sees(UNSHARE);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_unshare_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(UNSHARE);
+    }
+}
+
+/// A directory with what the command lines name, on a file system of its own.
+fn place() -> TempDir {
+    let dir = TempDir::new();
+    mount(["-t", "tmpfs", "tmpfs", dir.path().to_str().expect("a plain path")]);
+    image(&dir.dir("image"));
+    for name in ["lower1", "lower2", "upper", "work", "mnt", "empty", "tree/a/b", "tree/c/d/e"] {
+        dir.dir(name);
+    }
+    dir.file("tree/a/file", "");
+    dir.file("plain", "no program");
+    dir.program("script", "no first line");
+    dir.program("exit3", "#!/bin/sh\nexit 3\n");
+    let signals =
+        "#!/bin/sh\ntrap 'exit 3' TERM\nkill -WINCH $PPID\nkill -TERM $PPID\nwhile :; do :; done\n";
+    dir.program("signals", signals);
+    dir.program("killed", "#!/bin/sh\nkill -KILL $$\n");
+    dir
+}
+
+/// The command of a line, with options after the first word.
+fn command(line: &str, options: &[&str], dir: &TempDir) -> Command {
+    let line = line.replace("{T}", dir.path().to_str().expect("a plain path"));
+    let mut words = line.split(' ');
+    let mut cmd = td(words.next().expect("a tool"), options);
+    cmd.args(words);
+    cmd
+}
+
+/// Trace and strace are of one and the same run, which writes its trace to descriptor 99.
+const FD: i32 = 99;
+
+fn traces_what_strace_sees(lines: &[(&str, i32)]) {
+    private_mounts();
+    for &(line, status) in lines {
+        let (trace, processes) = run_traced(line, status, &place());
+        compare(line, &trace, &processes);
+    }
+}
+
+/// Run a line with both; the trace, and strace's logs of the processes that are td's own.
+fn run_traced(line: &str, status: i32, dir: &TempDir) -> (String, Vec<Process>) {
+    let own = TempDir::new();
+    let trace = own.file("trace", "");
+    let mut cmd = under_strace(&[], &command(line, &["--trace=99"], dir), &own);
+    let file = fs::File::options().append(true).open(&trace).expect("the trace");
+    give_fd(&mut cmd, FD, file);
+    run(&mut cmd).exits(status);
+    let mut processes = logs(&own);
+    let first = processes.first().map(|process| process.pid);
+    processes.retain(|process| Some(process.pid) == first || is_made_by_td(process));
+    (fs::read_to_string(&trace).expect("the trace"), processes)
+}
+
+/// A process that td makes asks for its pid, and says so.
+fn is_made_by_td(process: &Process) -> bool {
+    let mut calls = process.calls.iter().filter(|call| !is_run_time(call));
+    calls.next().is_some_and(|call| call.name == "getpid")
+        && calls.next().is_some_and(|call| writes_to(call, FD))
+}
+
+fn compare(line: &str, trace: &str, processes: &[Process]) {
+    let traced = traced(trace);
+    let mut seen: BTreeMap<i32, Vec<Vec<Call>>> = BTreeMap::new();
+    for (i, process) in processes.iter().enumerate() {
+        let calls = comparable(process, FD);
+        let pid = match i {
+            0 => 0,
+            _ => calls[0].result.parse().expect("getpid() returns a pid"),
+        };
+        seen.entry(pid).or_default().push(calls);
+    }
+    let pids = |keys: Vec<&i32>| format!("{keys:?}");
+    let (ours, theirs) = (pids(traced.keys().collect()), pids(seen.keys().collect()));
+    assert_eq!(ours, theirs, "{line}: the processes");
+    for (pid, ours) in &traced {
+        let what = format!("{line}: process {pid}");
+        match &seen[pid][..] {
+            [strace] => assert_same(&what, ours, strace),
+            // Each is process 1 of a pid namespace of its own.
+            several => assert_merged(&what, ours, several),
+        }
+    }
+}
+
+/// Fail unless the trace has the calls of all the processes, of each in its order.
+fn assert_merged(what: &str, ours: &[Call], several: &[Vec<Call>]) {
+    let lengths: Vec<usize> = several.iter().map(Vec::len).collect();
+    assert_eq!(ours.len(), lengths.iter().sum(), "{what}: how many calls");
+    // Each way to have come so far: how many calls of each process are behind it.
+    let mut ways = vec![vec![0; several.len()]];
+    for call in ours {
+        let mut next = Vec::new();
+        for way in &ways {
+            for (i, process) in several.iter().enumerate() {
+                if process.get(way[i]).is_some_and(|strace| same(call, strace)) {
+                    let mut way = way.clone();
+                    way[i] += 1;
+                    next.push(way);
+                }
+            }
+        }
+        next.sort();
+        next.dedup();
+        assert!(!next.is_empty(), "{what}: no process has made this call next: {call}");
+        ways = next;
+    }
+}
+
+fn dry_run_is_true(lines: &[(&str, i32)]) {
+    private_mounts();
+    for &(line, status) in lines.iter().filter(|(_, status)| *status == 0) {
+        let dir = place();
+        let (output, processes) = strace(&[], &command(line, &["--dry-run"], &dir));
+        let printed = dry(&output.ok().out());
+        for call in processes.iter().flat_map(|p| comparable(p, libc::STDOUT_FILENO)) {
+            let next_tool = executed(&call).is_some_and(|name| name.starts_with("td-"));
+            let harmless = only_looks(&call) || next_tool || call.name == "exit_group";
+            assert!(harmless, "{line}: a dry run must not do this: {call}");
+        }
+        // In the same directory, which the dry run has left as it was.
+        let (_, processes) = run_traced(line, status, &dir);
+        let printed: Vec<Call> = printed.into_iter().map(as_printed).collect();
+        let done: Vec<Call> = changes(&processes).into_iter().map(as_printed).collect();
+        assert_same(&format!("{line}: dry run"), &printed, &done);
+    }
+}
+
+/// What td changes on its way to PROG: where it clones, the way goes on in the child.
+fn changes(processes: &[Process]) -> Vec<Call> {
+    let mut changes = Vec::new();
+    for process in processes {
+        for call in comparable(process, FD) {
+            let cloned = call.name == "clone3" && !call.result.starts_with('-');
+            if !only_looks(&call) && call.name != "exit_group" {
+                changes.push(call);
+            }
+            if cloned {
+                break;
+            }
+        }
+    }
+    changes
+}
+
+/// Without what differs between a run and a dry run: results, where the environment lies, and the
+/// options that are handed on.
+fn as_printed(mut call: Call) -> Call {
+    call.result.clear();
+    for arg in &mut call.args {
+        if arg.ends_with(" vars */") {
+            *arg = arg.split_once(' ').expect("an address").1.to_string();
+        }
+        *arg = arg.replace(" \"--trace=99\",", "").replace(" \"--dry-run\",", "");
+        *arg = without_pid(arg);
+    }
+    call
+}
+
+/// `"--trace=99,PID"` of a child.
+fn without_pid(arg: &str) -> String {
+    match arg.split_once(" \"--trace=99,") {
+        Some((before, after)) => {
+            before.to_string() + after.split_once(',').map_or("", |(_, rest)| rest)
+        }
+        None => arg.to_string(),
+    }
+}
+
+/// A comparison that finds everything equal proves nothing.
+mod comparison {
+    use super::common::strace::*;
+
+    #[test]
+    fn flags_modes_and_sets_are_compared_by_value() {
+        for (a, b) in [
+            (
+                r#"mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL) = 0"#,
+                r#"mount(NULL, "/", NULL, 0x44000, NULL) = 0"#,
+            ),
+            (
+                r#"mkdirat(AT_FDCWD, "a|MS_REC", 0755) = 0"#,
+                r#"mkdirat(AT_FDCWD, "a|MS_REC", 493)   = 0"#,
+            ),
+            (
+                "rt_sigprocmask(SIG_BLOCK, ~[KILL STOP], [HUP RT_1], 8) = 0",
+                "rt_sigprocmask(0, ~[STOP KILL], [RT_1 HUP], 8) = 0 (x)",
+            ),
+            (
+                "f({effective=1<<CAP_CHOWN|1<<CAP_KILL, b=8*1024}) = 1",
+                "f({effective=0x21, b=8192 /* eight */}) = 1",
+            ),
+            (r#"open("a") = -1 ENOENT (No such file)"#, r#"open("a") = -1 ENOENT"#),
+        ] {
+            assert_eq!(call(a), call(b));
+        }
+    }
+
+    #[test]
+    fn what_differs_is_seen() {
+        for (a, b) in [
+            (r#"f("a", 1) = 0"#, r#"f("b", 1) = 0"#),
+            (r#"f("a", 1) = 0"#, r#"f("a"..., 1) = 0"#),
+            (r#"f("MS_REC", 1) = 0"#, r#"f("16384", 1) = 0"#),
+            ("f(MS_REC) = 0", "f(MS_REC|MS_BIND) = 0"),
+            ("f(MS_WHAT) = 0", "f(0) = 0"),
+            ("f([]) = 0", "f(~[]) = 0"),
+            ("f([]) = 0", "f(NULL) = 0"),
+            ("f(1) = 0", "f(1) = -1 EPERM (No)"),
+            ("f(1) = -1 ENOENT (No)", "f(1) = -1 EPERM (No)"),
+            ("f({a=1, ...}) = 0", "f({a=2, b=1}) = 0"),
+            ("f({a=1, ...}) = 0", "f({a=1}) = 0"),
+            ("f({a=1, b=2}) = 0", "f({a=1, ...}) = 0"),
+            ("f(1, 0x1 /* 3 vars */) = 0", "f(1, 0x1 /* 4 vars */) = 0"),
+        ] {
+            assert!(!same(&call(a), &call(b)), "{a} and {b}");
+        }
+        assert!(same(&call("f({a=1, ...}) = 0"), &call("f({a=1, b=2}) = 0")));
+    }
+
+    #[test]
+    #[should_panic = "the trace is empty"]
+    fn an_empty_trace_is_a_failure() {
+        assert_same("x", &[], &[call("f() = 0")]);
+    }
+
+    #[test]
+    #[should_panic = "call 1 differs"]
+    fn a_missing_call_is_a_failure() {
+        assert_same("x", &[call("f() = 0")], &[call("f() = 0"), call("g() = 0")]);
+    }
+
+    #[test]
+    fn a_failed_execve_is_put_together() {
+        let text =
+            "execve(\"a\", []) = ?\n[pid 1] getpid() = 1\n<... execve resumed>) = -1 ENOENT (No)\n";
+        let calls = traced(text);
+        assert_eq!(calls[&0], [call("execve(\"a\", []) = -1 ENOENT")]);
+        assert_eq!(calls[&1], [call("getpid() = 1")]);
+    }
+}
