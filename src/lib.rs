@@ -17,7 +17,9 @@
 //! - [`directories`]: making directories that are missing
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root
-//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
+//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
+//! - [`limits`]: which file of a cgroup holds a limit, and how it is written there
+//! - [`made`]: making a cgroup and setting its limits, so that a failure leaves nothing behind
 
 pub mod cgroup;
 pub mod chain;
@@ -26,6 +28,8 @@ pub mod cli;
 pub mod directories;
 pub mod error;
 pub mod flags;
+pub mod limits;
+pub mod made;
 pub mod mounts;
 pub mod overlay;
 pub mod remove;
