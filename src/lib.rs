@@ -13,6 +13,7 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
@@ -25,6 +26,7 @@ pub mod error;
 pub mod flags;
 pub mod mounts;
 pub mod remove;
+pub mod root;
 pub mod show;
 pub mod structs;
 pub mod sys;
