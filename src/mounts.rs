@@ -144,7 +144,9 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     if !error.is(Errno::EINVAL) {
         return why(cx, error);
     }
-    let (Ok(mounts), Ok(stat)) = (list(cx), sys::fstatx(cx, file)) else { return error };
+    let (Ok(mounts), Ok(stat)) = (list(cx, c"/proc/self/mountinfo"), sys::fstatx(cx, file)) else {
+        return error;
+    };
     match mounts.iter().find(|m| m.id == stat.mnt_id) {
         None => error.because("the source is not in this mount namespace"),
         Some(m) if m.unbindable => {

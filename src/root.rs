@@ -39,6 +39,14 @@ pub fn stand_in(cx: &Cx) -> Result<OwnedFd, Error> {
     sys::openat(cx, None, c"/", libc::O_PATH)
 }
 
+/// Open what this step has made.
+pub fn open_made(cx: &Cx, dir: BorrowedFd, name: &CStr) -> Result<OwnedFd, Error> {
+    match cx.dry() {
+        true => stand_in(cx),
+        false => sys::openat(cx, Some(dir), name, libc::O_PATH | libc::O_NOFOLLOW),
+    }
+}
+
 impl<'a> Root<'a> {
     /// Open the directory `path`.
     pub fn open(cx: &'a Cx<'a>, path: &'a CStr) -> Result<Root<'a>, Error> {

@@ -231,7 +231,7 @@ fn dev(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     }
     let directory = |name| {
         sys::mkdirat(cx, Some(dev.as_fd()), name, 0o755)?;
-        sys::openat_made(cx, Some(dev.as_fd()), name, libc::O_PATH)
+        root::open_made(cx, dev.as_fd(), name)
     };
     let mut below = nodes(cx, dev.as_fd())?;
     below.push((devpts(cx)?, directory(c"pts")?));
@@ -257,7 +257,7 @@ fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(OwnedFd, OwnedFd)>, Error> {
             Err(e) if e.is(Errno::EPERM) => {
                 let node = callers_node(cx, name, number)?;
                 sys::mknodat(cx, Some(dev), name, libc::S_IFREG | 0o666, 0)?;
-                copies.push((node, sys::openat(cx, Some(dev), name, libc::O_PATH)?));
+                copies.push((node, root::open_made(cx, dev, name)?));
             }
             other => other?,
         }
@@ -349,7 +349,7 @@ fn why_no_proc(cx: &Cx, error: Error) -> Error {
             _ => error.way_out("a new one was made, and begins with the next child: fork first"),
         };
     }
-    let Ok(mounts) = mounts::list(cx) else { return why(cx, error) };
+    let Ok(mounts) = mounts::list(cx, c"/proc/self/mountinfo") else { return why(cx, error) };
     let full = |m: &&mounts::Mount| m.fstype == b"proc" && m.root == b"/";
     let procs: Vec<_> = mounts.iter().filter(full).collect();
     if procs.is_empty() {
