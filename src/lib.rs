@@ -15,6 +15,7 @@
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`overlay`]: the layers of an overlay, and why the kernel refuses them
 //! - [`directories`]: making directories that are missing
+//! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
@@ -33,6 +34,7 @@ pub mod made;
 pub mod mounts;
 pub mod overlay;
 pub mod remove;
+pub mod root;
 pub mod show;
 pub mod structs;
 pub mod sys;

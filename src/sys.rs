@@ -274,6 +274,7 @@ impl<'a> Cx<'a> {
         let call = show::call(nr, args, result.and_then(Result::ok));
         let result = match result {
             None => String::new(),
+            Some(Ok(mode)) if nr == Sysno::umask => format!(" = {mode:03o}"),
             Some(Ok(n)) => format!(" = {}{note}", n as isize),
             Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
         };
@@ -456,6 +457,12 @@ pub fn renameat2(
 ) -> Result<(), Error> {
     let bits = flags(bits, flags::RENAME);
     cx.change(Sysno::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+}
+
+/// `umask(mask)`: umask(2). Returns the mask before. Ours alone, and given back before PROG: a dry run
+/// makes it too, and so knows what to give back.
+pub fn umask(cx: &Cx, mask: u32) -> Result<u32, Error> {
+    cx.read(Sysno::umask, &[Arg::Mode(mask)]).map(|old| old as u32)
 }
 
 /// `fchmod(fd, mode)`: chmod(2).
@@ -1043,16 +1050,16 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 
 // ---- namespaces ----
 
-/// `ioctl(fd, NS_GET_USERNS)`: NS_GET_USERNS(2const), Linux 4.9. The user namespace that owns the
-/// namespace `fd`. EPERM: it is none of ours, nor below it.
-pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
-    let args = [fd(ns), name(libc::NS_GET_USERNS as i64, flags::IOCTL)];
-    cx.read(Sysno::ioctl, &args).map(owned)
-}
-
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
     cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+}
+
+/// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
+/// neither ours nor below ours, so that our capabilities do not reach it.
+pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
+    let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
+    cx.read(Sysno::ioctl, &[fd(ns), request]).map(owned)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
