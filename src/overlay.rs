@@ -81,19 +81,15 @@ pub fn open_directory(
     }
 }
 
-/// An option of the file system: a key, and a value or none.
-pub type Parameter<'a> = (&'a CStr, Option<&'a CStr>);
-
 /// What was found by looking, and the way out.
 type Cause = Option<(String, &'static str)>;
 
-/// Why there is no overlay, or no tmpfs.
-pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Error {
+/// Why the kernel makes no overlay of these layers; without any, why it makes no tmpfs.
+pub fn why(cx: &Cx, layers: &[Layer], error: Error) -> Error {
     let found = match error.errno() {
         Some(Errno::EPERM) => not_allowed(cx),
         Some(Errno::ELOOP) => overlapping(cx, layers),
         Some(Errno::EINVAL) => too_many(layers)
-            .or_else(|| too_long(options))
             .or_else(|| unfit(cx, layers))
             .or_else(|| apart(cx, layers))
             .or_else(|| used_up(cx, layers))
@@ -129,26 +125,12 @@ fn too_many(layers: &[Layer]) -> Cause {
     (n > 500).then(|| (format!("there are {n} lower layers, and an overlay has at most 500"), ""))
 }
 
-fn too_long(options: &[Parameter]) -> Cause {
-    options.iter().find_map(|(key, value)| {
-        let n = value.map_or(0, |value| value.count_bytes());
-        let key = plain(key.to_bytes());
-        let why = || format!("the value of {key} has {n} bytes; fsconfig(2) takes at most 255");
-        (n > 255).then(|| (why(), ""))
-    })
-}
-
-/// File systems that change by themselves, or lack what an upper needs, so that it cannot be there.
-const UNFIT: [(i64, &str); 9] = [
+/// File systems that change by themselves, so that no upper can be there.
+const UNFIT: [(i64, &str); 4] = [
     (libc::OVERLAYFS_SUPER_MAGIC, "an overlay"),
     (libc::FUSE_SUPER_MAGIC, "a FUSE file system"),
     (libc::NFS_SUPER_MAGIC, "NFS"),
     (libc::PROC_SUPER_MAGIC, "procfs"),
-    (libc::SYSFS_MAGIC, "sysfs"),
-    (libc::CGROUP_SUPER_MAGIC, "a cgroup file system"),
-    (libc::CGROUP2_SUPER_MAGIC, "a cgroup file system"),
-    (libc::MSDOS_SUPER_MAGIC, "a FAT file system"),
-    (0x0102_1997, "9p"), // V9FS_MAGIC
 ];
 
 /// What is written to must be on a file system that is fit for it, and may be written to.

@@ -25,7 +25,7 @@ use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{self, Cli, Never};
 use td::error::Error;
-use td::overlay::{self, Layer, open_directory};
+use td::overlay::{Layer, open_directory, why};
 use td::sys::{self, Cx, FsConfig};
 use td::{directories, mounts, remove};
 
@@ -141,6 +141,23 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         directories::make(cx, &opts.target, &mut made.directories)?;
     }
     let target = open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?;
+    add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
+    let overlay = new_overlay(cx, &layers, &parameters(cx, opts), target.as_fd())?;
+    verify(cx, &layers, overlay.as_fd())?;
+    if opts.volatile && made.work.is_none() {
+        made.work = opts.in_work();
+    }
+    attach(cx, overlay, target.as_fd(), made)
+}
+
+/// Beside the lower layers: an upper with its work directory, or what stands in for them.
+fn add_layers(
+    cx: &Cx,
+    opts: &Opts,
+    target: BorrowedFd,
+    layers: &mut Vec<Layer>,
+    made: &mut Made,
+) -> Result<(), Error> {
     match &opts.writable {
         Some(Writable::Dirs { upper, work }) => {
             let is_new = opts.mkdir && directories::make(cx, upper, &mut made.directories)?;
@@ -149,31 +166,27 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
             }
             let upper = Layer::open(cx, c"upperdir", upper)?;
             if is_new {
-                like_the_lower(cx, &upper, &layers)?;
+                like_the_lower(cx, &upper, layers)?;
             }
             layers.extend([upper, Layer::open(cx, c"workdir", work)?]);
         }
         Some(Writable::Tmpfs(size)) => {
-            let tmpfs = tmpfs(cx, size.as_deref(), 0)?;
+            let tmpfs = new_tmpfs(cx, size.as_deref(), 0)?;
             let upper = Layer::make(cx, c"upperdir", tmpfs.as_fd(), c"upper")?;
-            like_the_lower(cx, &upper, &layers)?;
+            like_the_lower(cx, &upper, layers)?;
             layers.extend([upper, Layer::make(cx, c"workdir", tmpfs.as_fd(), c"work")?]);
-            attach(cx, tmpfs, target.as_fd(), made)?;
+            attach(cx, tmpfs, target, made)?;
         }
-        // Without an upper the kernel wants two lower layers. The second may be empty; before Linux
-        // 6.15 it must be mounted somewhere, and below the overlay it is in nobody's way.
+        // Without an upper the kernel wants two lower layers. The second may be empty; on Linux 6.1 it
+        // must be mounted somewhere, and below the overlay it is in nobody's way.
         None if layers.len() == 1 => {
-            let tmpfs = tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
+            let tmpfs = new_tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
             layers.push(Layer::empty(cx, tmpfs.as_fd())?);
-            attach(cx, tmpfs, target.as_fd(), made)?;
+            attach(cx, tmpfs, target, made)?;
         }
         None => {}
     }
-    let overlay = new_overlay(cx, opts, &layers, target.as_fd())?;
-    if opts.volatile && made.work.is_none() {
-        made.work = opts.in_work();
-    }
-    attach(cx, overlay, target.as_fd(), made)
+    Ok(())
 }
 
 fn attach(cx: &Cx, mount: OwnedFd, target: BorrowedFd, made: &mut Made) -> Result<(), Error> {
@@ -196,10 +209,12 @@ fn like_the_lower(cx: &Cx, upper: &Layer, layers: &[Layer]) -> Result<(), Error>
 
 /// Undo what would outlive us. What cannot be undone is said, and stops nothing else.
 fn undo(cx: &Cx, made: Made) {
-    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY);
-    let mounts = made.mounts.into_iter().rev();
-    let mut results: Vec<_> = mounts.map(|mount| detach(cx, mount.as_fd())).collect();
-    results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
+    let mut results: Vec<Result<(), Error>> = Vec::new();
+    if !made.mounts.is_empty() {
+        let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY);
+        results.extend(made.mounts.into_iter().rev().map(|mount| detach(cx, mount.as_fd())));
+        results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
+    }
     results.extend(made.work.map(|path| remove::remove_tree(cx, &path)));
     for directory in made.directories.iter().rev() {
         match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
@@ -220,7 +235,10 @@ fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
 
 // ---- the overlay ----
 
-fn options<'a>(cx: &Cx, opts: &'a Opts) -> Vec<overlay::Parameter<'a>> {
+/// An option of the overlay: a key, and a value or none.
+type Parameter<'a> = (&'a CStr, Option<&'a CStr>);
+
+fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
     let given = opts.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
     let mut all: Vec<_> = given.collect();
     if opts.volatile {
@@ -242,67 +260,67 @@ fn in_user_namespace(cx: &Cx) -> bool {
 }
 
 /// A tmpfs that is nowhere yet.
-fn tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
+fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
     let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
     options.extend(size.map(|size| (c"size", Some(size))));
     let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
-    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| overlay::why(cx, &[], &[], e))
+    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], e))
 }
 
-/// An overlay that is nowhere yet, and is what was asked for.
-fn new_overlay(cx: &Cx, opts: &Opts, layers: &[Layer], at: BorrowedFd) -> Result<OwnedFd, Error> {
-    let options = options(cx, opts);
-    let made = by_descriptor(cx, layers, &options, at)
-        .map_err(|e| overlay::why(cx, layers, &options, e))?;
-    verify(cx, layers, made.as_fd())?;
-    Ok(made)
-}
-
-fn by_descriptor(
+/// An overlay that is nowhere yet.
+fn new_overlay(
     cx: &Cx,
     layers: &[Layer],
-    options: &[overlay::Parameter],
+    options: &[Parameter],
     target: BorrowedFd,
 ) -> Result<OwnedFd, Error> {
-    let config = sys::fsopen(cx, c"overlay")?;
+    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, e))?;
     let config = config.as_fd();
-    let log = |e| mounts::fs_log(cx, config, e);
+    let refused = |e| why(cx, layers, mounts::fs_log(cx, config, e));
     for (i, layer) in layers.iter().enumerate() {
         match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
             // Linux before 6.13; or the reason is another, and shows in the fallback as well.
             Err(e) if i == 0 && e.is(Errno::EINVAL) => {
-                return by_number(cx, layers, options, target);
+                return new_overlay_by_number(cx, layers, options, target);
             }
-            other => other.map_err(log)?,
+            other => other.map_err(refused)?,
         }
     }
-    let options =
-        [(c"source", Some(c"overlay"))].iter().chain(options).map(|&option| match option {
-            (key, Some(value)) => FsConfig::String(key, value),
-            (key, None) => FsConfig::Flag(key),
-        });
-    for command in options.chain([FsConfig::Create]) {
-        sys::fsconfig(cx, config, command).map_err(log)?;
+    for (key, value) in [(c"source", Some(c"overlay"))].iter().chain(options) {
+        let command = value.map_or(FsConfig::Flag(key), |value| FsConfig::String(key, value));
+        sys::fsconfig(cx, config, command)
+            .map_err(|e| why_no_option(*value, mounts::fs_log(cx, config, e)))?;
     }
-    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(log)
+    sys::fsconfig(cx, config, FsConfig::Create).map_err(refused)?;
+    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
+}
+
+/// The kernel says itself what is wrong with an option, but for this.
+fn why_no_option(value: Option<&CStr>, error: Error) -> Error {
+    match value.map_or(0, CStr::count_bytes) {
+        n @ 256.. => {
+            error.because(format!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
+        }
+        _ => error,
+    }
 }
 
 /// Before Linux 6.13 layers are paths in the text that mount(2) takes, where `:`, `,` and `\` mean
 /// something, and which is cut after a page. So each is the number of its descriptor, looked up in
 /// `/proc/self/fd`. mount(2) returns no descriptor: it mounts on a tmpfs of ours, where nobody can get
 /// between, and what goes on TARGET is a clone.
-fn by_number(
+fn new_overlay_by_number(
     cx: &Cx,
     layers: &[Layer],
-    options: &[overlay::Parameter],
+    options: &[Parameter],
     target: BorrowedFd,
 ) -> Result<OwnedFd, Error> {
     let data = mount_data(layers, options)?;
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
-    let stage = tmpfs(cx, None, 0)?;
+    let stage = new_tmpfs(cx, None, 0)?;
     sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
     sys::move_mount(cx, stage.as_fd(), target)?;
-    let made = mount_on(cx, stage.as_fd(), &data);
+    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, e));
     detach(cx, stage.as_fd())?;
     sys::fchdir(cx, here.as_fd())?;
     made
@@ -318,7 +336,7 @@ fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
 }
 
 /// `lowerdir=3:4:5,upperdir=6,workdir=7,volatile`
-fn mount_data(layers: &[Layer], options: &[overlay::Parameter]) -> Result<CString, Error> {
+fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error> {
     let number = |layer: &Layer| layer.dir.as_raw_fd().to_string();
     let (lower, others): (Vec<_>, Vec<_>) = layers.iter().partition(|l| l.key == c"lowerdir+");
     let lower: Vec<String> = lower.into_iter().map(number).collect();
@@ -353,7 +371,7 @@ fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
     match layers.iter().find(|layer| layer.key == c"workdir") {
         Some(work) if fs.f_flags as u64 & libc::ST_RDONLY != 0 => {
             let what = "the overlay is read-only, though an upper was given";
-            let why = format!("the kernel could not empty {}, or make `work` in it", work.shown);
+            let why = format!("the kernel could not empty or make {}/work", work.shown);
             Err(Error::refusal(what).because(why).way_out("give a new --work directory"))
         }
         _ => Ok(()),
