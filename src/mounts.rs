@@ -120,6 +120,12 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
     error
 }
 
+/// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.
+pub fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
+    sys::fchdir(cx, mount)?;
+    sys::umount2(cx, c".", libc::MNT_DETACH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

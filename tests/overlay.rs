@@ -467,6 +467,34 @@ mod root {
     }
 
     #[test]
+    fn in_a_user_namespace_it_is_userxattr() {
+        let dir = place();
+        let script = "rm T/b; mkdir T/d; grep ' overlay overlay ' /proc/self/mountinfo";
+        let mut cmd = td("td-unshare", ["-r", "-m", "td-overlay"]);
+        let line = "--lower l1 --lower l2 --mkdir --upper s/u --work s/w T";
+        cmd.args(line.split(' ')).args(["/bin/sh", "-c", script]).current_dir(dir.path());
+        for old in [false, true] {
+            let output = if old { run_old(&cmd) } else { run(&mut cmd) };
+            assert!(output.ok().out().contains(",userxattr"));
+            run(sh("rm -r s").current_dir(dir.path())).ok();
+        }
+    }
+
+    #[test]
+    fn proc_is_needed_only_before_linux_6_13() {
+        let dir = place();
+        let script = format!(
+            "mount -t tmpfs tmpfs /proc && exec {} --lower l1 --lower l2 T cat T/b",
+            bin("td-overlay").display()
+        );
+        let mut cmd = td("td-unshare", ["-m", "sh", "-c", &script]);
+        cmd.current_dir(dir.path());
+        assert_eq!(run(&mut cmd).ok().out(), "below");
+        let sentence = "before Linux 6.13 layers are given through /proc";
+        run_old(&cmd).exits(125).says(sentence);
+    }
+
+    #[test]
     fn a_dry_run_takes_what_earlier_steps_would_have_made_to_be_there() {
         let dir = place();
         let before = (tree(dir.path()), own_mountinfo());

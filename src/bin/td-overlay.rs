@@ -17,16 +17,16 @@ to --upper, or is lost with --tmpfs; with neither the overlay is read-only.
       --option KEY[=VALUE]  another option of the overlay (index=off, ...)
 ";
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{self, Cli, Never};
 use td::error::Error;
-use td::overlay::{Layer, open_directory, why};
-use td::sys::{self, Cx, FsConfig};
+use td::overlay::{self, Layer, Parameter, open_directory};
+use td::sys::{self, Cx};
 use td::{directories, mounts, remove};
 
 td::step!(HELP, parse, apply);
@@ -44,7 +44,7 @@ struct Opts {
 }
 
 impl Opts {
-    /// What the kernel fills in the work directory, the mark of a volatile overlay included.
+    /// Where the kernel keeps its own in the work directory, the mark of a volatile overlay included.
     fn in_work(&self) -> Option<CString> {
         let Some(Writable::Dirs { work, .. }) = &self.writable else { return None };
         CString::new([work.to_bytes(), b"/work"].concat()).ok()
@@ -130,7 +130,7 @@ struct Made {
     directories: Vec<CString>,
     /// Mounts, one that is covered before the one that covers it.
     mounts: Vec<OwnedFd>,
-    /// What the kernel fills in the work directory, or that itself.
+    /// What the kernel has filled: the work directory where it was made, else a directory in it.
     work: Option<CString>,
 }
 
@@ -142,8 +142,9 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     let target = open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?;
     add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
-    let overlay = new_overlay(cx, &layers, &parameters(cx, opts), target.as_fd())?;
+    let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
     verify(cx, &layers, overlay.as_fd())?;
+    // The mark is there from now on, and would forbid the next run.
     if opts.volatile && made.work.is_none() {
         made.work = opts.in_work();
     }
@@ -171,7 +172,7 @@ fn add_layers(
             layers.extend([upper, Layer::open(cx, c"workdir", work)?]);
         }
         Some(Writable::Tmpfs(size)) => {
-            let tmpfs = new_tmpfs(cx, size.as_deref(), 0)?;
+            let tmpfs = overlay::new_tmpfs(cx, size.as_deref(), 0)?;
             let upper = Layer::make(cx, c"upperdir", tmpfs.as_fd(), c"upper")?;
             like_the_lower(cx, &upper, layers)?;
             layers.extend([upper, Layer::make(cx, c"workdir", tmpfs.as_fd(), c"work")?]);
@@ -180,7 +181,7 @@ fn add_layers(
         // Without an upper the kernel wants two lower layers. The second may be empty; on Linux 6.1 it
         // must be mounted somewhere, and below the overlay it is in nobody's way.
         None if layers.len() == 1 => {
-            let tmpfs = new_tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
+            let tmpfs = overlay::new_tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
             layers.push(Layer::empty(cx, tmpfs.as_fd())?);
             attach(cx, tmpfs, target, made)?;
         }
@@ -212,7 +213,8 @@ fn undo(cx: &Cx, made: Made) {
     let mut results: Vec<Result<(), Error>> = Vec::new();
     if !made.mounts.is_empty() {
         let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY);
-        results.extend(made.mounts.into_iter().rev().map(|mount| detach(cx, mount.as_fd())));
+        let mounts = made.mounts.into_iter().rev();
+        results.extend(mounts.map(|mount| mounts::detach(cx, mount.as_fd())));
         results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
     }
     results.extend(made.work.map(|path| remove::remove_tree(cx, &path)));
@@ -226,17 +228,6 @@ fn undo(cx: &Cx, made: Made) {
         cx.say(&error);
     }
 }
-
-/// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.
-fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
-    sys::fchdir(cx, mount)?;
-    sys::umount2(cx, c".", libc::MNT_DETACH)
-}
-
-// ---- the overlay ----
-
-/// An option of the overlay: a key, and a value or none.
-type Parameter<'a> = (&'a CStr, Option<&'a CStr>);
 
 fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
     let given = opts.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
@@ -257,105 +248,6 @@ fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
 fn in_user_namespace(cx: &Cx) -> bool {
     const PROC_USER_INIT_INO: u64 = 0xEFFF_FFFD; // linux/proc_ns.h
     sys::statx(cx, None, c"/proc/self/ns/user", 0).is_ok_and(|ns| ns.ino != PROC_USER_INIT_INO)
-}
-
-/// A tmpfs that is nowhere yet.
-fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
-    let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
-    options.extend(size.map(|size| (c"size", Some(size))));
-    let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
-    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], e))
-}
-
-/// An overlay that is nowhere yet.
-fn new_overlay(
-    cx: &Cx,
-    layers: &[Layer],
-    options: &[Parameter],
-    target: BorrowedFd,
-) -> Result<OwnedFd, Error> {
-    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, e))?;
-    let config = config.as_fd();
-    let refused = |e| why(cx, layers, mounts::fs_log(cx, config, e));
-    for (i, layer) in layers.iter().enumerate() {
-        match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
-            // Linux before 6.13; or the reason is another, and shows in the fallback as well.
-            Err(e) if i == 0 && e.is(Errno::EINVAL) => {
-                return new_overlay_by_number(cx, layers, options, target);
-            }
-            other => other.map_err(refused)?,
-        }
-    }
-    for (key, value) in [(c"source", Some(c"overlay"))].iter().chain(options) {
-        let command = value.map_or(FsConfig::Flag(key), |value| FsConfig::String(key, value));
-        sys::fsconfig(cx, config, command)
-            .map_err(|e| why_no_option(*value, mounts::fs_log(cx, config, e)))?;
-    }
-    sys::fsconfig(cx, config, FsConfig::Create).map_err(refused)?;
-    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
-}
-
-/// The kernel says itself what is wrong with an option, but for this.
-fn why_no_option(value: Option<&CStr>, error: Error) -> Error {
-    match value.map_or(0, CStr::count_bytes) {
-        n @ 256.. => {
-            error.because(format!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
-        }
-        _ => error,
-    }
-}
-
-/// Before Linux 6.13 layers are paths in the text that mount(2) takes, where `:`, `,` and `\` mean
-/// something, and which is cut after a page. So each is the number of its descriptor, looked up in
-/// `/proc/self/fd`. mount(2) returns no descriptor: it mounts on a tmpfs of ours, where nobody can get
-/// between, and what goes on TARGET is a clone.
-fn new_overlay_by_number(
-    cx: &Cx,
-    layers: &[Layer],
-    options: &[Parameter],
-    target: BorrowedFd,
-) -> Result<OwnedFd, Error> {
-    let data = mount_data(layers, options)?;
-    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
-    let stage = new_tmpfs(cx, None, 0)?;
-    sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
-    sys::move_mount(cx, stage.as_fd(), target)?;
-    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, e));
-    detach(cx, stage.as_fd())?;
-    sys::fchdir(cx, here.as_fd())?;
-    made
-}
-
-fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
-    let point = CString::new(format!("{}/overlay", stage.as_raw_fd())).unwrap_or_default();
-    sys::chdir(cx, c"/proc/self/fd")
-        .map_err(|e| e.because("before Linux 6.13 layers are given through /proc"))?;
-    let overlay = Some(c"overlay");
-    sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(data))?;
-    sys::open_tree(cx, Some(stage), c"overlay", libc::OPEN_TREE_CLONE)
-}
-
-/// `lowerdir=3:4:5,upperdir=6,workdir=7,volatile`
-fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error> {
-    let number = |layer: &Layer| layer.dir.as_raw_fd().to_string();
-    let (lower, others): (Vec<_>, Vec<_>) = layers.iter().partition(|l| l.key == c"lowerdir+");
-    let lower: Vec<String> = lower.into_iter().map(number).collect();
-    let mut data = format!("lowerdir={}", lower.join(":")).into_bytes();
-    for layer in others {
-        let key = layer.key.to_string_lossy();
-        data.extend(format!(",{key}={}", number(layer)).bytes());
-    }
-    for (key, value) in options {
-        data.push(b',');
-        data.extend(key.to_bytes());
-        data.extend(value.iter().flat_map(|value| [b"=", value.to_bytes()].concat()));
-    }
-    // The page ends with a zero byte.
-    if data.len() > 4095 {
-        let what = format!("the options of the overlay have {} bytes", data.len());
-        return Err(Error::refusal(format!("{what}, and before Linux 6.13 it takes at most 4095")));
-    }
-    Ok(CString::new(data).unwrap_or_default())
 }
 
 /// The kernel makes an overlay that is read-only, and says nothing, when it cannot use the work
