@@ -392,8 +392,12 @@ pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, 
     }
 }
 
-/// As [`openat`], of something that this step has made: a dry run takes it to be there.
+/// As [`openat`], of something that this step has made: a dry run takes it to be there, and prints
+/// nothing, unless it is opened for writing.
 pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
+    if cx.dry && flags & show::ACCESS_MODE == libc::O_RDONLY {
+        return Ok(owned(raw_root_fd() as usize));
+    }
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
     cx.change_fd(nr::openat, &args)
 }

@@ -42,8 +42,44 @@ const UNSHARE: &[(&str, i32)] = &[
     ("td-unshare --boottime 9223372036854775807 true", 125),
 ];
 
+const OVERLAY: &[(&str, i32)] = &[
+    ("td-overlay --lower {T}/lower1 {T}/mnt true", 0),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower2 {T}/mnt true", 0),
+    ("td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work --volatile {T}/mnt true", 0),
+    (
+        "td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work --option index=off {T}/mnt true",
+        0,
+    ),
+    ("td-overlay --lower {T}/lower1 --mkdir --upper {T}/s/u --work {T}/s/w {T}/x/y true", 0),
+    ("td-overlay --lower {T}/lower1 --tmpfs=10M {T}/mnt /bin/true", 0),
+    (
+        "td-overlay --lower {T}/lower1 --mkdir --upper {T}/s/u --work {T}/s/w --volatile {T}/x/y {T}/nowhere",
+        127,
+    ),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower1 {T}/mnt true", 125),
+    ("td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/upper {T}/mnt true", 125),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower2 --option nonsense {T}/mnt true", 125),
+    ("td-unshare -U td-overlay --lower {T}/lower1 --tmpfs {T}/mnt true", 125),
+    ("td-overlay --lower {T}/nowhere {T}/mnt true", 125),
+];
+
+/// A dry run enters no user namespace, and so does not see that this overlay will be `userxattr`.
+const OVERLAY_OF_A_USER: &[(&str, i32)] =
+    &[("td-unshare -r -m td-overlay --lower {T}/lower1 --tmpfs --mkdir {T}/x true", 0)];
+
 mod root {
     use super::*;
+
+    #[test]
+    fn td_overlay_traces_what_strace_sees() {
+        traces_what_strace_sees(OVERLAY);
+        traces_what_strace_sees(OVERLAY_OF_A_USER);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_overlay_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(OVERLAY);
+    }
 
     #[test]
     fn td_unshare_traces_what_strace_sees() {
