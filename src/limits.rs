@@ -48,7 +48,7 @@ pub const LIMITS: &[Limit] = &[
     Limit {
         option: "--memory-swap",
         controller: "memory",
-        accepts: "memory and swap together: a SIZE not less than that of --memory, or -1 for none",
+        accepts: "a SIZE, memory and swap together, not less than --memory, or -1 for none",
         v1: &[file("memory.memsw.limit_in_bytes", |v| memory_and_swap(v).map(|both| both.0))],
         v2: &[file("memory.swap.max", |v| memory_and_swap(v).map(|both| both.1))],
     },
