@@ -30,7 +30,7 @@ pub struct Hierarchy {
 pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     let own = sys::read_file(cx, None, c"/proc/self/cgroup")
         .map_err(|e| e.because("cgroups are found through /proc, which must be mounted"))?;
-    Ok(parse(&own, &mounts::list(cx)?))
+    Ok(parse(&own, &mounts::list(cx, c"/proc/self/mountinfo")?))
 }
 
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.

@@ -1,7 +1,7 @@
 //! PROG, the rest of the command line: finding it and executing it, also across a change of root.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
@@ -95,51 +95,41 @@ impl Found<'_> {
 
     /// Become PROG, with our own environment.
     pub fn exec(&self, cx: &Cx) -> Result<Never, Error> {
-        match &self.sibling {
-            Some(path) => self.exec_sibling(cx, path),
-            None => self.exec_in(cx, None, None),
-        }
+        self.exec_as(cx, None, None)
     }
 
-    /// One of our tools gets the options that the user gave once for the whole chain.
-    fn exec_sibling(&self, cx: &Cx, path: &CStr) -> Result<Never, Error> {
-        let argv = self.handed_on(cx);
-        sys::execve(cx, path, &argv, None).map_err(|e| why(cx, path, e))?;
-        Err(sys::execve_dry(cx, path, &argv)) // only a dry run gets here
-    }
-
-    fn handed_on(&self, cx: &Cx) -> Vec<CString> {
-        let (first, rest) = self.args.split_at(1);
-        first.iter().cloned().chain(cx.handed_on()).chain(rest.iter().cloned()).collect()
-    }
-
-    /// Become PROG, which is none of our tools, in the environment `env` (`None`: our own) and under
-    /// the name `argv0` (`None`: as it was written).
-    pub fn exec_in(
+    /// Become PROG in the environment `env` (`None`: our own) and under the name `argv0` (`None`: as
+    /// it was written). A dry run ends here, unless PROG is one of our tools: that goes on dry.
+    pub fn exec_as(
         &self,
         cx: &Cx,
         env: Option<&[CString]>,
         argv0: Option<&CString>,
     ) -> Result<Never, Error> {
-        let (first, rest) = self.args.split_at(1);
-        let argv: Vec<CString> = argv0
-            .into_iter()
-            .chain(first.iter().filter(|_| argv0.is_none()))
-            .chain(rest)
-            .cloned()
-            .collect();
+        let argv = self.argv(cx, argv0);
+        if let Some(path) = &self.sibling {
+            sys::execve(cx, path, &argv, env).map_err(|e| why(cx, path, e))?;
+            return Err(sys::execve_dry(cx, path, &argv));
+        }
         if self.name.to_bytes().contains(&b'/') {
             sys::execve(cx, self.name, &argv, env).map_err(|e| why(cx, self.name, e))?;
-            sys::exit_now(0); // a dry run ends where PROG would begin
+            sys::exit_now(0);
         }
         let path = match env {
             None => cx.start.getenv("PATH"),
             Some(env) => {
-                env.iter().find_map(|v| v.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec))
+                env.iter().find_map(|v| Some(v.to_bytes().strip_prefix(b"PATH=")?.to_vec()))
             }
         };
-        let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
-        self.search(cx, &path, &argv, env)
+        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), &argv, env)
+    }
+
+    /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
+    fn argv(&self, cx: &Cx, argv0: Option<&CString>) -> Vec<CString> {
+        let (first, rest) = self.args.split_at(1);
+        let first = argv0.or(first.first()).cloned();
+        let handed_on = if self.is_sibling() { cx.handed_on() } else { Vec::new() };
+        first.into_iter().chain(handed_on).chain(rest.iter().cloned()).collect()
     }
 
     /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
@@ -187,13 +177,21 @@ impl Found<'_> {
 
     /// Become the sealed copy.
     pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Never, Error> {
-        let argv = self.handed_on(cx);
+        let argv = self.argv(cx, None);
         sys::execveat(cx, copy.as_fd(), &argv, None)?;
-        match &self.sibling {
-            Some(path) => Err(sys::execve_dry(cx, path, &argv)), // only a dry run gets here
-            None => sys::exit_now(0),
-        }
+        let path = self.sibling.as_deref().unwrap_or_default();
+        Err(sys::execve_dry(cx, path, &argv))
     }
+}
+
+/// Have descriptors above 2 closed when a program is executed, but for those of `keep`.
+pub fn close_on_exec(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
+    sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+    for &fd in keep {
+        sys::fcntl_setfd(cx, fd, 0)
+            .map_err(|e| e.because(format!("descriptor {fd} is not open, so it cannot be kept")))?;
+    }
+    Ok(())
 }
 
 /// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must

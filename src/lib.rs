@@ -14,6 +14,7 @@
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`remove`]: removing a directory with all it holds
+//! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
 
 pub mod cgroup;
@@ -27,3 +28,4 @@ pub mod remove;
 pub mod show;
 pub mod structs;
 pub mod sys;
+pub mod users;

@@ -27,9 +27,10 @@ pub struct Mount {
     pub super_options: Vec<u8>,
 }
 
-/// The mounts that this process sees, in the order of the kernel: one that covers another comes later.
-pub fn list(cx: &Cx) -> Result<Vec<Mount>, Error> {
-    Ok(parse(&sys::read_file(cx, None, c"/proc/self/mountinfo")?))
+/// The mounts in a mountinfo file (`/proc/self/mountinfo`), in the order of the kernel: one that covers
+/// another comes later.
+pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
+    Ok(parse(&sys::read_file(cx, None, mountinfo)?))
 }
 
 /// Parse the text of a mountinfo file. A line that is not understood is left out.
@@ -75,6 +76,17 @@ fn unescape(text: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The inode of the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Are we in the user namespace that the machine began with? Without /proc it is taken to be so.
+pub fn in_initial_user_namespace(cx: &Cx) -> bool {
+    match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
+        Ok(stat) => stat.ino == INITIAL_USER_NAMESPACE,
+        Err(_) => true,
+    }
 }
 
 /// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the

@@ -204,15 +204,18 @@ pub fn name(value: u64, table: Table, out: &mut String) {
     }
 }
 
-/// The access mode is a number of two bits, of which `O_RDONLY` is 0.
+/// The access mode of open(2): a number of two bits, of which `O_RDONLY` is 0. The C library musl
+/// counts O_PATH to its O_ACCMODE, which is why that is not used.
+pub const ACCESS_MODE: libc::c_int = libc::O_WRONLY | libc::O_RDWR;
+
+/// An access mode, and bits.
 pub fn open_flags(value: u64, out: &mut String) {
-    let access = value & libc::O_ACCMODE as u64;
-    out.push_str(match access as i32 {
+    out.push_str(match value as libc::c_int & ACCESS_MODE {
         libc::O_WRONLY => "O_WRONLY",
         libc::O_RDWR => "O_RDWR",
         _ => "O_RDONLY",
     });
-    let rest = value & !(libc::O_ACCMODE as u64);
+    let rest = value & !(ACCESS_MODE as u64);
     if rest != 0 {
         out.push('|');
         bits(rest, flags::OPEN, out);

@@ -218,13 +218,13 @@ impl<'a> Cx<'a> {
 
     /// Give SIGPIPE back what it did, before a program is executed. The line of this call and `last`,
     /// that of the next one, are written before: afterwards a closed pipe would end us.
-    fn restore_sigpipe(&self, last: &str) {
+    fn restore_sigpipe(&self, last: Option<&str>) {
         let old = self.sigpipe.take();
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
         if self.trace.is_some() {
             self.print(Sysno::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
-            self.line(last);
+            last.into_iter().for_each(|line| self.line(line));
         }
         if old.is_some() {
             let _ = raw(Sysno::rt_sigaction, &args);
@@ -329,6 +329,12 @@ fn owned(fd: usize) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
 }
 
+/// Descriptor 0, 1 or 2. The entry has seen to it that they are open.
+pub fn standard_fd(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: open since the start, and nothing closes them.
+    unsafe { BorrowedFd::borrow_raw(fd.clamp(0, 2)) }
+}
+
 /// A descriptor that a path is relative to. `None` is the working directory, `AT_FDCWD`.
 pub type At<'a> = Option<BorrowedFd<'a>>;
 
@@ -353,7 +359,7 @@ fn name(value: impl Into<i64>, table: Table) -> Arg<'static> {
 /// `openat(dirfd, path, flags)`: open(2). Opening for writing is a change.
 pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
-    match flags & libc::O_ACCMODE {
+    match flags & show::ACCESS_MODE {
         libc::O_RDONLY => cx.read(Sysno::openat, &args).map(owned),
         _ => cx.change_fd(Sysno::openat, &args),
     }
@@ -559,13 +565,10 @@ pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
     cx.change(Sysno::fcntl, &args).map(drop)
 }
 
-/// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`: close_range(2), Linux 5.11.
-pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
-    let args = [
-        Arg::Size(first as usize),
-        Arg::Size(u32::MAX as usize),
-        flags(libc::CLOSE_RANGE_CLOEXEC, flags::CLOSE_RANGE),
-    ];
+/// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.
+pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
+    let bits = flags(bits, flags::CLOSE_RANGE);
+    let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
     cx.change(Sysno::close_range, &args).map(drop)
 }
 
@@ -757,7 +760,7 @@ pub fn execveat(
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
     let strings = pointers(argv);
     let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
-    cx.restore_sigpipe(&format!("{} = ?", show::call(Sysno::execve, &args, None)));
+    cx.restore_sigpipe(None);
     let errno = raw(Sysno::execve, &args).err().unwrap_or(Errno::ENOEXEC);
     Error::call(&show::call(Sysno::execve, &args, None), errno)
 }
@@ -768,7 +771,7 @@ fn exec(cx: &Cx, nr: Sysno, args: &[Arg]) -> Result<(), Error> {
     if cx.dry {
         return cx.change(nr, args).map(drop);
     }
-    cx.restore_sigpipe(&format!("{} = ?", show::call(nr, args, None)));
+    cx.restore_sigpipe(Some(&format!("{} = ?", show::call(nr, args, None))));
     let errno = raw(nr, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
         let resumed = format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno));
