@@ -216,15 +216,15 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Give SIGPIPE back what it did, before a program is executed. The line of this call and `last`,
-    /// that of the next one, are written before: afterwards a closed pipe would end us.
-    fn restore_sigpipe(&self, last: Option<&str>) {
+    /// Give SIGPIPE back what it did, before `nr` executes a program. The lines of both calls are
+    /// written before: afterwards a closed pipe would end us.
+    fn restore_sigpipe(&self, nr: Sysno, exec: &[Arg]) {
         let old = self.sigpipe.take();
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
         if self.trace.is_some() {
             self.print(Sysno::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
-            last.into_iter().for_each(|line| self.line(line));
+            self.line(&format!("{} = ?", show::call(nr, exec, None)));
         }
         if old.is_some() {
             let _ = raw(Sysno::rt_sigaction, &args);
@@ -274,6 +274,7 @@ impl<'a> Cx<'a> {
         let call = show::call(nr, args, result.and_then(Result::ok));
         let result = match result {
             None => String::new(),
+            Some(Ok(mode)) if nr == Sysno::umask => format!(" = {mode:03o}"),
             Some(Ok(n)) => format!(" = {}{note}", n as isize),
             Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
         };
@@ -456,6 +457,12 @@ pub fn renameat2(
 ) -> Result<(), Error> {
     let bits = flags(bits, flags::RENAME);
     cx.change(Sysno::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+}
+
+/// `umask(mask)`: umask(2). Returns the mask before. Ours alone, and given back before PROG: a dry run
+/// makes it too, and so knows what to give back.
+pub fn umask(cx: &Cx, mask: u32) -> Result<u32, Error> {
+    cx.read(Sysno::umask, &[Arg::Mode(mask)]).map(|old| old as u32)
 }
 
 /// `fchmod(fd, mode)`: chmod(2).
@@ -760,7 +767,7 @@ pub fn execveat(
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
     let strings = pointers(argv);
     let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
-    cx.restore_sigpipe(None);
+    cx.restore_sigpipe(Sysno::execve, &args);
     let errno = raw(Sysno::execve, &args).err().unwrap_or(Errno::ENOEXEC);
     Error::call(&show::call(Sysno::execve, &args, None), errno)
 }
@@ -771,7 +778,7 @@ fn exec(cx: &Cx, nr: Sysno, args: &[Arg]) -> Result<(), Error> {
     if cx.dry {
         return cx.change(nr, args).map(drop);
     }
-    cx.restore_sigpipe(Some(&format!("{} = ?", show::call(nr, args, None))));
+    cx.restore_sigpipe(nr, args);
     let errno = raw(nr, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
         let resumed = format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno));
@@ -1046,6 +1053,13 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
     cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+}
+
+/// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
+/// neither ours nor below ours, so that our capabilities do not reach it.
+pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
+    let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
+    cx.read(Sysno::ioctl, &[fd(ns), request]).map(owned)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
