@@ -107,7 +107,6 @@ impl Found<'_> {
         argv0: Option<&CString>,
     ) -> Result<Never, Error> {
         let argv = self.argv(cx, argv0);
-        cx.trace_end();
         if let Some(path) = &self.sibling {
             sys::execve(cx, path, &argv, env).map_err(|e| why(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
@@ -179,7 +178,6 @@ impl Found<'_> {
     /// Become the sealed copy.
     pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Never, Error> {
         let argv = self.argv(cx, None);
-        cx.trace_end();
         sys::execveat(cx, copy.as_fd(), &argv, None)?;
         let path = self.sibling.as_deref().unwrap_or_default();
         Err(sys::execve_dry(cx, path, &argv))
@@ -199,7 +197,7 @@ pub fn close_on_exec(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
 /// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must
 /// not be a file of the host: through `/proc/PID/exe` the program could write to it (CVE-2019-5736).
 pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
-    if is_sealed(cx) || cx.dry() {
+    if is_sealed(cx) {
         return Ok(());
     }
     let Some(path) = own_path(cx)? else { return Ok(()) };
@@ -208,7 +206,6 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let copy = seal(cx, &path, &name)?;
     let args = cx.start.args.iter().cloned().map(crate::cli::cstring);
     let argv: Vec<CString> = [name].into_iter().chain(args).collect();
-    cx.trace_end();
     sys::execveat(cx, copy.as_fd(), &argv, None)
 }
 
@@ -298,8 +295,10 @@ fn format_of(head: &[u8]) -> Format<'_> {
         return Format::Elf(elf_machine(head), elf_interpreter(head));
     }
     let Some(line) = head.strip_prefix(b"#!") else { return Format::Unknown };
-    let line = line.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
-    Format::Script(line.split(|b| b" \t".contains(b)).next().unwrap_or_default())
+    // As the kernel reads it: a carriage return at the end belongs to the name.
+    let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|b| b" \t".contains(b)).filter(|word| !word.is_empty());
+    Format::Script(words.next().unwrap_or_default())
 }
 
 /// The PT_INTERP of a 64-bit ELF file: elf(5).

@@ -65,9 +65,9 @@ impl Cli {
                 Some(Arg::Long(word)) => format!("--{word}"),
             };
             match option.as_str() {
-                "--help" => self.print(&format!("{}{COMMON}", self.help)),
+                "--help" => self.print(&format!("{}{COMMON}", self.help))?,
                 "--version" => {
-                    self.print(&format!("{} {}\n", self.tool, env!("CARGO_PKG_VERSION")));
+                    self.print(&format!("{} {}\n", self.tool, env!("CARGO_PKG_VERSION")))?;
                 }
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
@@ -76,8 +76,13 @@ impl Cli {
         }
     }
 
-    /// Print what was asked for, and end.
-    fn print(&self, text: &str) -> ! {
+    /// Print what was asked for, and end; but not for `--help=x`, which is no option.
+    fn print(&mut self, text: &str) -> Result<(), Error> {
+        if let Some(value) = self.parser.optional_value() {
+            return Err(
+                self.usage(&format!("{}: this option has no value", plain(value.as_bytes())))
+            );
+        }
         sys::print(text);
         sys::exit_now(0)
     }

@@ -13,6 +13,9 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`overlay`]: the layers of an overlay, and why the kernel refuses them
+//! - [`directories`]: making directories that are missing
+//! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
@@ -23,12 +26,15 @@ pub mod cgroup;
 pub mod chain;
 pub mod child;
 pub mod cli;
+pub mod directories;
 pub mod error;
 pub mod flags;
 pub mod limits;
 pub mod made;
 pub mod mounts;
+pub mod overlay;
 pub mod remove;
+pub mod root;
 pub mod show;
 pub mod structs;
 pub mod sys;

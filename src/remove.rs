@@ -21,7 +21,9 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
     };
     let mut moved = 0;
     loop {
-        let left = remove_entries(cx, top.as_fd())?;
+        // A descriptor is read on from where it was left, so each look at the directory has its own.
+        let again = sys::openat(cx, Some(top.as_fd()), c".", flags)?;
+        let left = remove_entries(cx, again.as_fd())?;
         if left.is_empty() {
             return sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
         }

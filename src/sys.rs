@@ -135,7 +135,7 @@ pub struct Cx<'a> {
     trace: Option<RawFd>,
     /// The pid that stands before each line, as strace does once there is a second process. 0: none.
     pid: Cell<i32>,
-    /// What SIGPIPE did before the trace had it ignored.
+    /// What SIGPIPE did before we had it ignored.
     sigpipe: Cell<Option<SigAction>>,
 }
 
@@ -187,32 +187,47 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Print what the entry did, and let no closed pipe end the tool: a lost line changes nothing else.
+    /// Print what the entry did, once no closed pipe can end the tool: a lost line changes nothing else.
     fn trace_start(&self) {
         let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
         let zero = TimeSpec { sec: 0, nsec: 0 };
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
-        let closed = (0..3).filter(|fd| self.start.was_closed(*fd)).count();
-        self.print(Sysno::ppoll, &args, Some(Ok(closed)), "");
+        let closed: Vec<RawFd> = (0..3).filter(|fd| self.start.was_closed(*fd)).collect();
+        let mut lines =
+            vec![format!("{} = {}", show::call(Sysno::ppoll, &args, None), closed.len())];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        for fd in (0..3).filter(|fd| self.start.was_closed(*fd)) {
+        for fd in closed {
             let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
-            self.print(Sysno::openat, &args, Some(Ok(fd as usize)), "");
+            lines.push(format!("{} = {fd}", show::call(Sysno::openat, &args, None)));
         }
-        self.ignore_sigpipe();
+        self.ignore_sigpipe(&lines);
     }
 
-    /// A message into a pipe that nobody reads is a lost line, and not our end.
-    fn ignore_sigpipe(&self) {
-        if self.sigpipe.get().is_none() {
-            self.sigpipe.set(rt_sigaction(self, libc::SIGPIPE, Some(&SigAction::IGNORE)).ok());
+    /// A message into a pipe that nobody reads is a lost line, and not our end. `held` are lines that
+    /// had to wait for this.
+    fn ignore_sigpipe(&self, held: &[String]) {
+        let old = Cell::new(SigAction::DEFAULT);
+        let args = sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Out(&old));
+        let result = raw(Sysno::rt_sigaction, &args);
+        self.sigpipe.set(Some(old.get()));
+        if self.trace.is_some() {
+            held.iter().for_each(|line| self.line(line));
+            self.print(Sysno::rt_sigaction, &args, Some(result), "");
         }
     }
 
-    /// Give SIGPIPE back what it did, before PROG is executed.
-    pub fn trace_end(&self) {
-        if let Some(old) = self.sigpipe.take() {
-            let _ = rt_sigaction(self, libc::SIGPIPE, Some(&old)); // it was valid before
+    /// Give SIGPIPE back what it did, before `nr` executes a program. The lines of both calls are
+    /// written before: afterwards a closed pipe would end us.
+    fn restore_sigpipe(&self, nr: Sysno, exec: &[Arg]) {
+        let old = self.sigpipe.take();
+        let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
+        let args = sigaction(libc::SIGPIPE, act, Arg::Null);
+        if self.trace.is_some() {
+            self.print(Sysno::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
+            self.line(&format!("{} = ?", show::call(nr, exec, None)));
+        }
+        if old.is_some() {
+            let _ = raw(Sysno::rt_sigaction, &args);
         }
     }
 
@@ -259,6 +274,7 @@ impl<'a> Cx<'a> {
         let call = show::call(nr, args, result.and_then(Result::ok));
         let result = match result {
             None => String::new(),
+            Some(Ok(mode)) if nr == Sysno::umask => format!(" = {mode:03o}"),
             Some(Ok(n)) => format!(" = {}{note}", n as isize),
             Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
         };
@@ -277,7 +293,9 @@ impl<'a> Cx<'a> {
     /// Say something on standard error, in one write. What cannot be written is lost, and changes
     /// nothing else.
     pub fn say(&self, error: &Error) {
-        self.ignore_sigpipe();
+        if self.sigpipe.get().is_none() {
+            self.ignore_sigpipe(&[]);
+        }
         raw_write(libc::STDERR_FILENO, &error.text(self.tool));
     }
 }
@@ -439,6 +457,12 @@ pub fn renameat2(
 ) -> Result<(), Error> {
     let bits = flags(bits, flags::RENAME);
     cx.change(Sysno::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+}
+
+/// `umask(mask)`: umask(2). Returns the mask before. Ours alone, and given back before PROG: a dry run
+/// makes it too, and so knows what to give back.
+pub fn umask(cx: &Cx, mask: u32) -> Result<u32, Error> {
+    cx.read(Sysno::umask, &[Arg::Mode(mask)]).map(|old| old as u32)
 }
 
 /// `fchmod(fd, mode)`: chmod(2).
@@ -743,6 +767,7 @@ pub fn execveat(
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
     let strings = pointers(argv);
     let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
+    cx.restore_sigpipe(Sysno::execve, &args);
     let errno = raw(Sysno::execve, &args).err().unwrap_or(Errno::ENOEXEC);
     Error::call(&show::call(Sysno::execve, &args, None), errno)
 }
@@ -753,12 +778,11 @@ fn exec(cx: &Cx, nr: Sysno, args: &[Arg]) -> Result<(), Error> {
     if cx.dry {
         return cx.change(nr, args).map(drop);
     }
-    if cx.trace.is_some() {
-        cx.line(&format!("{} = ?", show::call(nr, args, None)));
-    }
+    cx.restore_sigpipe(nr, args);
     let errno = raw(nr, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
-        cx.line(&format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno)));
+        let resumed = format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno));
+        cx.ignore_sigpipe(&[resumed]);
     }
     Err(Error::call(&show::call(nr, args, None), errno))
 }
@@ -854,14 +878,13 @@ pub fn rt_sigprocmask(cx: &Cx, how: c_int, set: SigSet) -> Result<SigSet, Error>
 /// need a way back that only the C library has. Returns what was set before.
 pub fn rt_sigaction(cx: &Cx, signal: c_int, act: Option<&SigAction>) -> Result<SigAction, Error> {
     let old = Cell::new(SigAction::DEFAULT);
-    let args = [
-        name(signal, flags::SIGNAL),
-        act.map_or(Arg::Null, |act| Arg::In(act)),
-        Arg::Out(&old),
-        Arg::Size(size_of::<SigSet>()),
-    ];
+    let args = sigaction(signal, act.map_or(Arg::Null, |act| Arg::In(act)), Arg::Out(&old));
     cx.read(Sysno::rt_sigaction, &args)?;
     Ok(old.get())
+}
+
+fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -> [Arg<'a>; 4] {
+    [name(signal, flags::SIGNAL), act, old, Arg::Size(size_of::<SigSet>())]
 }
 
 /// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked.
@@ -1030,6 +1053,13 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
     cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+}
+
+/// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
+/// neither ours nor below ours, so that our capabilities do not reach it.
+pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
+    let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
+    cx.read(Sysno::ioctl, &[fd(ns), request]).map(owned)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.

@@ -126,7 +126,7 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
-    let command = format!("{cmd:?}");
+    let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
     let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
     let stdout = Reader::new(child.stdout.take());
@@ -305,6 +305,17 @@ pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 's
         // SAFETY: two numbers.
         check(unsafe { libc::dup2(file.as_raw_fd(), fd) }).map(drop)
     });
+}
+
+/// The writing end of a pipe that nobody reads.
+pub fn broken_pipe() -> OwnedFd {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are nobody else's afterwards.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).expect("a pipe");
+        drop(OwnedFd::from_raw_fd(ends[0]));
+        OwnedFd::from_raw_fd(ends[1])
+    }
 }
 
 /// The result of a call of the C library.
