@@ -76,12 +76,36 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
 
+/// `{N}` is a name that nobody else uses. Each line leaves no cgroup behind.
+const CGROUP: &[(&str, i32)] = &[
+    ("td-cgroup --stay /{N} td-unshare -p -C --into-cgroup /{N} --remove-cgroup true", 0),
+    (
+        "td-cgroup --pids 9 -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup false",
+        1,
+    ),
+    ("td-cgroup --pids 9 --cpus 1.5 --cpuset-cpus 0 -m 1g --memory-swap -1 /{N} nowhere", 127),
+    ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
+    ("td-cgroup --set nonsense.x=1 /{N} true", 125),
+    ("td-cgroup --kill /{N}", 125),
+    ("td-cgroup --stat /{N}", 125),
+];
+
 mod root {
     use super::*;
 
     #[test]
     fn td_unshare_traces_what_strace_sees() {
         traces_what_strace_sees(UNSHARE);
+    }
+
+    #[test]
+    fn td_cgroup_traces_what_strace_sees() {
+        traces_what_strace_sees(CGROUP);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_cgroup_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(CGROUP);
     }
 
     #[test]
@@ -134,6 +158,8 @@ fn place() -> TempDir {
 /// The command of a line, with options after the first word.
 fn command(line: &str, options: &[&str], dir: &TempDir) -> Command {
     let line = line.replace("{T}", dir.path().to_str().expect("a plain path"));
+    let name = dir.path().file_name().and_then(|name| name.to_str()).expect("a plain name");
+    let line = line.replace("{N}", name);
     let mut words = line.split(' ');
     let mut cmd = td(words.next().expect("a tool"), options);
     cmd.args(words);
