@@ -362,17 +362,17 @@ pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
 fn kill_all(cx: &Cx, directory: &CStr, v2: bool, patience: &mut Patience) -> Result<(), Error> {
     loop {
         let pids = processes_below(cx, directory)?;
+        if v2 {
+            // Also those that a pid namespace hides from us.
+            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
+        }
         if pids.is_empty() {
             return Ok(());
         }
-        if v2 {
-            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
-        } else {
-            for pid in &pids {
-                match sys::kill(cx, *pid, libc::SIGKILL) {
-                    Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
-                    other => other?,
-                }
+        for pid in pids.iter().filter(|_| !v2) {
+            match sys::kill(cx, *pid, libc::SIGKILL) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => other?,
             }
         }
         if !patience.wait(cx)? {

@@ -586,6 +586,26 @@ mod root {
             assert!(!v2().join(&own.below("a/b")[1..]).exists(), "what was made is removed");
         }
 
+        #[test]
+        fn an_ancestor_that_both_cgroups_share_must_be_ones_own_too() {
+            let own = Cgroup::new("common");
+            run(&mut cgroup([&own.0])).ok();
+            let there = v2().join(&own.0[1..]);
+            for path in [there.clone(), there.join("cgroup.procs")] {
+                std::os::unix::fs::chown(path, Some(65534), None).expect("delegated");
+            }
+            let dir = TempDir::new();
+            let copy = dir.program("td-cgroup", fs::read(bin("td-cgroup")).expect("the tool"));
+            chmod(dir.path(), 0o755);
+            let mut cmd = Command::new("setpriv");
+            cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            let output = run(cmd.args([&own.0, "echo", "run"])).exits(125).says("EACCES");
+            let says = "/cgroup.procs belongs to uid 0 (mode 0644), we are 65534";
+            let output = output.says(says).says("write(");
+            assert!(!output.err().contains(&format!("{}{says}", own.0)), "{output}");
+            assert_eq!(output.out(), "");
+        }
+
         /// hugetlb is the one controller of version 2 that such a machine may have. It is turned off
         /// again at the root as soon as no test of ours needs it.
         fn restore_hugetlb() {
