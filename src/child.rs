@@ -44,8 +44,11 @@ pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
 /// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
 /// Sleeps in one call: an idle container wakes nobody.
 pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+    // SIGPIPE comes from our own lines into a pipe that nobody reads: to wake up for it, and to trace
+    // that, would send the next one.
+    let awaited = SigSet(!(1 << (libc::SIGPIPE - 1)));
     loop {
-        let info = match sys::rt_sigtimedwait(cx, SigSet::ALL) {
+        let info = match sys::rt_sigtimedwait(cx, awaited) {
             Err(e) if e.is(Errno::EINTR) => continue, // stopped and continued
             other => other?,
         };
@@ -55,8 +58,6 @@ pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
                     return Ok(status);
                 }
             }
-            // It comes from our own messages into a pipe that nobody reads.
-            libc::SIGPIPE => {}
             signal => pass_on(cx, child, signal, info.code)?,
         }
     }

@@ -119,7 +119,9 @@ impl Arg<'_> {
             Arg::Str(s) => quote(s.to_bytes(), CUT, out),
             Arg::Bytes(b) => quote(b, CUT, out),
             Arg::Strs(_, strings) => list(strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
-            Arg::Env(pointers, n) => put!(out, "{pointers:p} /* {n} vars */"),
+            Arg::Env(pointers, n) => {
+                put!(out, "{pointers:p} /* {n} var{} */", if n == 1 { "" } else { "s" });
+            }
             Arg::Null => out.push_str("NULL"),
             Arg::Ids(ids) => list(ids, out, |id, out| put!(out, "{id}")),
             Arg::In(s) => s.show(out),

@@ -744,9 +744,10 @@ pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
 ///
 /// Made without the C library, which does not learn of it: never call its `raise` afterwards.
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
+    let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
     let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     let clone = CloneArgs {
-        flags: bits,
+        flags: bits | into,
         exit_signal: libc::SIGCHLD as u64,
         cgroup,
         ..CloneArgs::default()

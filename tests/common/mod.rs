@@ -126,7 +126,7 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
-    let command = format!("{cmd:?}");
+    let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
     let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
     let stdout = Reader::new(child.stdout.take());

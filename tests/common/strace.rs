@@ -153,7 +153,7 @@ fn tokens(text: &str) -> Vec<String> {
         };
         let (token, after) = rest.split_at(length);
         rest = after;
-        if !token.starts_with("/*") || token.ends_with(" vars */") {
+        if !token.starts_with("/*") || token.ends_with(" vars */") || token.ends_with(" var */") {
             tokens.push(token.to_string());
         } else if tokens.last().is_some_and(|t| t == " ") {
             tokens.pop();
