@@ -114,6 +114,44 @@ const CGROUP: &[(&str, i32)] = &[
     ("td-cgroup --stat /{N}", 125),
 ];
 
+/// `{T}/lower1` is empty, so that all targets are made.
+const MOUNT: &[(&str, i32)] = &[
+    ("td-mount --proc --dev --sys {T}/image true", 0),
+    (
+        "td-mount --proc --dev --sys --tmpfs /a --options size=1M,mode=700,ro,noexec {T}/lower1 true",
+        0,
+    ),
+    ("td-mount --bind {T}/tree /x/y --ro-bind {T}/plain /x/z {T}/lower1 true", 0),
+    (
+        "td-mount --mask /var --mask /no {T}/image td-unshare -u td-mount --tmpfs /tmp {T}/image true",
+        0,
+    ),
+    (
+        "td-mount --proc --dev --mask /proc/cmdline --remount-ro /proc/sys --tmpfs /etc/passwd {T}/image true",
+        125,
+    ),
+    ("td-mount --dev --bind {T}/plain /new/x --tmpfs /new/y {T}/image nowhere-to-be-found", 127),
+    ("td-mount --mask /etc/passwd {T}/image true", 125),
+    ("td-mount --tmpfs / {T}/image true", 125),
+    ("td-mount --tmpfs /a --options size=x {T}/image true", 125),
+    ("td-unshare -r -m td-mount --proc {T}/image true", 125),
+];
+
+/// A fallback comes after a failure, and a path may be one of a mount just made: there a dry run cannot
+/// show what the run does.
+const MOUNT_BEYOND: &[(&str, i32)] = &[
+    (
+        "td-mount --bind /etc /etc --options noexec --remount-ro /etc --remount-ro /no {T}/image true",
+        0,
+    ),
+    (
+        "td-mount --proc --dev --mask /proc/cmdline --mask /proc/irq --remount-ro /proc/sys {T}/image true",
+        0,
+    ),
+    ("td-unshare -r -m -p td-mount --proc --dev --sys {T}/image true", 0),
+    ("td-unshare -r -m -p -i -n td-mount --proc --dev --sys {T}/image true", 0),
+];
+
 mod root {
     use super::*;
 
@@ -126,6 +164,17 @@ mod root {
     #[test]
     fn a_dry_run_of_td_overlay_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(OVERLAY);
+    }
+
+    #[test]
+    fn td_mount_traces_what_strace_sees() {
+        traces_what_strace_sees(MOUNT);
+        traces_what_strace_sees(MOUNT_BEYOND);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_mount_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(MOUNT);
     }
 
     #[test]
