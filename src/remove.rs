@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
+use crate::show::plain;
 use crate::sys::{self, Cx};
 
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
@@ -47,10 +48,23 @@ fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error>
         match sys::unlinkat(cx, Some(directory), &name, flag) {
             Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name),
             Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
-            other => other?,
+            other => other.map_err(|e| why(cx, directory, &name, e))?,
         }
     }
     Ok(left)
+}
+
+/// Why something is not removed.
+fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
+    match sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) if error.is(Errno::EBUSY) && stat.is_mount_root() => {
+            let name = plain(name.to_bytes());
+            error
+                .because(format!("{name} is a mount point, and what is mounted is not removed"))
+                .way_out("unmount it first")
+        }
+        _ => error,
+    }
 }
 
 /// Move a directory to the top under a name that is free there.
