@@ -252,7 +252,7 @@ mod root {
         each(|tool, dir| {
             let prog = ["no-such-program-anywhere"];
             let output =
-                run(&mut command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
+                run(command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
                     .exits(127)
                     .says("no-such-program-anywhere: not found in PATH, /nowhere:/bin");
             assert_named(tool.name, &output);
