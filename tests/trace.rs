@@ -76,6 +76,33 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
 
+const MOUNT: &[(&str, i32)] = &[
+    ("td-unshare -m td-mount --proc --dev --sys {T}/image true", 0),
+    ("td-unshare -m td-mount --tmpfs /tmp --tmpfs /new/dir {T}/image true", 0),
+    (
+        "td-unshare -m td-mount --bind {T}/lower1 /mnt --ro-bind {T}/plain /etc/plain {T}/image true",
+        0,
+    ),
+    ("td-unshare -m td-mount --mask /root --remount-ro /etc {T}/image true", 0),
+    // Not for a dry run, which takes device nodes to be made, and in which there is no /proc/kcore.
+    ("td-unshare -m td-mount --proc --mask /proc/kcore --remount-ro /proc/sys {T}/image false", 1),
+    ("td-unshare -m -p -n -i -C -r td-mount --proc --dev --sys {T}/image false", 1),
+    ("td-unshare -m -p -n -i -C -r td-mount --proc --sys {T}/image true", 0),
+    ("td-unshare -m td-mount --bind {T}/nowhere /mnt {T}/image true", 125),
+    ("td-unshare -m td-mount --proc {T}/nowhere true", 125),
+];
+
+const OVERLAY: &[(&str, i32)] = &[
+    ("td-unshare -m td-overlay --lower {T}/lower1 {T}/mnt true", 0),
+    ("td-unshare -m td-overlay --lower {T}/lower1 --lower {T}/lower2 --tmpfs {T}/mnt true", 0),
+    (
+        "td-unshare -m td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work {T}/mnt true",
+        0,
+    ),
+    ("td-unshare -m td-overlay --lower {T}/nowhere {T}/mnt true", 125),
+    ("td-unshare -m td-overlay --lower {T}/lower1 {T}/nowhere true", 125),
+];
+
 mod root {
     use super::*;
 
@@ -97,6 +124,26 @@ mod root {
     #[test]
     fn a_dry_run_of_td_exec_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(EXEC);
+    }
+
+    #[test]
+    fn td_mount_traces_what_strace_sees() {
+        traces_what_strace_sees(MOUNT);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_mount_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(MOUNT);
+    }
+
+    #[test]
+    fn td_overlay_traces_what_strace_sees() {
+        traces_what_strace_sees(OVERLAY);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_overlay_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(OVERLAY);
     }
 
     #[test]
@@ -231,10 +278,12 @@ fn dry_run_is_true(lines: &[(&str, i32)]) {
             let harmless = only_looks(&call) || next_tool || call.name == "exit_group";
             assert!(harmless, "{line}: a dry run must not do this: {call}");
         }
+        // A dry run also prints a look at what it has not made.
         // In the same directory, which the dry run has left as it was.
         let (_, processes) = run_traced(line, status, &dir);
         let comparable = |calls: Vec<Call>| -> Vec<Call> {
-            calls.into_iter().filter(|call| !keeps_trace(call)).map(as_printed).collect()
+            let changes = calls.into_iter().filter(|call| !only_looks(call) && !keeps_trace(call));
+            changes.map(as_printed).collect()
         };
         let (printed, done) = (comparable(printed), comparable(changes(&processes)));
         assert_same(&format!("{line}: dry run"), &printed, &done);

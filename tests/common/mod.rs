@@ -283,7 +283,7 @@ pub fn within<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
 /// Send a signal to a process, or with a negative number to a process group.
 #[track_caller]
 pub fn kill(pid: i32, signal: i32) {
-    assert!(pid > 1 || pid < -1, "kill({pid})");
+    assert!(!(-1..=1).contains(&pid), "kill({pid})");
     // SAFETY: two numbers.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());

@@ -340,8 +340,8 @@ pub fn only_looks(call: &Call) -> bool {
             true
         }
         "getpid" | "getpgid" | "pidfd_open" | "ppoll" | "wait4" | "capget" => true,
-        // What a process does with its own signals is given back before PROG.
-        "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" => true,
+        // What a process does to its own signals and umask is undone before PROG.
+        "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" | "umask" => true,
         "openat" => {
             let flags: i32 = arg(2).parse().expect("flags");
             flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) == libc::O_RDONLY
