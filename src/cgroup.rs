@@ -362,17 +362,17 @@ pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
 fn kill_all(cx: &Cx, directory: &CStr, v2: bool, patience: &mut Patience) -> Result<(), Error> {
     loop {
         let pids = processes_below(cx, directory)?;
+        if v2 {
+            // Also those that a pid namespace hides from us.
+            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
+        }
         if pids.is_empty() {
             return Ok(());
         }
-        if v2 {
-            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
-        } else {
-            for pid in &pids {
-                match sys::kill(cx, *pid, libc::SIGKILL) {
-                    Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
-                    other => other?,
-                }
+        for pid in pids.iter().filter(|_| !v2) {
+            match sys::kill(cx, *pid, libc::SIGKILL) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => other?,
             }
         }
         if !patience.wait(cx)? {
@@ -397,4 +397,111 @@ pub fn processes_below(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
         }
     }
     Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! machine {
+        ($name:literal) => {
+            parse(
+                include_bytes!(concat!("../tests/fixtures/", $name, ".cgroup")),
+                &mounts::parse(include_bytes!(concat!("../tests/fixtures/", $name, ".mountinfo"))),
+            )
+        };
+    }
+
+    /// Where a controller lives, and there the cgroup that was typed.
+    fn place(machine: &[Hierarchy], controller: &[u8], typed: &CStr) -> Option<String> {
+        let name = name(machine, typed).expect("a name");
+        let hierarchy = of_controller(machine, controller)?;
+        hierarchy.directory(&name).map(|path| path.into_string().expect("plain"))
+    }
+
+    fn home_point(machine: &[Hierarchy]) -> &[u8] {
+        &home(machine).expect("a home").point
+    }
+
+    #[test]
+    fn version_2_alone_has_every_controller_in_one_tree() {
+        let machine = machine!("v2");
+        assert_eq!(machine.len(), 1);
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup");
+        for controller in [b"memory".as_slice(), b"pids", b"cgroup"] {
+            let at = place(&machine, controller, c"/td/x");
+            assert_eq!(at.as_deref(), Some("/sys/fs/cgroup/td/x"));
+        }
+        let own = "/sys/fs/cgroup/user.slice/user-1000.slice/session-3.scope/x";
+        assert_eq!(place(&machine, b"cpu", c"x").as_deref(), Some(own));
+        let (levels, there) = machine[0].levels(b"x/y").expect("levels");
+        assert_eq!((levels.len(), there), (6, 4), "{levels:?}");
+    }
+
+    #[test]
+    fn version_1_alone_has_a_tree_for_each_and_the_freezer_is_home() {
+        let machine = machine!("v1");
+        assert_eq!(machine.len(), 12);
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/freezer");
+        let shared = Some("/sys/fs/cgroup/cpu,cpuacct/td/x".into());
+        assert_eq!(place(&machine, b"cpu", c"/td/x"), shared);
+        assert_eq!(place(&machine, b"cpuacct", c"/td/x"), shared);
+        let own = "/sys/fs/cgroup/memory/system.slice/ssh.service/x";
+        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some(own));
+        assert_eq!(place(&machine, b"cgroup", c"/x"), None);
+        assert_eq!(place(&machine, b"misc", c"/x"), None);
+    }
+
+    #[test]
+    fn a_hybrid_machine_has_both() {
+        let machine = machine!("hybrid");
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/unified");
+        let at = |controller, typed| place(&machine, controller, typed);
+        assert_eq!(at(b"pids", c"/td").as_deref(), Some("/sys/fs/cgroup/pids/td"));
+        assert_eq!(at(b"hugetlb", c"/td").as_deref(), Some("/sys/fs/cgroup/unified/td"));
+        assert_eq!(at(b"pids", c"x").as_deref(), Some("/sys/fs/cgroup/pids/build/x"));
+        // Only a part of this one is mounted.
+        assert_eq!(at(b"memory", c"x").as_deref(), Some("/sys/fs/cgroup/memory/17/x"));
+    }
+
+    #[test]
+    fn a_cgroup_outside_what_is_mounted_has_no_place() {
+        let mounts = mounts::parse(b"35 31 0:32 /a /cg rw - cgroup cgroup rw,memory\n");
+        for own in [&b"4:memory:/ab"[..], b"4:memory:/b", b"4:memory:/../a"] {
+            let machine = parse(own, &mounts);
+            assert_eq!(machine[0].own, None);
+            assert_eq!((place(&machine, b"memory", c"x"), machine[0].levels(b"")), (None, None));
+        }
+        let machine = parse(b"4:memory:/a", &mounts);
+        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some("/cg/x"));
+    }
+
+    #[test]
+    fn a_path_of_the_file_system_is_understood_or_refused_and_never_nested() {
+        let (v2, hybrid) = (machine!("v2"), machine!("hybrid"));
+        let understood = |machine: &[Hierarchy], typed| name(machine, typed).ok();
+        for typed in [c"/td/x", c"/td/x/", c"/sys/fs/cgroup/td/x"] {
+            assert_eq!(understood(&v2, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
+        }
+        for typed in [c"/sys/fs/cgroup/pids/td/x", c"/sys/fs/cgroup/unified/td/x"] {
+            assert_eq!(understood(&hybrid, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
+        }
+        for typed in [
+            c"/sys/fs/cgroup",
+            c"/sys/fs/cgroup/",
+            c"/sys/fs/cgroup/td/x",
+            c"/sys/fs/cgroup/pids",
+            c"/mnt/pids/x",
+            c"",
+            c"/",
+            c"a//b",
+            c"./a",
+            c"/a/../b",
+        ] {
+            assert_eq!(understood(&hybrid, typed), None, "{typed:?}");
+        }
+        assert_eq!(understood(&v2, c"/sys/fs/cgroup"), None);
+        // Only a whole part of a path counts.
+        assert_eq!(understood(&v2, c"/sys/fs/cgroups").as_deref(), Some(&b"/sys/fs/cgroups"[..]));
+    }
 }

@@ -46,7 +46,7 @@ pub fn run<O>(
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
-    sys::exit(&cx, error.status)
+    sys::exit(&cx, error.status())
 }
 
 impl Cli {

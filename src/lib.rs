@@ -13,7 +13,7 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
-//! - [`overlay`]: the layers of an overlay, and why the kernel refuses them
+//! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
 //! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds

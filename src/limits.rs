@@ -48,7 +48,7 @@ pub const LIMITS: &[Limit] = &[
     Limit {
         option: "--memory-swap",
         controller: "memory",
-        accepts: "memory and swap together: a SIZE not less than that of --memory, or -1 for none",
+        accepts: "a SIZE, memory and swap together, not less than --memory, or -1 for none",
         v1: &[file("memory.memsw.limit_in_bytes", |v| memory_and_swap(v).map(|both| both.0))],
         v2: &[file("memory.swap.max", |v| memory_and_swap(v).map(|both| both.1))],
     },
@@ -279,4 +279,101 @@ pub fn field(text: &[u8], word: &str) -> Option<String> {
         let (first, value) = line.split_once(' ')?;
         (first == word).then(|| value.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an option writes, in version 1 and version 2; `-` where the value is not accepted.
+    fn written(option: &str, value: &str) -> [String; 2] {
+        let limit = LIMITS.iter().find(|limit| limit.option == option).expect("an option");
+        [false, true].map(|v2| {
+            if !limit.accepts(value) {
+                return String::from("-");
+            }
+            let writes = limit.writes(value, v2);
+            let values = writes.iter().map(|write| String::from_utf8_lossy(&write.value));
+            values.collect::<Vec<_>>().join(",")
+        })
+    }
+
+    #[test]
+    fn values_are_written_as_each_version_wants_them() {
+        for (option, value, v1, v2) in [
+            ("--memory", "64M", "67108864", "67108864"),
+            ("--memory", "65536", "65536", "65536"),
+            ("--memory", "-1", "-1", "max"),
+            ("--memory", "unlimited", "-1", "max"),
+            ("--memory-swap", "3m 1m", "3145728", "2097152"),
+            ("--memory-swap", "1m 1m", "1048576", "0"),
+            ("--memory-swap", "-1 1m", "-1", "max"),
+            ("--cpus", "1.5", "100000,150000", "150000 100000"),
+            ("--cpus", ".5", "100000,50000", "50000 100000"),
+            ("--cpus", "0.01", "100000,1000", "1000 100000"),
+            ("--cpus", "2", "100000,200000", "200000 100000"),
+            ("--cpus", "-1", "100000,-1", "max 100000"),
+            ("--cpu-shares", "1024", "1024", "100"),
+            ("--cpuset-cpus", "0-3,8", "0-3,8", "0-3,8"),
+            ("--pids", "0", "0", "0"),
+            ("--pids", "-1", "max", "max"),
+        ] {
+            assert_eq!(written(option, value), [v1, v2], "{option} {value}");
+        }
+    }
+
+    #[test]
+    fn values_that_the_kernel_would_refuse_or_change_are_not_accepted() {
+        for (option, values) in [
+            ("--memory", &["", "0", "1", "65535", "-2", "x", "1.5g", "8388608t", "1e3"][..]),
+            ("--memory-swap", &["1m", "1m 2m", "x 1m", "1m -1", "1 1"]),
+            ("--cpus", &["", "0", "0.009", "x", "1e3", "inf", "1.000001", "100001", "-0.5", "+1"]),
+            ("--cpu-shares", &["1", "262145", "-1", "0", "x", "1.5"]),
+            ("--cpuset-cpus", &["", " "]),
+            ("--pids", &["", "-2", "4194305", "x", "1.5"]),
+        ] {
+            for value in values {
+                assert_eq!(written(option, value), ["-", "-"], "{option} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn shares_become_weights_on_the_curve_that_runc_has() {
+        for (shares, expected) in [(2, 1), (1024, 100), (262_144, 10_000), (512, 59), (2048, 174)] {
+            assert_eq!(weight(shares), expected, "{shares} shares");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_took_is_compared_by_meaning() {
+        for (file, written, read) in [
+            ("memory.max", "100000", "98304\n"),
+            ("memory.limit_in_bytes", "-1", "9223372036854771712\n"),
+            ("memory.max", "max", "max\n"),
+            ("pids.max", "10", "10\n"),
+            ("cpuset.cpus", "0,1,2", "0-2\n"),
+            ("cpuset.cpus", "all", "0-2\n"),
+        ] {
+            assert!(taken(file, written, read), "{file} {written} {read}");
+        }
+        for (file, written, read) in [
+            ("memory.max", "100000", "100001\n"),
+            ("memory.max", "100000", "4096\n"),
+            ("memory.max", "100000", "max\n"),
+            ("memory.limit_in_bytes", "-1", "4096\n"),
+            ("pids.max", "10", "9\n"),
+            ("cpuset.cpus.effective", "0-9", "0-1\n"),
+            ("cpuset.cpus.effective", "0", "\n"),
+        ] {
+            assert!(!taken(file, written, read), "{file} {written} {read}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_word() {
+        let text = b"oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!(field(text, "oom_kill").as_deref(), Some("3"));
+        assert_eq!(field(text, "oom"), None);
+    }
 }

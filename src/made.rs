@@ -2,7 +2,7 @@
 //! removed, what was changed gets its value back, who moved goes back.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -105,14 +105,12 @@ impl Made {
         }
         let file = sys::openat(cx, None, &path, libc::O_WRONLY)
             .map_err(|e| why_no_file(cx, cgroup, write, e))?;
-        if !cx.dry() {
-            check_type(cx, file.as_fd(), &path)?;
-        }
-        sys::write(cx, file.as_fd(), &write.value)
-            .map_err(|e| why_no_value(cx, cgroup, write, e))?;
         if cx.dry() {
-            return Ok(());
+            return sys::write(cx, file.as_fd(), &write.value).map(drop);
         }
+        check_type(cx, file.as_fd(), &path)?;
+        sys::write(cx, file.as_fd(), &write.value)
+            .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
         read_back(cx, cgroup, write)
     }
 
@@ -156,10 +154,10 @@ impl Made {
     pub fn undo(&self, cx: &Cx) {
         let mut results = Vec::new();
         for file in self.back.iter().rev() {
-            results.push(sys::write_file(cx, None, file, b"0"));
+            results.push(write_file(cx, file, b"0"));
         }
         for (file, old) in self.values.iter().rev() {
-            results.push(sys::write_file(cx, None, file, old));
+            results.push(write_file(cx, file, old));
         }
         for directory in self.directories.iter().rev() {
             match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
@@ -171,6 +169,17 @@ impl Made {
             cx.say(&error);
         }
     }
+}
+
+/// A write(2) says which descriptor it was, and nothing of the file.
+fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
+    error.because(format!("{} is {}", file.as_raw_fd(), plain(path.to_bytes())))
+}
+
+/// Write to a file of a cgroup.
+fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
+    let file = sys::openat(cx, None, path, libc::O_WRONLY)?;
+    sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
 }
 
 /// Is this a directory of a cgroup file system? Not where something else was mounted over it, and not
@@ -187,7 +196,7 @@ fn check(cx: &Cx, directory: &CStr) -> Result<(), Error> {
 }
 
 /// A limit written to a plain file would limit nothing.
-fn check_type(cx: &Cx, file: std::os::fd::BorrowedFd, path: &CStr) -> Result<(), Error> {
+fn check_type(cx: &Cx, file: BorrowedFd, path: &CStr) -> Result<(), Error> {
     let kind = sys::fstatfs(cx, file)?.f_type;
     if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&kind) {
         return Ok(());
@@ -214,7 +223,7 @@ fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
                 break;
             }
         }
-        sys::write_file(cx, None, &join(level, file), value.trim_ascii())?;
+        write_file(cx, &join(level, file), value.trim_ascii())?;
     }
     Ok(())
 }
@@ -229,8 +238,7 @@ fn turn_on(cx: &Cx, levels: &[CString], controller: &[u8]) -> Result<(), Error> 
         };
         if !on.split(u8::is_ascii_whitespace).any(|word| word == controller) {
             let word = [b"+", controller].concat();
-            sys::write_file(cx, None, &control, &word)
-                .map_err(|e| why_not_on(cx, level, controller, e))?;
+            write_file(cx, &control, &word).map_err(|e| why_not_on(cx, level, controller, e))?;
         }
     }
     Ok(())
@@ -400,31 +408,25 @@ fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
 
 /// Why a value was not accepted.
 fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
-    let shown = plain(cgroup.to_bytes());
-    let bad = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
+    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
     if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
         let used = read_word(cx, cgroup, b"memory.usage_in_bytes").unwrap_or_default();
-        return error.because(format!("{shown} uses {used} bytes, which cannot be taken away"));
-    }
-    let (true, Some((limit, _))) = (bad, write.limit) else { return error };
-    let other = match write.file {
-        b"memory.limit_in_bytes" => Some(b"memory.memsw.limit_in_bytes".as_slice()),
-        _ => None,
-    };
-    if let Some(file) = other
-        && let Some(value) = read_word(cx, cgroup, file)
-    {
-        let file = plain(file);
         return error
-            .because(format!("it cannot be above {file} of {shown}, which is {value}"))
+            .because(format!("the cgroup uses {used} bytes, of which too few can be freed"));
+    }
+    let (true, Some((limit, _))) = (refused, write.limit) else { return error };
+    if write.file == b"memory.limit_in_bytes"
+        && let Some(most) = read_word(cx, cgroup, b"memory.memsw.limit_in_bytes")
+    {
+        return error
+            .because(format!("it cannot be above memory.memsw.limit_in_bytes, which is {most}"))
             .way_out("set both: --memory-swap");
     }
     let error = error.because(format!("{} takes {}", limit.option, limit.accepts));
-    let above = parent(cgroup);
-    match read_word(cx, &above, write.file).filter(|_| limit.controller.starts_with("cpu")) {
-        Some(value) => {
-            error.because(format!("{} has {value}", plain(join(&above, write.file).to_bytes())))
-        }
+    // Of processors and memory nodes a cgroup has no more than the one above it.
+    let above = join(&parent(cgroup), write.file);
+    match read_word(cx, &parent(cgroup), write.file).filter(|_| limit.controller == "cpuset") {
+        Some(value) => error.because(format!("{} has {value}", plain(above.to_bytes()))),
         None => error,
     }
 }

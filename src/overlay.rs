@@ -1,14 +1,15 @@
-//! The layers of an overlay, and why the kernel refuses them.
+//! Overlays: their layers, how they are mounted, and why the kernel refuses.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
 use crate::error::Error;
+use crate::mounts;
 use crate::show::plain;
 use crate::structs::Statx;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, FsConfig};
 
 /// A layer, or the work directory.
 pub struct Layer {
@@ -81,19 +82,122 @@ pub fn open_directory(
     }
 }
 
-/// An option of the file system: a key, and a value or none.
+// ---- mounting ----
+
+/// An option of the overlay: a key, and a value or none.
 pub type Parameter<'a> = (&'a CStr, Option<&'a CStr>);
+
+/// A tmpfs that is nowhere yet.
+pub fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
+    let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
+    options.extend(size.map(|size| (c"size", Some(size))));
+    let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], e))
+}
+
+/// An overlay of the layers, each lower one before the one below it, that is nowhere yet. `target` is
+/// where it will go: older kernels need a place to mount on.
+pub fn new(
+    cx: &Cx,
+    layers: &[Layer],
+    options: &[Parameter],
+    target: BorrowedFd,
+) -> Result<OwnedFd, Error> {
+    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, e))?;
+    let config = config.as_fd();
+    let refused = |e| why(cx, layers, mounts::fs_log(cx, config, e));
+    for (i, layer) in layers.iter().enumerate() {
+        match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
+            // Linux before 6.13; or the reason is another, and shows in the fallback as well.
+            Err(e) if i == 0 && e.is(Errno::EINVAL) => {
+                return new_by_number(cx, layers, options, target);
+            }
+            other => other.map_err(refused)?,
+        }
+    }
+    for (key, value) in [(c"source", Some(c"overlay"))].iter().chain(options) {
+        let command = value.map_or(FsConfig::Flag(key), |value| FsConfig::String(key, value));
+        sys::fsconfig(cx, config, command)
+            .map_err(|e| why_no_option(*value, mounts::fs_log(cx, config, e)))?;
+    }
+    sys::fsconfig(cx, config, FsConfig::Create).map_err(refused)?;
+    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
+}
+
+/// The kernel says itself what is wrong with an option, but for this.
+fn why_no_option(value: Option<&CStr>, error: Error) -> Error {
+    match value.map_or(0, CStr::count_bytes) {
+        n @ 256.. => {
+            error.because(format!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
+        }
+        _ => error,
+    }
+}
+
+/// Before Linux 6.13 layers are paths in the text that mount(2) takes, where `:`, `,` and `\` mean
+/// something, and which is cut after a page. So each is the number of its descriptor, looked up in
+/// `/proc/self/fd`. mount(2) returns no descriptor: it mounts on a tmpfs of ours, where nobody can get
+/// between, and what goes on TARGET is a clone.
+fn new_by_number(
+    cx: &Cx,
+    layers: &[Layer],
+    options: &[Parameter],
+    target: BorrowedFd,
+) -> Result<OwnedFd, Error> {
+    let data = mount_data(layers, options)?;
+    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
+    let stage = new_tmpfs(cx, None, 0)?;
+    sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
+    sys::move_mount(cx, stage.as_fd(), target)?;
+    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, e));
+    mounts::detach(cx, stage.as_fd())?;
+    sys::fchdir(cx, here.as_fd())?;
+    made
+}
+
+fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
+    let point = CString::new(format!("{}/overlay", stage.as_raw_fd())).unwrap_or_default();
+    sys::chdir(cx, c"/proc/self/fd")
+        .map_err(|e| e.because("before Linux 6.13 layers are given through /proc"))?;
+    let overlay = Some(c"overlay");
+    sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(data))?;
+    sys::open_tree(cx, Some(stage), c"overlay", libc::OPEN_TREE_CLONE)
+}
+
+/// `lowerdir=3:4:5,upperdir=6,workdir=7,volatile`
+fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error> {
+    let number = |layer: &Layer| layer.dir.as_raw_fd().to_string();
+    let (lower, others): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.is_lower());
+    let lower: Vec<String> = lower.into_iter().map(number).collect();
+    let mut data = format!("lowerdir={}", lower.join(":")).into_bytes();
+    for layer in others {
+        let key = layer.key.to_string_lossy();
+        data.extend(format!(",{key}={}", number(layer)).bytes());
+    }
+    for (key, value) in options {
+        data.push(b',');
+        data.extend(key.to_bytes());
+        data.extend(value.iter().flat_map(|value| [b"=", value.to_bytes()].concat()));
+    }
+    // The page ends with a zero byte.
+    if data.len() > 4095 {
+        let what = format!("the options of the overlay have {} bytes", data.len());
+        return Err(Error::refusal(format!("{what}, and before Linux 6.13 it takes at most 4095")));
+    }
+    Ok(CString::new(data).unwrap_or_default())
+}
+
+// ---- why ----
 
 /// What was found by looking, and the way out.
 type Cause = Option<(String, &'static str)>;
 
-/// Why there is no overlay, or no tmpfs.
-pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Error {
+/// Why the kernel makes no overlay of these layers; without any, why it makes no tmpfs.
+pub fn why(cx: &Cx, layers: &[Layer], error: Error) -> Error {
     let found = match error.errno() {
         Some(Errno::EPERM) => not_allowed(cx),
         Some(Errno::ELOOP) => overlapping(cx, layers),
         Some(Errno::EINVAL) => too_many(layers)
-            .or_else(|| too_long(options))
             .or_else(|| unfit(cx, layers))
             .or_else(|| apart(cx, layers))
             .or_else(|| used_up(cx, layers))
@@ -129,26 +233,12 @@ fn too_many(layers: &[Layer]) -> Cause {
     (n > 500).then(|| (format!("there are {n} lower layers, and an overlay has at most 500"), ""))
 }
 
-fn too_long(options: &[Parameter]) -> Cause {
-    options.iter().find_map(|(key, value)| {
-        let n = value.map_or(0, |value| value.count_bytes());
-        let key = plain(key.to_bytes());
-        let why = || format!("the value of {key} has {n} bytes; fsconfig(2) takes at most 255");
-        (n > 255).then(|| (why(), ""))
-    })
-}
-
-/// File systems that change by themselves, or lack what an upper needs, so that it cannot be there.
-const UNFIT: [(i64, &str); 9] = [
+/// File systems that change by themselves, so that no upper can be there.
+const UNFIT: [(i64, &str); 4] = [
     (libc::OVERLAYFS_SUPER_MAGIC, "an overlay"),
     (libc::FUSE_SUPER_MAGIC, "a FUSE file system"),
     (libc::NFS_SUPER_MAGIC, "NFS"),
     (libc::PROC_SUPER_MAGIC, "procfs"),
-    (libc::SYSFS_MAGIC, "sysfs"),
-    (libc::CGROUP_SUPER_MAGIC, "a cgroup file system"),
-    (libc::CGROUP2_SUPER_MAGIC, "a cgroup file system"),
-    (libc::MSDOS_SUPER_MAGIC, "a FAT file system"),
-    (0x0102_1997, "9p"), // V9FS_MAGIC
 ];
 
 /// What is written to must be on a file system that is fit for it, and may be written to.

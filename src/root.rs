@@ -22,6 +22,8 @@ pub struct Root<'a> {
     dir: OwnedFd,
     stat: Statx,
     done: Vec<Done>,
+    /// In a dry run, the paths that would be there by now.
+    made: Vec<CString>,
 }
 
 /// What was done, for whoever has to undo it.
@@ -55,7 +57,7 @@ impl<'a> Root<'a> {
             other => other?,
         };
         let stat = sys::fstatx(cx, dir.as_fd())?;
-        Ok(Root { cx, path, dir, stat, done: Vec::new() })
+        Ok(Root { cx, path, dir, stat, done: Vec::new(), made: Vec::new() })
     }
 
     /// A path in the root, as the caller of the tool sees it.
@@ -134,6 +136,7 @@ impl<'a> Root<'a> {
             whole.extend(name);
             let path = CString::new(whole.clone()).unwrap_or_default();
             match self.look_up(&path, 0, resolve) {
+                Err(e) if e.is(Errno::ENOENT) && self.made.contains(&path) => {}
                 Err(e) if e.is(Errno::ENOENT) => {
                     let name = CString::new(name).unwrap_or_default();
                     self.make_one(&parent, name, &path, dir || names.peek().is_some())?;
@@ -175,6 +178,9 @@ impl<'a> Root<'a> {
         }
         let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
         self.done.push(Done::Made(parent, name, flags));
+        if self.cx.dry() {
+            self.made.push(path.to_owned());
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write;
 
-use syscalls::{Errno, Sysno};
+use syscalls::Errno;
 
 use crate::flags::{self, Table};
 
@@ -143,8 +143,8 @@ fn filled(buffer: &[Cell<u8>], n: usize, most: usize, out: &mut String) {
 }
 
 /// `name(argument, argument)`; with `returned`, what the kernel filled in as well.
-pub fn call(nr: Sysno, args: &[Arg], returned: Option<usize>) -> String {
-    let mut out = String::from(nr.name());
+pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
+    let mut out = String::from(name);
     out.push('(');
     for (i, arg) in args.iter().enumerate() {
         if i > 0 {

@@ -420,8 +420,8 @@ mod root {
         });
     }
 
-    /// What a program finds when it begins: its umask, how its signals are set, and which descriptors are open (and
-    /// 3, that of the list). Without a shell: dash clears the mask.
+    /// What a program finds when it begins: its umask, how its signals are set, and which descriptors
+    /// are open (and 3, that of the list). Without a shell: dash clears the mask.
     const SIGNALS: [&str; 4] = ["grep", "-E", "^(Umask|Sig(Blk|Ign)):", "/proc/self/status"];
     const DESCRIPTORS: [&str; 2] = ["ls", "/proc/self/fd"];
 

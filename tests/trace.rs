@@ -42,6 +42,30 @@ const UNSHARE: &[(&str, i32)] = &[
     ("td-unshare --boottime 9223372036854775807 true", 125),
 ];
 
+const OVERLAY: &[(&str, i32)] = &[
+    ("td-overlay --lower {T}/lower1 {T}/mnt true", 0),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower2 {T}/mnt true", 0),
+    ("td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work --volatile {T}/mnt true", 0),
+    (
+        "td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work --option index=off {T}/mnt true",
+        0,
+    ),
+    ("td-overlay --lower {T}/lower1 --mkdir --upper {T}/s/u --work {T}/s/w {T}/x/y true", 0),
+    ("td-overlay --lower {T}/lower1 --tmpfs=10M {T}/mnt /bin/true", 0),
+    (
+        "td-overlay --lower {T}/lower1 --mkdir --upper {T}/s/u --work {T}/s/w --volatile {T}/x/y {T}/nowhere",
+        127,
+    ),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower1 {T}/mnt true", 125),
+    ("td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/upper {T}/mnt true", 125),
+    ("td-overlay --lower {T}/lower1 --lower {T}/lower2 --option nonsense {T}/mnt true", 125),
+    ("td-unshare -U td-overlay --lower {T}/lower1 --tmpfs {T}/mnt true", 125),
+    ("td-overlay --lower {T}/nowhere {T}/mnt true", 125),
+];
+
+/// A dry run enters no user namespace, and so does not see that this overlay will be `userxattr`.
+const OVERLAY_OF_A_USER: &[(&str, i32)] =
+    &[("td-unshare -r -m td-overlay --lower {T}/lower1 --tmpfs --mkdir {T}/x true", 0)];
 const EXEC: &[(&str, i32)] = &[
     ("td-exec true", 0),
     ("td-exec --init true", 0),
@@ -76,39 +100,96 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
 
-const MOUNT: &[(&str, i32)] = &[
-    ("td-unshare -m td-mount --proc --dev --sys {T}/image true", 0),
-    ("td-unshare -m td-mount --tmpfs /tmp --tmpfs /new/dir {T}/image true", 0),
+/// `{N}` is a name that nobody else uses. Each line leaves no cgroup behind.
+const CGROUP: &[(&str, i32)] = &[
+    ("td-cgroup --stay /{N} td-unshare -p -C --into-cgroup /{N} --remove-cgroup true", 0),
     (
-        "td-unshare -m td-mount --bind {T}/lower1 /mnt --ro-bind {T}/plain /etc/plain {T}/image true",
-        0,
+        "td-cgroup --pids 9 -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup false",
+        1,
     ),
-    ("td-unshare -m td-mount --mask /root --remount-ro /etc {T}/image true", 0),
-    // Not for a dry run, which takes device nodes to be made, and in which there is no /proc/kcore.
-    ("td-unshare -m td-mount --proc --mask /proc/kcore --remount-ro /proc/sys {T}/image false", 1),
-    ("td-unshare -m -p -n -i -C -r td-mount --proc --dev --sys {T}/image false", 1),
-    ("td-unshare -m -p -n -i -C -r td-mount --proc --sys {T}/image true", 0),
-    ("td-unshare -m td-mount --bind {T}/nowhere /mnt {T}/image true", 125),
-    ("td-unshare -m td-mount --proc {T}/nowhere true", 125),
+    ("td-cgroup --pids 9 --cpus 1.5 --cpuset-cpus 0 -m 1g --memory-swap -1 /{N} nowhere", 127),
+    ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
+    ("td-cgroup --set nonsense.x=1 /{N} true", 125),
+    ("td-cgroup --kill /{N}", 125),
+    ("td-cgroup --stat /{N}", 125),
 ];
 
-const OVERLAY: &[(&str, i32)] = &[
-    ("td-unshare -m td-overlay --lower {T}/lower1 {T}/mnt true", 0),
-    ("td-unshare -m td-overlay --lower {T}/lower1 --lower {T}/lower2 --tmpfs {T}/mnt true", 0),
+/// `{T}/lower1` is empty, so that all targets are made.
+const MOUNT: &[(&str, i32)] = &[
+    ("td-mount --proc --dev --sys {T}/image true", 0),
     (
-        "td-unshare -m td-overlay --lower {T}/lower1 --upper {T}/upper --work {T}/work {T}/mnt true",
+        "td-mount --proc --dev --sys --tmpfs /a --options size=1M,mode=700,ro,noexec {T}/lower1 true",
         0,
     ),
-    ("td-unshare -m td-overlay --lower {T}/nowhere {T}/mnt true", 125),
-    ("td-unshare -m td-overlay --lower {T}/lower1 {T}/nowhere true", 125),
+    ("td-mount --bind {T}/tree /x/y --ro-bind {T}/plain /x/z {T}/lower1 true", 0),
+    (
+        "td-mount --mask /var --mask /no {T}/image td-unshare -u td-mount --tmpfs /tmp {T}/image true",
+        0,
+    ),
+    (
+        "td-mount --proc --dev --mask /proc/cmdline --remount-ro /proc/sys --tmpfs /etc/passwd {T}/image true",
+        125,
+    ),
+    ("td-mount --dev --bind {T}/plain /new/x --tmpfs /new/y {T}/image nowhere-to-be-found", 127),
+    ("td-mount --mask /etc/passwd {T}/image true", 125),
+    ("td-mount --tmpfs / {T}/image true", 125),
+    ("td-mount --tmpfs /a --options size=x {T}/image true", 125),
+    ("td-unshare -r -m td-mount --proc {T}/image true", 125),
+];
+
+/// A fallback comes after a failure, and a path may be one of a mount just made: there a dry run cannot
+/// show what the run does.
+const MOUNT_BEYOND: &[(&str, i32)] = &[
+    (
+        "td-mount --bind /etc /etc --options noexec --remount-ro /etc --remount-ro /no {T}/image true",
+        0,
+    ),
+    (
+        "td-mount --proc --dev --mask /proc/cmdline --mask /proc/irq --remount-ro /proc/sys {T}/image true",
+        0,
+    ),
+    ("td-unshare -r -m -p td-mount --proc --dev --sys {T}/image true", 0),
+    ("td-unshare -r -m -p -i -n td-mount --proc --dev --sys {T}/image true", 0),
 ];
 
 mod root {
     use super::*;
 
     #[test]
+    fn td_overlay_traces_what_strace_sees() {
+        traces_what_strace_sees(OVERLAY);
+        traces_what_strace_sees(OVERLAY_OF_A_USER);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_overlay_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(OVERLAY);
+    }
+
+    #[test]
+    fn td_mount_traces_what_strace_sees() {
+        traces_what_strace_sees(MOUNT);
+        traces_what_strace_sees(MOUNT_BEYOND);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_mount_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(MOUNT);
+    }
+
+    #[test]
     fn td_unshare_traces_what_strace_sees() {
         traces_what_strace_sees(UNSHARE);
+    }
+
+    #[test]
+    fn td_cgroup_traces_what_strace_sees() {
+        traces_what_strace_sees(CGROUP);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_cgroup_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(CGROUP);
     }
 
     #[test]
@@ -124,26 +205,6 @@ mod root {
     #[test]
     fn a_dry_run_of_td_exec_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(EXEC);
-    }
-
-    #[test]
-    fn td_mount_traces_what_strace_sees() {
-        traces_what_strace_sees(MOUNT);
-    }
-
-    #[test]
-    fn a_dry_run_of_td_mount_changes_nothing_and_prints_what_the_run_does() {
-        dry_run_is_true(MOUNT);
-    }
-
-    #[test]
-    fn td_overlay_traces_what_strace_sees() {
-        traces_what_strace_sees(OVERLAY);
-    }
-
-    #[test]
-    fn a_dry_run_of_td_overlay_changes_nothing_and_prints_what_the_run_does() {
-        dry_run_is_true(OVERLAY);
     }
 
     #[test]
@@ -181,6 +242,8 @@ fn place() -> TempDir {
 /// The command of a line, with options after the first word.
 fn command(line: &str, options: &[&str], dir: &TempDir) -> Command {
     let line = line.replace("{T}", dir.path().to_str().expect("a plain path"));
+    let name = dir.path().file_name().and_then(|name| name.to_str()).expect("a plain name");
+    let line = line.replace("{N}", name);
     let mut words = line.split(' ');
     let mut cmd = td(words.next().expect("a tool"), options);
     cmd.args(words);
@@ -278,11 +341,11 @@ fn dry_run_is_true(lines: &[(&str, i32)]) {
             let harmless = only_looks(&call) || next_tool || call.name == "exit_group";
             assert!(harmless, "{line}: a dry run must not do this: {call}");
         }
-        // A dry run also prints a look at what it has not made.
         // In the same directory, which the dry run has left as it was.
         let (_, processes) = run_traced(line, status, &dir);
         let comparable = |calls: Vec<Call>| -> Vec<Call> {
-            let changes = calls.into_iter().filter(|call| !only_looks(call) && !keeps_trace(call));
+            // What a dry run cannot open, because it did not make it, it prints as well.
+            let changes = calls.into_iter().filter(|call| !keeps_trace(call) && !only_looks(call));
             changes.map(as_printed).collect()
         };
         let (printed, done) = (comparable(printed), comparable(changes(&processes)));

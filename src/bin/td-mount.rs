@@ -36,7 +36,7 @@ use td::chain::Prog;
 use td::cli::{Cli, Never, cstring};
 use td::error::Error;
 use td::flags::Table;
-use td::mounts::{self, copy_tree, is_foreign, new_fs, why};
+use td::mounts::{self, Mount, copy_tree, is_foreign, new_fs, why};
 use td::root::{self, Root};
 use td::show::plain;
 use td::structs::Statx;
@@ -333,7 +333,7 @@ fn remount_ro(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     root.attach(tree, target.as_fd())
 }
 
-/// Why there is no proc: look at the pid namespace, then at what is to be seen of other procs.
+/// Why there is no proc: look at the pid namespace, then at the procs that are there.
 fn why_no_proc(cx: &Cx, error: Error) -> Error {
     if !error.is(Errno::EPERM) || is_foreign(cx, c"/proc/self/ns/mnt") {
         return why(cx, error);
@@ -341,7 +341,7 @@ fn why_no_proc(cx: &Cx, error: Error) -> Error {
     if is_foreign(cx, c"/proc/self/ns/pid") {
         let error = error.because("the pid namespace belongs to a user namespace that is not ours");
         let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
-        // Until its first process is there, it cannot be looked at.
+        // Until its first process is there, a new one cannot be looked at.
         return match inode(c"/proc/self/ns/pid_for_children") {
             children if children == inode(c"/proc/self/ns/pid") => {
                 error.way_out("run it inside td-unshare --pid")
@@ -349,24 +349,23 @@ fn why_no_proc(cx: &Cx, error: Error) -> Error {
             _ => error.way_out("a new one was made, and begins with the next child: fork first"),
         };
     }
-    let Ok(mounts) = mounts::list(cx, c"/proc/self/mountinfo") else { return why(cx, error) };
-    let full = |m: &&mounts::Mount| m.fstype == b"proc" && m.root == b"/";
-    let procs: Vec<_> = mounts.iter().filter(full).collect();
-    if procs.is_empty() {
-        return why(cx, error)
-            .because("no proc is mounted that could be seen, so no new one may be");
+    match hidden(cx) {
+        None => error.because("a new proc must not show more than an old one, and there is none"),
+        Some(hidden) if hidden.is_empty() => why(cx, error),
+        Some(hidden) => error
+            .because(format!("a new proc would show what is covered in the old: {hidden}"))
+            .way_out("--bind /proc /proc, or run it where /proc is whole"),
     }
-    // A directory of proc that is there only to be mounted on hides nothing.
-    let hides = |m: &&mounts::Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
-    let covers = mounts.iter().filter(|m| procs.iter().any(|p| p.id == m.parent)).filter(hides);
-    let covers: Vec<String> = covers.map(|m| plain(&m.point)).collect();
-    if covers.is_empty() {
-        return why(cx, error);
-    }
-    error
-        .because(format!(
-            "a new proc would show what is covered in each old one: {}",
-            covers.join(", ")
-        ))
-        .way_out("--bind /proc /proc, or mount it where /proc is whole")
+}
+
+/// Where something is mounted on a part of a proc. `None`: there is no proc.
+fn hidden(cx: &Cx) -> Option<String> {
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo").ok()?;
+    let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
+    let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
+    // A directory that is there only to be mounted on has nothing to hide.
+    let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
+    let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
+    let points: Vec<String> = children.filter(hides).map(|m| plain(&m.point)).collect();
+    (!procs.is_empty()).then(|| points.join(", "))
 }

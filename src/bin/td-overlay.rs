@@ -17,16 +17,16 @@ to --upper, or is lost with --tmpfs; with neither the overlay is read-only.
       --option KEY[=VALUE]  another option of the overlay (index=off, ...)
 ";
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{self, Cli, Never};
 use td::error::Error;
-use td::overlay::{self, Layer, open_directory};
-use td::sys::{self, Cx, FsConfig};
+use td::overlay::{self, Layer, Parameter, open_directory};
+use td::sys::{self, Cx};
 use td::{directories, mounts, remove};
 
 td::step!(HELP, parse, apply);
@@ -44,7 +44,7 @@ struct Opts {
 }
 
 impl Opts {
-    /// What the kernel fills in the work directory, the mark of a volatile overlay included.
+    /// Where the kernel keeps its own in the work directory, the mark of a volatile overlay included.
     fn in_work(&self) -> Option<CString> {
         let Some(Writable::Dirs { work, .. }) = &self.writable else { return None };
         CString::new([work.to_bytes(), b"/work"].concat()).ok()
@@ -130,7 +130,7 @@ struct Made {
     directories: Vec<CString>,
     /// Mounts, one that is covered before the one that covers it.
     mounts: Vec<OwnedFd>,
-    /// What the kernel fills in the work directory, or that itself.
+    /// What the kernel has filled: the work directory where it was made, else a directory in it.
     work: Option<CString>,
 }
 
@@ -141,6 +141,24 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         directories::make(cx, &opts.target, &mut made.directories)?;
     }
     let target = open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?;
+    add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
+    let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
+    verify(cx, &layers, overlay.as_fd())?;
+    // The mark is there from now on, and would forbid the next run.
+    if opts.volatile && made.work.is_none() {
+        made.work = opts.in_work();
+    }
+    attach(cx, overlay, target.as_fd(), made)
+}
+
+/// Beside the lower layers: an upper with its work directory, or what stands in for them.
+fn add_layers(
+    cx: &Cx,
+    opts: &Opts,
+    target: BorrowedFd,
+    layers: &mut Vec<Layer>,
+    made: &mut Made,
+) -> Result<(), Error> {
     match &opts.writable {
         Some(Writable::Dirs { upper, work }) => {
             let is_new = opts.mkdir && directories::make(cx, upper, &mut made.directories)?;
@@ -149,31 +167,27 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
             }
             let upper = Layer::open(cx, c"upperdir", upper)?;
             if is_new {
-                like_the_lower(cx, &upper, &layers)?;
+                like_the_lower(cx, &upper, layers)?;
             }
             layers.extend([upper, Layer::open(cx, c"workdir", work)?]);
         }
         Some(Writable::Tmpfs(size)) => {
-            let tmpfs = tmpfs(cx, size.as_deref(), 0)?;
+            let tmpfs = overlay::new_tmpfs(cx, size.as_deref(), 0)?;
             let upper = Layer::make(cx, c"upperdir", tmpfs.as_fd(), c"upper")?;
-            like_the_lower(cx, &upper, &layers)?;
+            like_the_lower(cx, &upper, layers)?;
             layers.extend([upper, Layer::make(cx, c"workdir", tmpfs.as_fd(), c"work")?]);
-            attach(cx, tmpfs, target.as_fd(), made)?;
+            attach(cx, tmpfs, target, made)?;
         }
-        // Without an upper the kernel wants two lower layers. The second may be empty; before Linux
-        // 6.15 it must be mounted somewhere, and below the overlay it is in nobody's way.
+        // Without an upper the kernel wants two lower layers. The second may be empty; on Linux 6.1 it
+        // must be mounted somewhere, and below the overlay it is in nobody's way.
         None if layers.len() == 1 => {
-            let tmpfs = tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
+            let tmpfs = overlay::new_tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
             layers.push(Layer::empty(cx, tmpfs.as_fd())?);
-            attach(cx, tmpfs, target.as_fd(), made)?;
+            attach(cx, tmpfs, target, made)?;
         }
         None => {}
     }
-    let overlay = new_overlay(cx, opts, &layers, target.as_fd())?;
-    if opts.volatile && made.work.is_none() {
-        made.work = opts.in_work();
-    }
-    attach(cx, overlay, target.as_fd(), made)
+    Ok(())
 }
 
 fn attach(cx: &Cx, mount: OwnedFd, target: BorrowedFd, made: &mut Made) -> Result<(), Error> {
@@ -196,10 +210,13 @@ fn like_the_lower(cx: &Cx, upper: &Layer, layers: &[Layer]) -> Result<(), Error>
 
 /// Undo what would outlive us. What cannot be undone is said, and stops nothing else.
 fn undo(cx: &Cx, made: Made) {
-    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY);
-    let mounts = made.mounts.into_iter().rev();
-    let mut results: Vec<_> = mounts.map(|mount| detach(cx, mount.as_fd())).collect();
-    results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
+    let mut results: Vec<Result<(), Error>> = Vec::new();
+    if !made.mounts.is_empty() {
+        let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY);
+        let mounts = made.mounts.into_iter().rev();
+        results.extend(mounts.map(|mount| mounts::detach(cx, mount.as_fd())));
+        results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
+    }
     results.extend(made.work.map(|path| remove::remove_tree(cx, &path)));
     for directory in made.directories.iter().rev() {
         match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
@@ -212,15 +229,7 @@ fn undo(cx: &Cx, made: Made) {
     }
 }
 
-/// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.
-fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
-    sys::fchdir(cx, mount)?;
-    sys::umount2(cx, c".", libc::MNT_DETACH)
-}
-
-// ---- the overlay ----
-
-fn options<'a>(cx: &Cx, opts: &'a Opts) -> Vec<overlay::Parameter<'a>> {
+fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
     let given = opts.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
     let mut all: Vec<_> = given.collect();
     if opts.volatile {
@@ -241,105 +250,6 @@ fn in_user_namespace(cx: &Cx) -> bool {
     sys::statx(cx, None, c"/proc/self/ns/user", 0).is_ok_and(|ns| ns.ino != PROC_USER_INIT_INO)
 }
 
-/// A tmpfs that is nowhere yet.
-fn tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
-    let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
-    options.extend(size.map(|size| (c"size", Some(size))));
-    let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
-    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| overlay::why(cx, &[], &[], e))
-}
-
-/// An overlay that is nowhere yet, and is what was asked for.
-fn new_overlay(cx: &Cx, opts: &Opts, layers: &[Layer], at: BorrowedFd) -> Result<OwnedFd, Error> {
-    let options = options(cx, opts);
-    let made = by_descriptor(cx, layers, &options, at)
-        .map_err(|e| overlay::why(cx, layers, &options, e))?;
-    verify(cx, layers, made.as_fd())?;
-    Ok(made)
-}
-
-fn by_descriptor(
-    cx: &Cx,
-    layers: &[Layer],
-    options: &[overlay::Parameter],
-    target: BorrowedFd,
-) -> Result<OwnedFd, Error> {
-    let config = sys::fsopen(cx, c"overlay")?;
-    let config = config.as_fd();
-    let log = |e| mounts::fs_log(cx, config, e);
-    for (i, layer) in layers.iter().enumerate() {
-        match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
-            // Linux before 6.13; or the reason is another, and shows in the fallback as well.
-            Err(e) if i == 0 && e.is(Errno::EINVAL) => {
-                return by_number(cx, layers, options, target);
-            }
-            other => other.map_err(log)?,
-        }
-    }
-    let options =
-        [(c"source", Some(c"overlay"))].iter().chain(options).map(|&option| match option {
-            (key, Some(value)) => FsConfig::String(key, value),
-            (key, None) => FsConfig::Flag(key),
-        });
-    for command in options.chain([FsConfig::Create]) {
-        sys::fsconfig(cx, config, command).map_err(log)?;
-    }
-    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(log)
-}
-
-/// Before Linux 6.13 layers are paths in the text that mount(2) takes, where `:`, `,` and `\` mean
-/// something, and which is cut after a page. So each is the number of its descriptor, looked up in
-/// `/proc/self/fd`. mount(2) returns no descriptor: it mounts on a tmpfs of ours, where nobody can get
-/// between, and what goes on TARGET is a clone.
-fn by_number(
-    cx: &Cx,
-    layers: &[Layer],
-    options: &[overlay::Parameter],
-    target: BorrowedFd,
-) -> Result<OwnedFd, Error> {
-    let data = mount_data(layers, options)?;
-    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
-    let stage = tmpfs(cx, None, 0)?;
-    sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
-    sys::move_mount(cx, stage.as_fd(), target)?;
-    let made = mount_on(cx, stage.as_fd(), &data);
-    detach(cx, stage.as_fd())?;
-    sys::fchdir(cx, here.as_fd())?;
-    made
-}
-
-fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
-    let point = CString::new(format!("{}/overlay", stage.as_raw_fd())).unwrap_or_default();
-    sys::chdir(cx, c"/proc/self/fd")
-        .map_err(|e| e.because("before Linux 6.13 layers are given through /proc"))?;
-    let overlay = Some(c"overlay");
-    sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(data))?;
-    sys::open_tree(cx, Some(stage), c"overlay", libc::OPEN_TREE_CLONE)
-}
-
-/// `lowerdir=3:4:5,upperdir=6,workdir=7,volatile`
-fn mount_data(layers: &[Layer], options: &[overlay::Parameter]) -> Result<CString, Error> {
-    let number = |layer: &Layer| layer.dir.as_raw_fd().to_string();
-    let (lower, others): (Vec<_>, Vec<_>) = layers.iter().partition(|l| l.key == c"lowerdir+");
-    let lower: Vec<String> = lower.into_iter().map(number).collect();
-    let mut data = format!("lowerdir={}", lower.join(":")).into_bytes();
-    for layer in others {
-        let key = layer.key.to_string_lossy();
-        data.extend(format!(",{key}={}", number(layer)).bytes());
-    }
-    for (key, value) in options {
-        data.push(b',');
-        data.extend(key.to_bytes());
-        data.extend(value.iter().flat_map(|value| [b"=", value.to_bytes()].concat()));
-    }
-    // The page ends with a zero byte.
-    if data.len() > 4095 {
-        let what = format!("the options of the overlay have {} bytes", data.len());
-        return Err(Error::refusal(format!("{what}, and before Linux 6.13 it takes at most 4095")));
-    }
-    Ok(CString::new(data).unwrap_or_default())
-}
-
 /// The kernel makes an overlay that is read-only, and says nothing, when it cannot use the work
 /// directory.
 fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
@@ -353,7 +263,7 @@ fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
     match layers.iter().find(|layer| layer.key == c"workdir") {
         Some(work) if fs.f_flags as u64 & libc::ST_RDONLY != 0 => {
             let what = "the overlay is read-only, though an upper was given";
-            let why = format!("the kernel could not empty {}, or make `work` in it", work.shown);
+            let why = format!("the kernel could not empty or make {}/work", work.shown);
             Err(Error::refusal(what).because(why).way_out("give a new --work directory"))
         }
         _ => Ok(()),

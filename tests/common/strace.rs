@@ -286,6 +286,7 @@ const STRACE: &[(u64, &str)] = &[
     (libc::S_ISGID as u64, "S_ISGID"),
     (libc::S_ISVTX as u64, "S_ISVTX"),
     (0x1cd1, "DEVPTS_SUPER_MAGIC"),
+    (0xef53, "EXT2_SUPER_MAGIC"),
     (0x6265_6572, "SYSFS_MAGIC"),
     (0x6e73_6673, "NSFS_MAGIC"),
     (0x8584_58f6, "RAMFS_MAGIC"),
@@ -340,7 +341,7 @@ pub fn only_looks(call: &Call) -> bool {
             true
         }
         "getpid" | "getpgid" | "pidfd_open" | "ppoll" | "wait4" | "capget" => true,
-        // What a process does to its own signals and umask is undone before PROG.
+        // What a process does with its own signals and umask is given back before PROG.
         "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" | "umask" => true,
         "openat" => {
             let flags: i32 = arg(2).parse().expect("flags");
