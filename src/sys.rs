@@ -57,7 +57,7 @@ calls! {
 macro_rules! step {
     ($help:expr, $parse:expr, $apply:expr) => {
         #[global_allocator]
-        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::NEW;
+        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new();
 
         #[unsafe(no_mangle)]
         extern "C" fn main(
@@ -79,9 +79,13 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// Before anything is mapped.
-    pub const NEW: Allocator = Allocator { free: Cell::new((0, 0)) };
     const CHUNK: usize = 1 << 17;
+
+    /// One that has mapped nothing yet.
+    #[allow(clippy::new_without_default)] // a static needs it const
+    pub const fn new() -> Allocator {
+        Allocator { free: Cell::new((0, 0)) }
+    }
 }
 
 // SAFETY: a tool has one thread.
