@@ -133,6 +133,9 @@ pub const MEMFD: Table = &[
 /// See [`MEMFD`].
 pub const MFD_EXEC: u64 = 0x10;
 
+/// The capability that mounting needs.
+pub const CAP_SYS_ADMIN: u64 = 21;
+
 /// Capabilities, by number: capabilities(7), linux/capability.h.
 pub const CAPS: Table = &[
     (0, "CAP_CHOWN"),

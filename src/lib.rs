@@ -14,9 +14,11 @@
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`remove`]: removing a directory with all it holds
-//! - [`users`]: users and groups of a root
+//! - [`users`]: users and groups of a root, and taking their ids
+//! - [`caps`]: capabilities, by name and as sets
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
 
+pub mod caps;
 pub mod cgroup;
 pub mod chain;
 pub mod child;

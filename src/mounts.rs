@@ -1,9 +1,15 @@
-//! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and new file systems.
+//! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and mounts that are nowhere yet:
+//! new file systems, and copies.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use syscalls::Errno;
+
 use crate::error::Error;
+use crate::flags::CAP_SYS_ADMIN;
+use crate::show::plain;
+use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig};
 
 /// A line of mountinfo: proc_pid_mountinfo(5).
@@ -21,6 +27,8 @@ pub struct Mount {
     pub options: Vec<u8>,
     /// Is it in a peer group, so that what is mounted below it is mounted for the others as well?
     pub shared: bool,
+    /// May no bind be made of it?
+    pub unbindable: bool,
     /// The type of the file system.
     pub fstype: Vec<u8>,
     /// The options of the file system.
@@ -47,11 +55,12 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
     let options = fields.next()?.to_vec();
     // Optional fields, as many as there are, up to a lone hyphen.
-    let shared = fields.by_ref().take_while(|f| *f != b"-").filter(|f| f.starts_with(b"shared:"));
-    let shared = shared.count() > 0;
+    let optional: Vec<&[u8]> = fields.by_ref().take_while(|f| *f != b"-").collect();
+    let shared = optional.iter().any(|f| f.starts_with(b"shared:"));
+    let unbindable = optional.iter().any(|f| *f == b"unbindable");
     let fstype = fields.next()?.to_vec();
     let super_options = fields.nth(1)?.to_vec();
-    Some(Mount { id, parent, root, point, options, shared, fstype, super_options })
+    Some(Mount { id, parent, root, point, options, shared, unbindable, fstype, super_options })
 }
 
 /// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
@@ -89,6 +98,19 @@ pub fn in_initial_user_namespace(cx: &Cx) -> bool {
     }
 }
 
+/// Are we in the mount namespace of the PID 1 that `/proc` shows? `None`: it cannot be seen.
+pub fn shared_with_pid_1(cx: &Cx) -> Option<bool> {
+    let own = sys::statx(cx, None, c"/proc/self/ns/mnt", 0).ok()?;
+    if let Ok(first) = sys::statx(cx, None, c"/proc/1/ns/mnt", 0) {
+        return Some(own.same_file(&first));
+    }
+    // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
+    // common.
+    let own = list(cx, c"/proc/self/mountinfo").ok()?;
+    let first = list(cx, c"/proc/1/mountinfo").ok()?;
+    Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
+}
+
 /// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
 /// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
 pub fn new_fs(
@@ -118,6 +140,58 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
         error = error.because(format!("the kernel says: {text}"));
     }
     error
+}
+
+/// A copy of the mount at an open file, and of all below it, which is nowhere yet. It is private, so
+/// that what is mounted below it later reaches nobody else.
+pub fn copy_tree(cx: &Cx, file: BorrowedFd, attr: u64) -> Result<OwnedFd, Error> {
+    let flags = libc::OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+    let tree = sys::open_tree(cx, Some(file), c"", flags).map_err(|e| why_no_copy(cx, file, e))?;
+    let attr = MountAttr { attr_set: attr, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, attr)?;
+    Ok(tree)
+}
+
+/// Why a mount cannot be copied: look at it.
+fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
+    if !error.is(Errno::EINVAL) {
+        return why(cx, error);
+    }
+    let (Ok(mounts), Ok(stat)) = (list(cx, c"/proc/self/mountinfo"), sys::fstatx(cx, file)) else {
+        return error;
+    };
+    match mounts.iter().find(|m| m.id == stat.mnt_id) {
+        None => error.because("the source is not in this mount namespace"),
+        Some(m) if m.unbindable => {
+            error.because(format!("the mount on {} is unbindable", plain(&m.point)))
+        }
+        Some(_) => error,
+    }
+}
+
+/// Why a mount, old or new, was refused: look at our rights.
+pub fn why(cx: &Cx, error: Error) -> Error {
+    if !error.is(Errno::EPERM) {
+        return error;
+    }
+    if sys::capget(cx).is_ok_and(|caps| caps.effective() >> CAP_SYS_ADMIN & 1 == 0) {
+        return error
+            .because("this process has no CAP_SYS_ADMIN")
+            .way_out("run it inside td-unshare --map-root-user --mount");
+    }
+    if is_foreign(cx, c"/proc/self/ns/mnt") {
+        return error
+            .because("the mount namespace belongs to a user namespace that is not ours")
+            .way_out("run it inside td-unshare --mount");
+    }
+    error
+}
+
+/// Does a namespace belong to a user namespace over which our capabilities have no power?
+pub fn is_foreign(cx: &Cx, ns: &CStr) -> bool {
+    let owner =
+        sys::openat(cx, None, ns, libc::O_RDONLY).and_then(|ns| sys::ns_get_userns(cx, ns.as_fd()));
+    owner.is_err_and(|e| e.is(Errno::EPERM))
 }
 
 #[cfg(test)]

@@ -823,6 +823,11 @@ pub fn getpid(cx: &Cx) -> Result<i32, Error> {
     cx.read(Sysno::getpid, &[]).map(|pid| pid as i32)
 }
 
+/// `getppid()`: getpid(2). 0: our parent is outside of our pid namespace.
+pub fn getppid(cx: &Cx) -> Result<i32, Error> {
+    cx.read(Sysno::getppid, &[]).map(|pid| pid as i32)
+}
+
 /// `getpgid(pid)`: getpgid(2). 0 is the caller.
 pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
     cx.read(Sysno::getpgid, &[Arg::Int(pid.into())]).map(|pgid| pgid as i32)
@@ -1046,6 +1051,13 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
     cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+}
+
+/// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
+/// neither ours nor below ours, so that our capabilities do not reach it.
+pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
+    let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
+    cx.read(Sysno::ioctl, &[fd(ns), request]).map(owned)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
