@@ -74,7 +74,8 @@ fn why_beyond(
     error: Error,
 ) -> Error {
     let own = sys::capget(cx).map_or(ALL, |own| of(&own));
-    let names: Vec<String> = (0..64).filter(|cap| set & !own >> cap & 1 == 1).map(shown).collect();
+    let names: Vec<String> =
+        (0..64).filter(|cap| (set & !own) >> cap & 1 == 1).map(shown).collect();
     if names.is_empty() {
         return error;
     }
