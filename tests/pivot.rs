@@ -237,15 +237,6 @@ mod root {
 
     // ---- no way to a file of the host ----
 
-    /// The pid of `name` somewhere below a process.
-    fn find(pid: i32, name: &str) -> Option<i32> {
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim() == name {
-            return Some(pid);
-        }
-        children_of(pid).into_iter().find_map(|child| find(child, name))
-    }
-
     /// Fail unless the program that a process runs is sealed, also for whoever keeps it open until
     /// nobody executes it any more.
     #[track_caller]
@@ -268,7 +259,10 @@ mod root {
     fn pid_1_runs_from_a_sealed_copy() {
         let place = Place::new();
         let running = start(&mut place.td("-p td-pivot {T}/img td-exec --init sleep 1000"));
-        let init = wait_for("PID 1", || find(running.pid(), "td-init"));
+        let is_init = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "td-init\n")
+        };
+        let init = wait_for("PID 1", || children_of(running.pid()).into_iter().find(is_init));
         let link = fs::read_link(format!("/proc/{init}/exe")).expect("exe");
         assert_eq!(link.to_str(), Some("/memfd:td-exec (deleted)"));
         assert_sealed(init, || kill(init, libc::SIGKILL));

@@ -55,7 +55,6 @@ struct Opts {
     home: bool,
     user: Option<Vec<u8>>,
     groups: Option<Vec<u8>>,
-    /// Bit n for capability n.
     cap_keep: Option<u64>,
     ambient: bool,
     no_new_privs: bool,
@@ -108,10 +107,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
     let text = cli.value()?.into_vec();
     let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::to_vec);
-    match (parts.next().unwrap_or_default(), parts.next()) {
-        (name, _) if name.is_empty() => Err(cli.usage("--env takes NAME or NAME=VALUE")),
-        (name, Some(value)) => Ok((name, Variable::Set(value))),
-        (name, None) => Ok((name, Variable::Keep)),
+    match (parts.next().filter(|name| !name.is_empty()), parts.next()) {
+        (Some(name), value) => Ok((name, value.map_or(Variable::Keep, Variable::Set))),
+        _ => Err(cli.usage("--env takes NAME or NAME=VALUE")),
     }
 }
 
@@ -132,9 +130,9 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
         let name = format!("RLIMIT_{}", name.to_ascii_uppercase());
         let (resource, _) = flags::RLIMIT.iter().find(|(_, known)| *known == name)?;
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        Some((*resource, RLimit { soft: number(soft)?, hard: number(hard)? }))
+        let limit = RLimit { soft: number(soft)?, hard: number(hard)? };
+        (limit.soft <= limit.hard).then_some((*resource, limit))
     });
-    let limit = limit.filter(|(_, limit)| limit.soft <= limit.hard);
     limit.ok_or_else(|| cli.usage(&format!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)")))
 }
 
@@ -205,10 +203,7 @@ fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     for &(resource, limit) in &opts.rlimits {
         sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
     }
-    match &opts.chdir {
-        Some(directory) => chain::enter(cx, directory),
-        None => Ok(()),
-    }
+    opts.chdir.iter().try_for_each(|directory| chain::enter(cx, directory))
 }
 
 /// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, until
@@ -242,8 +237,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
     if sys::getpid(cx).ok() != sys::getpgid(cx, 0).ok() {
         return error;
     }
-    let way_out = "with --init PROG is a process of its own";
-    error.because("this process leads a process group").way_out(way_out)
+    error.because("this process leads a process group").way_out("with --init PROG leads none")
 }
 
 /// Why a limit was not set: look at the one that is.
