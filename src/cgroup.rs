@@ -16,8 +16,10 @@ use crate::sys::{self, Cx};
 /// A mounted hierarchy.
 #[derive(Debug, PartialEq)]
 pub struct Hierarchy {
-    /// Where it is mounted.
+    /// Where it is mounted; of several places that where most of it is seen.
     pub point: Vec<u8>,
+    /// The other places where it, or a part of it, is mounted.
+    pub others: Vec<Vec<u8>>,
     /// Version 2, the unified one?
     pub v2: bool,
     /// Version 1: its controllers, or `name=…`. Version 2 says them in `cgroup.controllers`.
@@ -30,7 +32,12 @@ pub struct Hierarchy {
 pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     let own = sys::read_file(cx, None, c"/proc/self/cgroup")
         .map_err(|e| e.because("cgroups are found through /proc, which must be mounted"))?;
-    Ok(parse(&own, &mounts::list(cx, c"/proc/self/mountinfo")?))
+    let hierarchies = parse(&own, &mounts::list(cx, c"/proc/self/mountinfo")?);
+    if hierarchies.is_empty() {
+        return Err(Error::refusal("no cgroup hierarchy is mounted here")
+            .way_out("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
+    }
+    Ok(hierarchies)
 }
 
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.
@@ -38,40 +45,93 @@ pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
     own.split(|b| *b == b'\n').filter_map(|line| parse_line(line, mounts)).collect()
 }
 
-fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
+/// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.
+fn fields(line: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
     let mut fields = line.splitn(3, |b| *b == b':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
+    let controllers = controllers.split(|b| *b == b',').filter(|c| !c.is_empty());
+    Some((controllers.map(<[u8]>::to_vec).collect(), path))
+}
+
+fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
+    let (controllers, path) = fields(line)?;
     let v2 = controllers.is_empty();
-    let controllers: Vec<Vec<u8>> =
-        controllers.split(|b| *b == b',').filter(|c| !c.is_empty()).map(<[u8]>::to_vec).collect();
-    // A hierarchy may be mounted more than once: best where its root is seen.
-    let found = mounts.iter().filter(|mount| match v2 {
-        true => mount.fstype == b"cgroup2",
-        false => {
-            let options: Vec<&[u8]> = mount.super_options.split(|b| *b == b',').collect();
-            mount.fstype == b"cgroup" && controllers.iter().all(|c| options.contains(&&c[..]))
-        }
-    });
-    let mount = found.min_by_key(|mount| mount.root.len())?;
+    let mut found: Vec<&Mount> = mounts
+        .iter()
+        .filter(|mount| match v2 {
+            true => mount.fstype == b"cgroup2",
+            false => {
+                let options: Vec<&[u8]> = mount.super_options.split(|b| *b == b',').collect();
+                mount.fstype == b"cgroup" && controllers.iter().all(|c| options.contains(&&c[..]))
+            }
+        })
+        .collect();
+    found.sort_by_key(|mount| mount.root.len());
+    let (mount, others) = found.split_first()?;
     let below = match mount.root.as_slice() {
         b"/" => Some(path),
         root => path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/")),
     };
+    // `/..` leads out of the root of our cgroup namespace.
     let own = below.filter(|path| !path.starts_with(b"/..")).map(<[u8]>::to_vec);
-    Some(Hierarchy { point: mount.point.clone(), v2, controllers, own })
+    let others = others.iter().map(|mount| mount.point.clone()).collect();
+    Some(Hierarchy { point: mount.point.clone(), others, v2, controllers, own })
+}
+
+/// The hierarchy in which a cgroup is made whatever limits are asked: version 2; where there is none,
+/// the one of the freezer, which can stop all processes of a cgroup at once; else the first.
+pub fn home(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
+    let has = |controller| hierarchies.iter().find(|h| h.has(controller));
+    let v2 = hierarchies.iter().find(|h| h.v2);
+    v2.or_else(|| has(b"freezer")).or_else(|| has(b"pids")).or(hierarchies.first())
+}
+
+/// Where a controller lives: in the version 1 hierarchy that has it, else in version 2, which may not
+/// have it either: that is seen when it is turned on. `cgroup` stands for the core files of version 2.
+pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'a Hierarchy> {
+    let v1 = hierarchies.iter().find(|h| h.has(name));
+    v1.or_else(|| hierarchies.iter().find(|h| h.v2))
+}
+
+/// Is this controller bound to a version 1 hierarchy, mounted or not?
+pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> bool {
+    let own = sys::read_file(cx, None, c"/proc/self/cgroup").unwrap_or_default();
+    let mut lines = own.split(|b| *b == b'\n').filter_map(fields);
+    lines.any(|(controllers, _)| controllers.iter().any(|c| c == controller))
+}
+
+/// A path, put together.
+pub fn join(directory: &CStr, name: &[u8]) -> CString {
+    let path = [directory.to_bytes(), name].join(&b'/');
+    // Neither came with a zero byte inside: the one is a string already, the other a part of one.
+    CString::new(path).unwrap_or_default()
 }
 
 impl Hierarchy {
-    /// The directory of the cgroup `path`: `/a/b` from the root of the hierarchy, `a/b` below the
-    /// caller's own cgroup. `None`: the caller's own lies outside what is mounted.
-    pub fn directory(&self, path: &[u8]) -> Option<CString> {
-        let mut directory = self.point.clone();
-        if !path.starts_with(b"/") {
-            directory.extend(self.own.as_ref()?.strip_suffix(b"/").or(self.own.as_deref())?);
-            directory.push(b'/');
+    /// Is this the version 1 hierarchy of `controller`?
+    pub fn has(&self, controller: &[u8]) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    /// The directories from the mount point down to the cgroup `name`, each by its path, and how many
+    /// of them are there whatever happens. `/a/b` is named from the mount point, `a/b` from the
+    /// caller's own cgroup. `None`: that one lies outside what is mounted.
+    pub fn levels(&self, name: &[u8]) -> Option<(Vec<CString>, usize)> {
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|b| *b == b'/').filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect()
+        };
+        let own = if name.starts_with(b"/") { Vec::new() } else { parts(self.own.as_ref()?) };
+        let mut levels = vec![CString::new(self.point.clone()).ok()?];
+        for part in own.iter().chain(&parts(name)) {
+            let next = join(levels.last()?, part);
+            levels.push(next);
         }
-        directory.extend(path);
-        CString::new(directory).ok()
+        Some((levels, own.len() + 1))
+    }
+
+    /// The directory of the cgroup `name`, as in [`Hierarchy::levels`].
+    pub fn directory(&self, name: &[u8]) -> Option<CString> {
+        self.levels(name)?.0.pop()
     }
 }
 
@@ -82,25 +142,42 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
     let shown = plain(typed.to_bytes());
     let typed = typed.to_bytes();
     let typed = typed.strip_suffix(b"/").unwrap_or(typed);
-    let below = |h: &Hierarchy| {
-        typed.strip_prefix(&h.point[..]).filter(|rest| rest.starts_with(b"/")).map(<[u8]>::to_vec)
+    let below = |point: &[u8]| {
+        typed.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    let name = match hierarchies.iter().find_map(below) {
-        Some(name) => name,
-        None if typed.starts_with(b"/sys/fs/cgroup") => {
+    // One mount point may lie below another.
+    let nearest = hierarchies.iter().filter_map(|h| below(&h.point)).min_by_key(|rest| rest.len());
+    let part = hierarchies.iter().find(|h| h.others.iter().any(|p| below(p).is_some()));
+    let name = match (nearest, part) {
+        (Some(name), _) => name,
+        (None, Some(h)) => {
+            let point = plain(&h.point);
+            return Err(Error::refusal(format!("{shown}: a second mount of this hierarchy"))
+                .way_out(format!("name the cgroup from its first, {point}: /td/NAME")));
+        }
+        (None, None) if below(b"/sys/fs/cgroup").is_some() => {
             return Err(Error::refusal(format!("{shown}: no cgroup hierarchy is mounted there"))
                 .way_out("name a cgroup from the root of its hierarchy: /td/NAME"));
         }
-        None => typed.to_vec(),
+        (None, None) => typed,
     };
-    let parts = name.strip_prefix(b"/").unwrap_or(&name).split(|b| *b == b'/');
-    if parts.into_iter().any(|part| matches!(part, b"" | b"." | b"..")) {
-        return Err(Error::refusal(format!("{shown}: this does not name one cgroup")));
+    let mut parts = name.strip_prefix(b"/").unwrap_or(name).split(|b| *b == b'/');
+    if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
+        return Err(Error::refusal(format!(
+            "{shown}: this does not name one cgroup below the root"
+        )));
     }
-    Ok(name)
+    Ok(name.to_vec())
 }
 
-/// A cgroup wherever a hierarchy has it, opened so that a child can be born in it.
+/// No hierarchy has the cgroup that the user typed.
+pub fn none(typed: &CStr) -> Error {
+    let typed = plain(typed.to_bytes());
+    Error::refusal(format!("{typed}: no hierarchy has such a cgroup"))
+        .way_out(format!("td-cgroup {typed} makes it"))
+}
+
+/// A cgroup wherever a hierarchy has it, opened so that a process can go there.
 #[derive(Default)]
 pub struct Cradle {
     /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
@@ -114,93 +191,317 @@ pub struct Cradle {
 pub fn open_cradle(cx: &Cx, typed: &CStr) -> Result<Cradle, Error> {
     let hierarchies = hierarchies(cx)?;
     let name = name(&hierarchies, typed)?;
+    // A dry run cannot know more of what td-cgroup would have made.
+    let home = home(&hierarchies);
+    let cradle = cradle(cx, &hierarchies, &name, |hierarchy| Some(hierarchy) == home)?;
+    if cradle.v2.is_none() && cradle.tasks.is_empty() {
+        return Err(none(typed));
+    }
+    Ok(cradle)
+}
+
+/// The same by its name. `made`: in this hierarchy td-cgroup has made it, also where a dry run did not.
+pub fn cradle(
+    cx: &Cx,
+    hierarchies: &[Hierarchy],
+    name: &[u8],
+    made: impl Fn(&Hierarchy) -> bool,
+) -> Result<Cradle, Error> {
     let mut cradle = Cradle::default();
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    for hierarchy in &hierarchies {
-        let Some(directory) = hierarchy.directory(&name) else { continue };
-        // td-cgroup has made the version 2 one, also where a dry run did not.
-        let opened = match hierarchy.v2 {
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let opened = match made(hierarchy) {
             true => sys::openat_made(cx, None, &directory, flags),
-            false => sys::openat(cx, None, &directory, flags | libc::O_PATH),
+            false => sys::openat(cx, None, &directory, flags),
         };
         let opened = match opened {
             Err(e) if e.is(Errno::ENOENT) => continue, // not a cgroup of this hierarchy
             other => other?,
         };
-        match hierarchy.v2 {
-            true => cradle.v2 = Some(opened),
-            false => {
-                let tasks = sys::openat(cx, Some(opened.as_fd()), c"tasks", libc::O_WRONLY)?;
-                cradle.tasks.push(tasks);
-            }
+        if hierarchy.v2 {
+            cradle.v2 = Some(opened);
+        } else {
+            let tasks = sys::openat(cx, Some(opened.as_fd()), c"tasks", libc::O_WRONLY)?;
+            cradle.tasks.push(tasks);
         }
-    }
-    if cradle.v2.is_none() && cradle.tasks.is_empty() {
-        let typed = plain(typed.to_bytes());
-        return Err(Error::refusal(format!("{typed}: no hierarchy has such a cgroup"))
-            .way_out(format!("td-cgroup {typed} makes it")));
     }
     Ok(cradle)
 }
 
-/// For how long a removal waits for processes that are dying, in all, and between two looks.
+/// For how long we wait for processes that are dying, in all, and between two looks, in nanoseconds.
 const PATIENCE: i64 = 2_000_000_000;
 const PAUSE: i64 = 2_000_000;
 
+/// What is left of the patience.
+struct Patience(i64);
+
+impl Patience {
+    /// Wait a little. False: it is used up; and in a dry run, in which nothing happens meanwhile.
+    fn wait(&mut self, cx: &Cx) -> Result<bool, Error> {
+        if self.0 <= 0 || cx.dry() {
+            return Ok(false);
+        }
+        self.0 -= PAUSE;
+        sys::sleep(cx, PAUSE).map(|()| true)
+    }
+}
+
 /// Remove the cgroup `typed` from every hierarchy that has it, those below it first. Waits for what is
-/// dying in it, 2 seconds at most. Returns how many directories it was.
+/// dying in it, 2 seconds at most. Returns how many hierarchies had it.
 pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
     let hierarchies = hierarchies(cx)?;
     let name = name(&hierarchies, typed)?;
-    let mut removed = 0;
+    let mut patience = Patience(PATIENCE);
+    let (mut removed, mut failed) = (0, None);
     for hierarchy in &hierarchies {
         let Some(directory) = hierarchy.directory(&name) else { continue };
-        removed += usize::from(remove_directory(cx, &directory)?);
+        // What holds one directory is no reason to leave the others.
+        match remove_directory(cx, &directory, hierarchy.has(b"memory"), &mut patience) {
+            Ok(was_there) => removed += usize::from(was_there),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }
 
 /// Remove one directory and those below it. False: there is none.
-fn remove_directory(cx: &Cx, directory: &CStr) -> Result<bool, Error> {
+fn remove_directory(
+    cx: &Cx,
+    directory: &CStr,
+    memory: bool,
+    patience: &mut Patience,
+) -> Result<bool, Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let opened = match sys::openat(cx, None, directory, flags) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(false),
         other => other?,
     };
-    // Version 1: what the memory controller still holds in caches would pin the removed cgroup.
-    match sys::write_file(cx, Some(opened.as_fd()), c"memory.force_empty", b"0") {
-        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::EBUSY) => {} // not that controller; in use: see rmdir
-        other => other?,
-    }
-    let mut waited = 0;
     loop {
-        let error = match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
+        // Version 1: what the memory controller still holds in caches would pin it.
+        if memory && processes(cx, directory).is_ok_and(|pids| pids.is_empty()) {
+            match sys::write_file(cx, Some(opened.as_fd()), c"memory.force_empty", b"0") {
+                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => {} // another was quicker
+                Err(e) if e.is(Errno::EBUSY) => {}                         // see unlinkat
+                other => other?,
+            }
+        }
+        let busy = match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
             Err(e) if e.is(Errno::ENOENT) => return Ok(true), // another was quicker
             Err(e) if e.is(Errno::EBUSY) => e,
             other => return other.map(|()| true),
         };
+        let mut below = false;
         for (name, _) in sys::read_dir(cx, opened.as_fd())?.iter().filter(|e| e.1 == libc::DT_DIR) {
-            let mut below = directory.to_bytes().to_vec();
-            below.push(b'/');
-            below.extend(name.to_bytes());
-            remove_directory(cx, &CString::new(below).unwrap_or_default())?;
+            below |= remove_directory(cx, &join(directory, name.to_bytes()), memory, patience)?;
         }
-        if waited >= PATIENCE {
-            return Err(why_busy(cx, directory, &opened, error));
+        if !below && !patience.wait(cx)? {
+            return Err(why_busy(cx, directory, busy));
         }
-        sys::sleep(cx, PAUSE)?;
-        waited += PAUSE;
     }
 }
 
 /// Who is still there.
-fn why_busy(cx: &Cx, directory: &CStr, opened: &OwnedFd, error: Error) -> Error {
-    let pids = sys::read_file(cx, Some(opened.as_fd()), c"cgroup.procs").unwrap_or_default();
-    let pids = String::from_utf8_lossy(&pids).split_whitespace().collect::<Vec<_>>().join(" ");
-    let directory = plain(directory.to_bytes());
+fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
+    let pids = processes(cx, directory).unwrap_or_default();
+    let shown = plain(directory.to_bytes());
     if pids.is_empty() {
-        return error
-            .because(format!("{directory} is in use, and no process of it is visible here"));
+        return error.because(format!("{shown} is in use, and no process of it is visible here"));
     }
-    error.because(format!("{directory} still has processes: {pids}"))
+    error.because(format!("{shown} still has processes: {}", names(cx, &pids)))
+}
+
+/// The processes in the cgroup of which this is the directory, without those below it: cgroup.procs.
+/// One outside our pid namespace has no number here, and is left out.
+pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
+    let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+}
+
+/// `12 (sh), 15 (sleep)`: processes for a message.
+pub fn names(cx: &Cx, pids: &[i32]) -> String {
+    const MOST: usize = 10;
+    let name = |pid: &i32| {
+        let path = CString::new(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match sys::read_file(cx, None, &path) {
+            Ok(comm) => format!("{pid} ({})", plain(comm.trim_ascii_end())),
+            Err(_) => pid.to_string(), // it has just ended
+        }
+    };
+    let mut names: Vec<String> = pids.iter().take(MOST).map(name).collect();
+    if pids.len() > MOST {
+        names.push(format!("and {} more", pids.len() - MOST));
+    }
+    names.join(", ")
+}
+
+/// Kill every process of the cgroup `typed`, and of those below it, in every hierarchy that has it.
+/// Waits until they are gone, 2 seconds at most. Returns how many hierarchies had it.
+pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
+    let hierarchies = hierarchies(cx)?;
+    let name = name(&hierarchies, typed)?;
+    let mut patience = Patience(PATIENCE);
+    let mut killed = 0;
+    // Version 2 first: its cgroup.kill leaves no fork a way out.
+    for v2 in [true, false] {
+        for hierarchy in hierarchies.iter().filter(|h| h.v2 == v2) {
+            let Some(directory) = hierarchy.directory(&name) else { continue };
+            match kill_all(cx, &directory, v2, &mut patience) {
+                Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
+                other => {
+                    other?;
+                    killed += 1;
+                }
+            }
+        }
+    }
+    Ok(killed)
+}
+
+fn kill_all(cx: &Cx, directory: &CStr, v2: bool, patience: &mut Patience) -> Result<(), Error> {
+    loop {
+        let pids = processes_below(cx, directory)?;
+        if v2 {
+            // Also those that a pid namespace hides from us.
+            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
+        }
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids.iter().filter(|_| !v2) {
+            match sys::kill(cx, *pid, libc::SIGKILL) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => other?,
+            }
+        }
+        if !patience.wait(cx)? {
+            if cx.dry() {
+                return Ok(());
+            }
+            let shown = plain(directory.to_bytes());
+            let left = names(cx, &processes_below(cx, directory)?);
+            return Err(Error::refusal(format!("{shown}: killed, but not gone yet: {left}")));
+        }
+    }
+}
+
+/// The processes in a cgroup and in those below it.
+pub fn processes_below(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
+    let opened = sys::openat(cx, None, directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let mut pids = processes(cx, directory)?;
+    for (name, _) in sys::read_dir(cx, opened.as_fd())?.iter().filter(|e| e.1 == libc::DT_DIR) {
+        match processes_below(cx, &join(directory, name.to_bytes())) {
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => {} // removed meanwhile
+            other => pids.extend(other?),
+        }
+    }
+    Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! machine {
+        ($name:literal) => {
+            parse(
+                include_bytes!(concat!("../tests/fixtures/", $name, ".cgroup")),
+                &mounts::parse(include_bytes!(concat!("../tests/fixtures/", $name, ".mountinfo"))),
+            )
+        };
+    }
+
+    /// Where a controller lives, and there the cgroup that was typed.
+    fn place(machine: &[Hierarchy], controller: &[u8], typed: &CStr) -> Option<String> {
+        let name = name(machine, typed).expect("a name");
+        let hierarchy = of_controller(machine, controller)?;
+        hierarchy.directory(&name).map(|path| path.into_string().expect("plain"))
+    }
+
+    fn home_point(machine: &[Hierarchy]) -> &[u8] {
+        &home(machine).expect("a home").point
+    }
+
+    #[test]
+    fn version_2_alone_has_every_controller_in_one_tree() {
+        let machine = machine!("v2");
+        assert_eq!(machine.len(), 1);
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup");
+        for controller in [b"memory".as_slice(), b"pids", b"cgroup"] {
+            let at = place(&machine, controller, c"/td/x");
+            assert_eq!(at.as_deref(), Some("/sys/fs/cgroup/td/x"));
+        }
+        let own = "/sys/fs/cgroup/user.slice/user-1000.slice/session-3.scope/x";
+        assert_eq!(place(&machine, b"cpu", c"x").as_deref(), Some(own));
+        let (levels, there) = machine[0].levels(b"x/y").expect("levels");
+        assert_eq!((levels.len(), there), (6, 4), "{levels:?}");
+    }
+
+    #[test]
+    fn version_1_alone_has_a_tree_for_each_and_the_freezer_is_home() {
+        let machine = machine!("v1");
+        assert_eq!(machine.len(), 12);
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/freezer");
+        let shared = Some("/sys/fs/cgroup/cpu,cpuacct/td/x".into());
+        assert_eq!(place(&machine, b"cpu", c"/td/x"), shared);
+        assert_eq!(place(&machine, b"cpuacct", c"/td/x"), shared);
+        let own = "/sys/fs/cgroup/memory/system.slice/ssh.service/x";
+        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some(own));
+        assert_eq!(place(&machine, b"cgroup", c"/x"), None);
+        assert_eq!(place(&machine, b"misc", c"/x"), None);
+    }
+
+    #[test]
+    fn a_hybrid_machine_has_both() {
+        let machine = machine!("hybrid");
+        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/unified");
+        let at = |controller, typed| place(&machine, controller, typed);
+        assert_eq!(at(b"pids", c"/td").as_deref(), Some("/sys/fs/cgroup/pids/td"));
+        assert_eq!(at(b"hugetlb", c"/td").as_deref(), Some("/sys/fs/cgroup/unified/td"));
+        assert_eq!(at(b"pids", c"x").as_deref(), Some("/sys/fs/cgroup/pids/build/x"));
+        // Only a part of this one is mounted.
+        assert_eq!(at(b"memory", c"x").as_deref(), Some("/sys/fs/cgroup/memory/17/x"));
+    }
+
+    #[test]
+    fn a_cgroup_outside_what_is_mounted_has_no_place() {
+        let mounts = mounts::parse(b"35 31 0:32 /a /cg rw - cgroup cgroup rw,memory\n");
+        for own in [&b"4:memory:/ab"[..], b"4:memory:/b", b"4:memory:/../a"] {
+            let machine = parse(own, &mounts);
+            assert_eq!(machine[0].own, None);
+            assert_eq!((place(&machine, b"memory", c"x"), machine[0].levels(b"")), (None, None));
+        }
+        let machine = parse(b"4:memory:/a", &mounts);
+        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some("/cg/x"));
+    }
+
+    #[test]
+    fn a_path_of_the_file_system_is_understood_or_refused_and_never_nested() {
+        let (v2, hybrid) = (machine!("v2"), machine!("hybrid"));
+        let understood = |machine: &[Hierarchy], typed| name(machine, typed).ok();
+        for typed in [c"/td/x", c"/td/x/", c"/sys/fs/cgroup/td/x"] {
+            assert_eq!(understood(&v2, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
+        }
+        for typed in [c"/sys/fs/cgroup/pids/td/x", c"/sys/fs/cgroup/unified/td/x"] {
+            assert_eq!(understood(&hybrid, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
+        }
+        for typed in [
+            c"/sys/fs/cgroup",
+            c"/sys/fs/cgroup/",
+            c"/sys/fs/cgroup/td/x",
+            c"/sys/fs/cgroup/pids",
+            c"/mnt/pids/x",
+            c"",
+            c"/",
+            c"a//b",
+            c"./a",
+            c"/a/../b",
+        ] {
+            assert_eq!(understood(&hybrid, typed), None, "{typed:?}");
+        }
+        assert_eq!(understood(&v2, c"/sys/fs/cgroup"), None);
+        // Only a whole part of a path counts.
+        assert_eq!(understood(&v2, c"/sys/fs/cgroups").as_deref(), Some(&b"/sys/fs/cgroups"[..]));
+    }
 }

@@ -9,7 +9,7 @@ use crate::cli::Never;
 use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
 use crate::flags::MFD_EXEC;
 use crate::show::plain;
-use crate::structs::MountAttr;
+use crate::structs::{MountAttr, StatFs};
 use crate::sys::{self, Cx};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
@@ -306,13 +306,15 @@ fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     if stat.permissions() & 0o111 == 0 {
         return error.because(format!("{shown} has no execute permission"));
     }
+    let file = sys::openat(cx, None, path, libc::O_RDONLY);
+    let noexec = |fs: StatFs| fs.f_flags as u64 & libc::ST_NOEXEC != 0;
+    if file.as_ref().is_ok_and(|file| sys::fstatfs(cx, file.as_fd()).is_ok_and(noexec)) {
+        return error.because(format!("{shown} is on a file system that is mounted noexec"));
+    }
     if sys::faccessat2(cx, None, path, libc::X_OK).is_err_and(|e| e.is(Errno::EACCES)) {
         return error.because(format!("this process may not execute {shown}"));
     }
-    let Ok(file) = sys::openat(cx, None, path, libc::O_RDONLY) else { return error };
-    if sys::fstatfs(cx, file.as_fd()).is_ok_and(|fs| fs.f_flags as u64 & libc::ST_NOEXEC != 0) {
-        return error.because(format!("{shown} is on a file system that is mounted noexec"));
-    }
+    let Ok(file) = file else { return error };
     let mut head = [0; 4096];
     let n = sys::read(cx, file.as_fd(), &mut head).unwrap_or(0);
     match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
@@ -389,5 +391,73 @@ fn elf_machine(head: &[u8]) -> String {
         libc::EM_AARCH64 => String::from("aarch64"),
         243 => String::from("riscv"), // EM_RISCV
         n => format!("machine {n} of elf.h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file of a class (1: 32 bits, 2: 64) and byte order (1: little, 2: big) for `machine`, with
+    /// one program header, PT_INTERP.
+    fn elf(class: u8, order: u8, machine: u16, interpreter: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 512];
+        let mut put = |at: usize, bytes: &[u8]| file.splice(at..at + bytes.len(), bytes.to_vec());
+        put(0, &[0x7f, b'E', b'L', b'F', class, order]);
+        put(18, &if order == 1 { machine.to_le_bytes() } else { machine.to_be_bytes() });
+        let (phoff, phnum, offset, filesz) =
+            if class == 1 { (28, 44, 4, 16) } else { (32, 56, 8, 32) };
+        put(phoff, &[128]);
+        put(phnum, &[1]);
+        put(128, &[3]);
+        put(128 + offset, &[200]);
+        put(128 + filesz, &[interpreter.len() as u8]);
+        put(200, interpreter);
+        file
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter_with_or_without_blanks() {
+        for head in [&b"#!/bin/sh\n"[..], b"#! /bin/sh -e\necho", b"#!\t/bin/sh\t-x", b"#!/bin/sh"]
+        {
+            assert_eq!(format_of(head), Format::Script(b"/bin/sh"));
+        }
+        assert_eq!(format_of(b"#!"), Format::Script(b""));
+        assert_eq!(format_of(b"echo"), Format::Unknown);
+        assert_eq!(format_of(b""), Format::Unknown);
+    }
+
+    #[test]
+    fn an_elf_program_names_its_machine_and_its_loader() {
+        let interpreter = Some(&b"/lib/ld.so"[..]);
+        for (class, order, machine, shown, found) in [
+            (2, 1, libc::EM_X86_64, "x86-64", interpreter),
+            (1, 1, libc::EM_386, "i386", interpreter),
+            (2, 1, libc::EM_AARCH64, "aarch64", interpreter),
+            (2, 2, 22, "machine 22 of elf.h", interpreter),
+        ] {
+            let file = elf(class, order, machine, b"/lib/ld.so\0");
+            assert_eq!(format_of(&file), Format::Elf(shown.into(), found));
+        }
+    }
+
+    #[test]
+    fn an_elf_program_with_wild_numbers_has_no_loader() {
+        let file = elf(2, 1, libc::EM_X86_64, b"/lib/ld.so\0");
+        for at in [32, 136, 160] {
+            let mut wild = file.clone();
+            wild.splice(at..at + 8, [0xff; 8]);
+            assert_eq!(format_of(&wild), Format::Elf("x86-64".into(), None), "{at}");
+        }
+        for length in 0..file.len() {
+            format_of(&file[..length]);
+        }
+        assert_eq!(format_of(b"\x7fELF"), Format::Elf("machine 0 of elf.h".into(), None));
+    }
+
+    #[test]
+    fn a_sibling_is_in_the_same_directory() {
+        assert_eq!(beside(b"/usr/bin/td-unshare", c"td-exec").as_c_str(), c"/usr/bin/td-exec");
+        assert_eq!(beside(b"/td-unshare", c"td-exec").as_c_str(), c"/td-exec");
     }
 }

@@ -16,8 +16,7 @@ use crate::sys::{self, Cx, Start};
 pub type Never = Infallible;
 
 /// Two lines of help on the options that every tool has. They end the list of options.
-pub const COMMON: &str = "\
-      --trace[=FD]    print every system call on standard error, or on FD
+pub const COMMON: &str = "      --trace[=FD]    print every system call on standard error, or on FD
       --dry-run       print the calls that would change something; make none
       --help          print this
       --version       print the version
@@ -47,7 +46,7 @@ pub fn run<O>(
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
-    sys::exit(&cx, error.status)
+    sys::exit(&cx, error.status())
 }
 
 impl Cli {

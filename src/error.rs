@@ -11,32 +11,39 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
 
-/// A failure, to be said on standard error before the tool ends.
+/// A failure, to be said on standard error before the tool ends. In a box: a `Result` of one word is
+/// what makes the code of every call short.
 #[derive(Debug)]
-pub struct Error {
-    /// What is said, a line each: the call with its errno, or the refusal; then why; then the way out.
+pub struct Error(Box<Said>);
+
+#[derive(Debug)]
+struct Said {
+    /// A line each: the call with its errno, or the refusal; then why; then the way out.
     lines: Vec<String>,
     /// What the kernel answered, where it was the kernel that refused.
     errno: Option<Errno>,
     /// The tool's exit status.
-    pub status: u8,
+    status: u8,
 }
 
 impl Error {
+    fn new(line: String, errno: Option<Errno>) -> Error {
+        Error(Box::new(Said { lines: vec![line], errno, status: FAILED }))
+    }
+
     /// A system call, as made, that failed with `errno`.
     pub fn call(call: &str, errno: Errno) -> Error {
-        let line = format!("{call}: {}", show::errno(errno));
-        Error { lines: vec![line], errno: Some(errno), status: FAILED }
+        Error::new(format!("{call}: {}", show::errno(errno)), Some(errno))
     }
 
     /// A refusal of our own: a precondition that was looked at and is not met.
     pub fn refusal(what: impl Into<String>) -> Error {
-        Error { lines: vec![what.into()], errno: None, status: FAILED }
+        Error::new(what.into(), None)
     }
 
     /// Add the violated precondition, found by looking.
     pub fn because(mut self, why: impl Into<String>) -> Error {
-        self.lines.push(why.into());
+        self.0.lines.push(why.into());
         self
     }
 
@@ -47,22 +54,27 @@ impl Error {
 
     /// End with another status than 125.
     pub fn with_status(mut self, status: u8) -> Error {
-        self.status = status;
+        self.0.status = status;
         self
+    }
+
+    /// The tool's exit status.
+    pub fn status(&self) -> u8 {
+        self.0.status
     }
 
     /// Is this the kernel's answer `errno`?
     pub fn is(&self, errno: Errno) -> bool {
-        self.errno == Some(errno)
+        self.0.errno == Some(errno)
     }
 
     /// The kernel's answer, where there was one.
     pub fn errno(&self) -> Option<Errno> {
-        self.errno
+        self.0.errno
     }
 
     /// The text: each line under the tool's name.
     pub fn text(&self, tool: &str) -> String {
-        self.lines.iter().map(|line| format!("{tool}: {line}\n")).collect()
+        self.0.lines.iter().map(|line| format!("{tool}: {line}\n")).collect()
     }
 }

@@ -13,20 +13,30 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
+//! - [`directories`]: making directories that are missing
+//! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root, and taking their ids
 //! - [`caps`]: capabilities, by name and as sets
-//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, which file holds a limit
+//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
+//! - [`limits`]: which file of a cgroup holds a limit, and how it is written there
+//! - [`made`]: making a cgroup and setting its limits, so that a failure leaves nothing behind
 
 pub mod caps;
 pub mod cgroup;
 pub mod chain;
 pub mod child;
 pub mod cli;
+pub mod directories;
 pub mod error;
 pub mod flags;
+pub mod limits;
+pub mod made;
 pub mod mounts;
+pub mod overlay;
 pub mod remove;
+pub mod root;
 pub mod show;
 pub mod structs;
 pub mod sys;

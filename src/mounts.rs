@@ -194,6 +194,12 @@ pub fn is_foreign(cx: &Cx, ns: &CStr) -> bool {
     owner.is_err_and(|e| e.is(Errno::EPERM))
 }
 
+/// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.
+pub fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
+    sys::fchdir(cx, mount)?;
+    sys::umount2(cx, c".", libc::MNT_DETACH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
+use crate::show::plain;
 use crate::sys::{self, Cx};
 
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
@@ -21,7 +22,9 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
     };
     let mut moved = 0;
     loop {
-        let left = remove_entries(cx, top.as_fd())?;
+        // A descriptor is read on from where it was left, so each look at the directory has its own.
+        let again = sys::openat(cx, Some(top.as_fd()), c".", flags)?;
+        let left = remove_entries(cx, again.as_fd())?;
         if left.is_empty() {
             return sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
         }
@@ -45,10 +48,23 @@ fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error>
         match sys::unlinkat(cx, Some(directory), &name, flag) {
             Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name),
             Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
-            other => other?,
+            other => other.map_err(|e| why(cx, directory, &name, e))?,
         }
     }
     Ok(left)
+}
+
+/// Why something is not removed.
+fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
+    match sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) if error.is(Errno::EBUSY) && stat.is_mount_root() => {
+            let name = plain(name.to_bytes());
+            error
+                .because(format!("{name} is a mount point, and what is mounted is not removed"))
+                .way_out("unmount it first")
+        }
+        _ => error,
+    }
 }
 
 /// Move a directory to the top under a name that is free there.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write;
 
-use syscalls::{Errno, Sysno};
+use syscalls::Errno;
 
 use crate::flags::{self, Table};
 
@@ -119,7 +119,9 @@ impl Arg<'_> {
             Arg::Str(s) => quote(s.to_bytes(), CUT, out),
             Arg::Bytes(b) => quote(b, CUT, out),
             Arg::Strs(_, strings) => list(strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
-            Arg::Env(pointers, n) => put!(out, "{pointers:p} /* {n} vars */"),
+            Arg::Env(pointers, n) => {
+                put!(out, "{pointers:p} /* {n} var{} */", if n == 1 { "" } else { "s" });
+            }
             Arg::Null => out.push_str("NULL"),
             Arg::Ids(ids) => list(ids, out, |id, out| put!(out, "{id}")),
             Arg::In(s) => s.show(out),
@@ -141,8 +143,8 @@ fn filled(buffer: &[Cell<u8>], n: usize, most: usize, out: &mut String) {
 }
 
 /// `name(argument, argument)`; with `returned`, what the kernel filled in as well.
-pub fn call(nr: Sysno, args: &[Arg], returned: Option<usize>) -> String {
-    let mut out = String::from(nr.name());
+pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
+    let mut out = String::from(name);
     out.push('(');
     for (i, arg) in args.iter().enumerate() {
         if i > 0 {

@@ -19,6 +19,33 @@ use crate::flags::{self, Table};
 use crate::show::{self, Arg};
 use crate::structs::*;
 
+// ---- the calls ----
+
+/// A system call: its number on this machine, and its name.
+#[derive(Clone, Copy)]
+struct Call(Sysno, &'static str);
+
+/// A constant for each call, so that a program holds the names of those that it makes, and not of all.
+macro_rules! calls {
+    ($($name:ident)*) => {
+        /// Every system call that td makes.
+        #[allow(non_upper_case_globals)]
+        mod nr {
+            use super::{Call, Sysno};
+            $(pub const $name: Call = Call(Sysno::$name, Sysno::$name.name());)*
+        }
+    };
+}
+
+calls! {
+    capget capset chdir clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
+    fchdir fchmod fchown fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
+    getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
+    openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
+    rt_sigprocmask rt_sigtimedwait sendfile setgroups sethostname setresgid setresuid setsid
+    socket statx symlinkat umask umount2 unlinkat unshare wait4 write
+}
+
 // ---- the entry ----
 
 /// The entry of a tool: C's `main`.
@@ -69,7 +96,7 @@ impl Start {
         unsafe {
             let now = TimeSpec { sec: 0, nsec: 0 };
             let fds = standard.as_mut_ptr() as usize;
-            let _ = syscalls::syscall5(Sysno::ppoll, fds, 3, &raw const now as usize, 0, 0);
+            let _ = syscalls::syscall5(nr::ppoll.0, fds, 3, &raw const now as usize, 0, 0);
         }
         for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
             raw_root_fd();
@@ -118,7 +145,7 @@ fn raw_root_fd() -> RawFd {
     let flags = (libc::O_PATH | libc::O_CLOEXEC) as usize;
     // SAFETY: a string that ends with a zero byte.
     let fd = unsafe {
-        syscalls::syscall4(Sysno::openat, libc::AT_FDCWD as usize, c"/".as_ptr() as usize, flags, 0)
+        syscalls::syscall4(nr::openat.0, libc::AT_FDCWD as usize, c"/".as_ptr() as usize, flags, 0)
     };
     fd.map_or(-1, |fd| fd as RawFd)
 }
@@ -181,9 +208,9 @@ impl<'a> Cx<'a> {
     /// line. (In a dry run no process was made.)
     pub fn trace_child(&self) {
         if self.trace.is_some() && !self.dry {
-            let pid = raw(Sysno::getpid, &[]);
+            let pid = raw(nr::getpid, &[]);
             self.pid.set(pid.unwrap_or(0) as i32);
-            self.print(Sysno::getpid, &[], Some(pid), "");
+            self.print(nr::getpid, &[], Some(pid), "");
         }
     }
 
@@ -194,11 +221,11 @@ impl<'a> Cx<'a> {
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
         let closed: Vec<RawFd> = (0..3).filter(|fd| self.start.was_closed(*fd)).collect();
         let mut lines =
-            vec![format!("{} = {}", show::call(Sysno::ppoll, &args, None), closed.len())];
+            vec![format!("{} = {}", show::call(nr::ppoll.1, &args, None), closed.len())];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
         for fd in closed {
             let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
-            lines.push(format!("{} = {fd}", show::call(Sysno::openat, &args, None)));
+            lines.push(format!("{} = {fd}", show::call(nr::openat.1, &args, None)));
         }
         self.ignore_sigpipe(&lines);
     }
@@ -208,76 +235,77 @@ impl<'a> Cx<'a> {
     fn ignore_sigpipe(&self, held: &[String]) {
         let old = Cell::new(SigAction::DEFAULT);
         let args = sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Out(&old));
-        let result = raw(Sysno::rt_sigaction, &args);
+        let result = raw(nr::rt_sigaction, &args);
         self.sigpipe.set(Some(old.get()));
         if self.trace.is_some() {
             held.iter().for_each(|line| self.line(line));
-            self.print(Sysno::rt_sigaction, &args, Some(result), "");
+            self.print(nr::rt_sigaction, &args, Some(result), "");
         }
     }
 
-    /// Give SIGPIPE back what it did, before a program is executed. The line of this call and `last`,
-    /// that of the next one, are written before: afterwards a closed pipe would end us.
-    fn restore_sigpipe(&self, last: Option<&str>) {
+    /// Give SIGPIPE back what it did, before `call` executes a program. The lines of both calls are
+    /// written before: afterwards a closed pipe would end us.
+    fn restore_sigpipe(&self, call: Call, exec: &[Arg]) {
         let old = self.sigpipe.take();
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
         if self.trace.is_some() {
-            self.print(Sysno::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
-            last.into_iter().for_each(|line| self.line(line));
+            self.print(nr::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
+            self.line(&format!("{} = ?", show::call(call.1, exec, None)));
         }
         if old.is_some() {
-            let _ = raw(Sysno::rt_sigaction, &args);
+            let _ = raw(nr::rt_sigaction, &args);
         }
     }
 
     /// A call that looks: made in a dry run too.
-    fn read(&self, nr: Sysno, args: &[Arg]) -> Result<usize, Error> {
-        self.call(nr, args, |_| String::new())
+    fn read(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
+        self.call(call, args, |_| String::new())
     }
 
     /// A call that changes something: a dry run prints it and takes it to have returned 0.
-    fn change(&self, nr: Sysno, args: &[Arg]) -> Result<usize, Error> {
+    fn change(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
         if self.dry {
-            self.print(nr, args, None, "");
+            self.print(call, args, None, "");
             return Ok(0);
         }
-        self.read(nr, args)
+        self.read(call, args)
     }
 
     /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
-    fn change_fd(&self, nr: Sysno, args: &[Arg]) -> Result<OwnedFd, Error> {
+    fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
         if self.dry {
-            self.print(nr, args, None, "");
+            self.print(call, args, None, "");
             return Ok(owned(raw_root_fd() as usize));
         }
-        self.read(nr, args).map(owned)
+        self.read(call, args).map(owned)
     }
 
     /// Make the call. `note` is what the trace says behind a result that needs words.
     fn call(
         &self,
-        nr: Sysno,
+        call: Call,
         args: &[Arg],
         note: impl Fn(usize) -> String,
     ) -> Result<usize, Error> {
-        let result = raw(nr, args);
+        let result = raw(call, args);
         if self.trace.is_some() {
             let note = result.map(note).unwrap_or_default();
-            self.print(nr, args, Some(result), &note);
+            self.print(call, args, Some(result), &note);
         }
-        result.map_err(|errno| Error::call(&show::call(nr, args, None), errno))
+        result.map_err(|errno| Error::call(&show::call(call.1, args, None), errno))
     }
 
     /// A line of the trace, or of a dry run, which has no result.
-    fn print(&self, nr: Sysno, args: &[Arg], result: Option<Result<usize, Errno>>, note: &str) {
-        let call = show::call(nr, args, result.and_then(Result::ok));
+    fn print(&self, call: Call, args: &[Arg], result: Option<Result<usize, Errno>>, note: &str) {
+        let text = show::call(call.1, args, result.and_then(Result::ok));
         let result = match result {
             None => String::new(),
+            Some(Ok(mode)) if call.0 == nr::umask.0 => format!(" = {mode:03o}"),
             Some(Ok(n)) => format!(" = {}{note}", n as isize),
             Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
         };
-        self.line(&format!("{call}{result}"));
+        self.line(&format!("{text}{result}"));
     }
 
     /// One line, one write: to the trace; for a dry run that is not traced, to standard output.
@@ -306,13 +334,12 @@ pub fn print(text: &str) {
 
 fn raw_write(fd: RawFd, text: &str) {
     // SAFETY: the bytes live as long as the call.
-    let _ = unsafe {
-        syscalls::syscall3(Sysno::write, fd as usize, text.as_ptr() as usize, text.len())
-    };
+    let _ =
+        unsafe { syscalls::syscall3(nr::write.0, fd as usize, text.as_ptr() as usize, text.len()) };
 }
 
 /// The system call itself. Registers that it does not use are zero.
-fn raw(nr: Sysno, args: &[Arg]) -> Result<usize, Errno> {
+fn raw(call: Call, args: &[Arg]) -> Result<usize, Errno> {
     let mut r = [0; 6];
     for (register, arg) in r.iter_mut().zip(args) {
         *register = arg.register();
@@ -320,7 +347,7 @@ fn raw(nr: Sysno, args: &[Arg]) -> Result<usize, Errno> {
     // SAFETY: every pointer in `args` was made from a reference that outlives the call. What the
     // kernel writes lies in `Cell`s of a size that the wrapper tells it; strings end with a zero
     // byte, being `CStr`; lists of strings end with a null pointer, see `Strings`.
-    unsafe { syscalls::syscall6(nr, r[0], r[1], r[2], r[3], r[4], r[5]) }
+    unsafe { syscalls::syscall6(call.0, r[0], r[1], r[2], r[3], r[4], r[5]) }
 }
 
 /// The owner of a descriptor that a call has just returned.
@@ -360,15 +387,19 @@ fn name(value: impl Into<i64>, table: Table) -> Arg<'static> {
 pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
     match flags & show::ACCESS_MODE {
-        libc::O_RDONLY => cx.read(Sysno::openat, &args).map(owned),
-        _ => cx.change_fd(Sysno::openat, &args),
+        libc::O_RDONLY => cx.read(nr::openat, &args).map(owned),
+        _ => cx.change_fd(nr::openat, &args),
     }
 }
 
-/// As [`openat`], of something that this step has made: a dry run takes it to be there.
+/// As [`openat`], of something that this step has made: a dry run takes it to be there, and prints
+/// nothing, unless it is opened for writing.
 pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
+    if cx.dry && flags & show::ACCESS_MODE == libc::O_RDONLY {
+        return Ok(owned(raw_root_fd() as usize));
+    }
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
-    cx.change_fd(Sysno::openat, &args)
+    cx.change_fd(nr::openat, &args)
 }
 
 /// `openat2(dirfd, path, {flags, mode, resolve}, size)`: openat2(2), Linux 5.6. It only looks, so
@@ -382,19 +413,19 @@ pub fn openat2(
 ) -> Result<OwnedFd, Error> {
     let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
     let args = [fd(dirfd), Arg::Path(path), Arg::In(&how), Arg::Size(size_of::<OpenHow>())];
-    cx.read(Sysno::openat2, &args).map(owned)
+    cx.read(nr::openat2, &args).map(owned)
 }
 
 /// `read(fd, buf, count)`: read(2). Returns how many bytes were read; 0 at the end.
 pub fn read(cx: &Cx, file: BorrowedFd, buffer: &mut [u8]) -> Result<usize, Error> {
     let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer).as_slice_of_cells();
-    cx.read(Sysno::read, &[fd(file), Arg::Buffer(cells), size])
+    cx.read(nr::read, &[fd(file), Arg::Buffer(cells), size])
 }
 
 /// `write(fd, buf, count)`: write(2), once. Returns how many bytes were written.
 pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
-    cx.change(Sysno::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
+    cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
 }
 
 /// The whole of a file, by openat(2) and read(2).
@@ -423,7 +454,7 @@ pub fn write_file(cx: &Cx, dirfd: At, path: &CStr, bytes: &[u8]) -> Result<(), E
 
 /// `mkdirat(dirfd, path, mode)`: mkdir(2).
 pub fn mkdirat(cx: &Cx, dirfd: At, path: &CStr, mode: u32) -> Result<(), Error> {
-    cx.change(Sysno::mkdirat, &[at(dirfd), Arg::Path(path), Arg::Mode(mode)]).map(drop)
+    cx.change(nr::mkdirat, &[at(dirfd), Arg::Path(path), Arg::Mode(mode)]).map(drop)
 }
 
 /// `mknodat(dirfd, path, mode, dev)`: mknod(2). `mode` has the file type.
@@ -431,18 +462,18 @@ pub fn mknodat(cx: &Cx, dirfd: At, path: &CStr, mode: u32, dev: u64) -> Result<(
     let args = [at(dirfd), Arg::Path(path), Arg::FileMode(mode), Arg::Dev(dev)];
     // strace leaves the device out where there is none.
     let shown = if dev == 0 { &args[..3] } else { &args[..] };
-    cx.change(Sysno::mknodat, shown).map(drop)
+    cx.change(nr::mknodat, shown).map(drop)
 }
 
 /// `symlinkat(target, dirfd, path)`: symlink(2).
 pub fn symlinkat(cx: &Cx, target: &CStr, dirfd: At, path: &CStr) -> Result<(), Error> {
-    cx.change(Sysno::symlinkat, &[Arg::Path(target), at(dirfd), Arg::Path(path)]).map(drop)
+    cx.change(nr::symlinkat, &[Arg::Path(target), at(dirfd), Arg::Path(path)]).map(drop)
 }
 
 /// `unlinkat(dirfd, path, flags)`: unlink(2); with AT_REMOVEDIR, rmdir(2).
 pub fn unlinkat(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<(), Error> {
     let args = [at(dirfd), Arg::Path(path), flags(flag, flags::UNLINK)];
-    cx.change(Sysno::unlinkat, &args).map(drop)
+    cx.change(nr::unlinkat, &args).map(drop)
 }
 
 /// `renameat2(olddirfd, oldpath, newdirfd, newpath, flags)`: rename(2).
@@ -455,18 +486,24 @@ pub fn renameat2(
     bits: u32,
 ) -> Result<(), Error> {
     let bits = flags(bits, flags::RENAME);
-    cx.change(Sysno::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+    cx.change(nr::renameat2, &[fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits]).map(drop)
+}
+
+/// `umask(mask)`: umask(2). Returns the mask before. Ours alone, and given back before PROG: a dry run
+/// makes it too, and so knows what to give back.
+pub fn umask(cx: &Cx, mask: u32) -> Result<u32, Error> {
+    cx.read(nr::umask, &[Arg::Mode(mask)]).map(|old| old as u32)
 }
 
 /// `fchmod(fd, mode)`: chmod(2).
 pub fn fchmod(cx: &Cx, file: BorrowedFd, mode: u32) -> Result<(), Error> {
-    cx.change(Sysno::fchmod, &[fd(file), Arg::Mode(mode)]).map(drop)
+    cx.change(nr::fchmod, &[fd(file), Arg::Mode(mode)]).map(drop)
 }
 
 /// `fchown(fd, owner, group)`: chown(2).
 pub fn fchown(cx: &Cx, file: BorrowedFd, owner: u32, group: u32) -> Result<(), Error> {
     let args = [fd(file), Arg::Size(owner as usize), Arg::Size(group as usize)];
-    cx.change(Sysno::fchown, &args).map(drop)
+    cx.change(nr::fchown, &args).map(drop)
 }
 
 /// `readlinkat(dirfd, path, buf, size)`: readlink(2). What the link says.
@@ -474,7 +511,7 @@ pub fn readlinkat(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
     let mut buffer = vec![0; libc::PATH_MAX as usize];
     let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
-    let n = cx.read(Sysno::readlinkat, &[at(dirfd), Arg::Path(path), Arg::Buffer(cells), size])?;
+    let n = cx.read(nr::readlinkat, &[at(dirfd), Arg::Path(path), Arg::Buffer(cells), size])?;
     buffer.truncate(n);
     Ok(buffer)
 }
@@ -491,7 +528,7 @@ pub fn statx(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<Statx, Erro
         flags(mask, flags::STATX),
         Arg::Out(&buf),
     ];
-    cx.read(Sysno::statx, &args)?;
+    cx.read(nr::statx, &args)?;
     Ok(buf.get())
 }
 
@@ -503,7 +540,7 @@ pub fn fstatx(cx: &Cx, file: BorrowedFd) -> Result<Statx, Error> {
 /// `fstatfs(fd, buf)`: statfs(2).
 pub fn fstatfs(cx: &Cx, file: BorrowedFd) -> Result<StatFs, Error> {
     let buf = Cell::new(StatFs::default());
-    cx.read(Sysno::fstatfs, &[fd(file), Arg::Out(&buf)])?;
+    cx.read(nr::fstatfs, &[fd(file), Arg::Out(&buf)])?;
     Ok(buf.get())
 }
 
@@ -515,7 +552,7 @@ pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Er
         flags(mode, flags::ACCESS),
         flags(libc::AT_EACCESS, flags::ACCESS_AT),
     ];
-    cx.read(Sysno::faccessat2, &args).map(drop)
+    cx.read(nr::faccessat2, &args).map(drop)
 }
 
 /// `getdents64(fd, dirp, count)`: getdents(2), to the end. The names in a directory, without `.` and
@@ -526,7 +563,7 @@ pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
     loop {
         let size = Arg::Size(buffer.len());
         let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
-        let n = cx.read(Sysno::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
+        let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
         if n == 0 {
             return Ok(names);
         }
@@ -543,50 +580,50 @@ pub fn getcwd(cx: &Cx) -> Result<Vec<u8>, Error> {
     let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
     // Its result counts the zero byte, which is not part of the text.
-    let n = cx.read(Sysno::getcwd, &[Arg::PathBuffer(cells), size])?;
+    let n = cx.read(nr::getcwd, &[Arg::PathBuffer(cells), size])?;
     buffer.truncate(n.saturating_sub(1));
     Ok(buffer)
 }
 
 /// `chdir(path)`: chdir(2).
 pub fn chdir(cx: &Cx, path: &CStr) -> Result<(), Error> {
-    cx.change(Sysno::chdir, &[Arg::Path(path)]).map(drop)
+    cx.change(nr::chdir, &[Arg::Path(path)]).map(drop)
 }
 
 /// `fchdir(fd)`: chdir(2).
 pub fn fchdir(cx: &Cx, dir: BorrowedFd) -> Result<(), Error> {
-    cx.change(Sysno::fchdir, &[fd(dir)]).map(drop)
+    cx.change(nr::fchdir, &[fd(dir)]).map(drop)
 }
 
 /// `fcntl(fd, F_SETFD, flags)`: fcntl(2). 0 keeps the descriptor across execve(2). It may be a
 /// number that the user gave, so that it is no `BorrowedFd`.
 pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
     let args = [Arg::Fd(fd), name(libc::F_SETFD, flags::FCNTL), flags(flag, flags::FD)];
-    cx.change(Sysno::fcntl, &args).map(drop)
+    cx.change(nr::fcntl, &args).map(drop)
 }
 
 /// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.
 pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
     let bits = flags(bits, flags::CLOSE_RANGE);
     let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
-    cx.change(Sysno::close_range, &args).map(drop)
+    cx.change(nr::close_range, &args).map(drop)
 }
 
 /// `memfd_create(name, flags)`: memfd_create(2).
 pub fn memfd_create(cx: &Cx, text: &CStr, bits: u64) -> Result<OwnedFd, Error> {
     let args = [Arg::Str(text), Arg::Flags(bits | libc::MFD_CLOEXEC as u64, flags::MEMFD)];
-    cx.change_fd(Sysno::memfd_create, &args)
+    cx.change_fd(nr::memfd_create, &args)
 }
 
 /// `fcntl(fd, F_ADD_SEALS, seals)`: fcntl(2).
 pub fn fcntl_add_seals(cx: &Cx, memfd: BorrowedFd, seals: c_int) -> Result<(), Error> {
     let args = [fd(memfd), name(libc::F_ADD_SEALS, flags::FCNTL), flags(seals, flags::SEAL)];
-    cx.change(Sysno::fcntl, &args).map(drop)
+    cx.change(nr::fcntl, &args).map(drop)
 }
 
 /// `sendfile(out_fd, in_fd, NULL, count)`: sendfile(2). Returns how many bytes were copied.
 pub fn sendfile(cx: &Cx, to: BorrowedFd, from: BorrowedFd, count: usize) -> Result<usize, Error> {
-    cx.change(Sysno::sendfile, &[fd(to), fd(from), Arg::Null, Arg::Size(count)])
+    cx.change(nr::sendfile, &[fd(to), fd(from), Arg::Null, Arg::Size(count)])
 }
 
 // ---- mounts ----
@@ -607,24 +644,24 @@ pub fn mount(
         Arg::Flags(bits, flags::MS),
         data.map_or(Arg::Null, Arg::Str),
     ];
-    cx.change(Sysno::mount, &args).map(drop)
+    cx.change(nr::mount, &args).map(drop)
 }
 
 /// `umount2(target, flags)`: umount(2).
 pub fn umount2(cx: &Cx, target: &CStr, flag: c_int) -> Result<(), Error> {
-    cx.change(Sysno::umount2, &[Arg::Path(target), flags(flag, flags::UMOUNT)]).map(drop)
+    cx.change(nr::umount2, &[Arg::Path(target), flags(flag, flags::UMOUNT)]).map(drop)
 }
 
 /// `pivot_root(new_root, put_old)`: pivot_root(2), change the root mount.
 pub fn pivot_root(cx: &Cx, new_root: &CStr, put_old: &CStr) -> Result<(), Error> {
-    cx.change(Sysno::pivot_root, &[Arg::Path(new_root), Arg::Path(put_old)]).map(drop)
+    cx.change(nr::pivot_root, &[Arg::Path(new_root), Arg::Path(put_old)]).map(drop)
 }
 
 /// `fsopen(fsname, FSOPEN_CLOEXEC)`: fsopen(2), Linux 5.2. A configuration of a new file system,
 /// whose descriptor can be read for the kernel's own words when a later call fails.
 pub fn fsopen(cx: &Cx, fsname: &CStr) -> Result<OwnedFd, Error> {
     let cloexec = flags(libc::FSOPEN_CLOEXEC, flags::FSOPEN);
-    cx.change_fd(Sysno::fsopen, &[Arg::Str(fsname), cloexec])
+    cx.change_fd(nr::fsopen, &[Arg::Str(fsname), cloexec])
 }
 
 /// One command of fsconfig(2).
@@ -652,20 +689,20 @@ pub fn fsconfig(cx: &Cx, config: BorrowedFd, command: FsConfig) -> Result<(), Er
         FsConfig::Create => (libc::FSCONFIG_CMD_CREATE, Arg::Null, Arg::Null, 0),
     };
     let args = [fd(config), name(cmd, flags::FSCONFIG), key, value, Arg::Int(aux.into())];
-    cx.change(Sysno::fsconfig, &args).map(drop)
+    cx.change(nr::fsconfig, &args).map(drop)
 }
 
 /// `fsmount(fd, FSMOUNT_CLOEXEC, attr)`: fsmount(2), Linux 5.2. A mount that is nowhere yet.
 pub fn fsmount(cx: &Cx, config: BorrowedFd, attr: u64) -> Result<OwnedFd, Error> {
     let cloexec = flags(libc::FSMOUNT_CLOEXEC, flags::FSMOUNT);
-    cx.change_fd(Sysno::fsmount, &[fd(config), cloexec, Arg::Flags(attr, flags::MOUNT_ATTR)])
+    cx.change_fd(nr::fsmount, &[fd(config), cloexec, Arg::Flags(attr, flags::MOUNT_ATTR)])
 }
 
 /// `open_tree(dirfd, path, flags)`: open_tree(2), Linux 5.2. With OPEN_TREE_CLONE a copy of the
 /// mount that is nowhere yet, with AT_RECURSIVE the mounts below it too.
 pub fn open_tree(cx: &Cx, dirfd: At, path: &CStr, bits: u32) -> Result<OwnedFd, Error> {
     let bits = flags(bits | libc::OPEN_TREE_CLOEXEC, flags::OPEN_TREE);
-    cx.change_fd(Sysno::open_tree, &[at(dirfd), Arg::Path(path), bits])
+    cx.change_fd(nr::open_tree, &[at(dirfd), Arg::Path(path), bits])
 }
 
 /// `move_mount(from_fd, "", to_fd, "", …)`: move_mount(2), Linux 5.2. Attach a mount, both by
@@ -674,7 +711,7 @@ pub fn move_mount(cx: &Cx, from: BorrowedFd, to: BorrowedFd) -> Result<(), Error
     let empty = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     let empty = flags(empty, flags::MOVE_MOUNT);
     let args = [fd(from), Arg::Path(c""), fd(to), Arg::Path(c""), empty];
-    cx.change(Sysno::move_mount, &args).map(drop)
+    cx.change(nr::move_mount, &args).map(drop)
 }
 
 /// `mount_setattr(fd, "", flags, attr, size)`: mount_setattr(2), Linux 5.12. With AT_RECURSIVE in
@@ -692,14 +729,14 @@ pub fn mount_setattr(
         Arg::In(&attr),
         Arg::Size(size_of::<MountAttr>()),
     ];
-    cx.change(Sysno::mount_setattr, &args).map(drop)
+    cx.change(nr::mount_setattr, &args).map(drop)
 }
 
 // ---- processes ----
 
 /// `unshare(flags)`: unshare(2).
 pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
-    cx.change(Sysno::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
+    cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
 }
 
 /// `clone3({flags, exit_signal=SIGCHLD}, size)`: clone(2), Linux 5.3, as fork(2) does. Returns the
@@ -707,9 +744,10 @@ pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
 ///
 /// Made without the C library, which does not learn of it: never call its `raise` afterwards.
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
+    let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
     let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     let clone = CloneArgs {
-        flags: bits,
+        flags: bits | into,
         exit_signal: libc::SIGCHLD as u64,
         cgroup,
         ..CloneArgs::default()
@@ -717,15 +755,15 @@ pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
     let args = [Arg::In(&clone), Arg::Size(size_of::<CloneArgs>())];
     // The child would print the line a second time: only the parent does, with the pid.
     if cx.dry {
-        return cx.change(Sysno::clone3, &args).map(|_| 0);
+        return cx.change(nr::clone3, &args).map(|_| 0);
     }
-    let result = raw(Sysno::clone3, &args);
+    let result = raw(nr::clone3, &args);
     if cx.trace.is_some() && result != Ok(0) {
-        cx.print(Sysno::clone3, &args, Some(result), "");
+        cx.print(nr::clone3, &args, Some(result), "");
     }
     match result {
         Ok(pid) => Ok(pid as i32),
-        Err(errno) => Err(Error::call(&show::call(Sysno::clone3, &args, None), errno)),
+        Err(errno) => Err(Error::call(&show::call(nr::clone3.1, &args, None), errno)),
     }
 }
 
@@ -739,7 +777,7 @@ pub fn execve(
 ) -> Result<(), Error> {
     let (strings, env_strings) = (pointers(argv), env.map(pointers));
     let env = env_arg(cx, env_strings.as_deref());
-    exec(cx, Sysno::execve, &[Arg::Path(path), Arg::Strs(&strings, argv), env])
+    exec(cx, nr::execve, &[Arg::Path(path), Arg::Strs(&strings, argv), env])
 }
 
 /// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: execveat(2), of an open file; else as [`execve`].
@@ -753,31 +791,31 @@ pub fn execveat(
     let env = env_arg(cx, env_strings.as_deref());
     let empty = flags(libc::AT_EMPTY_PATH, flags::AT);
     let args = [fd(file), Arg::Path(c""), Arg::Strs(&strings, argv), env, empty];
-    exec(cx, Sysno::execveat, &args)
+    exec(cx, nr::execveat, &args)
 }
 
 /// In a dry run, execute the next tool for real: it prints its own calls, and makes none either.
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
     let strings = pointers(argv);
     let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
-    cx.restore_sigpipe(None);
-    let errno = raw(Sysno::execve, &args).err().unwrap_or(Errno::ENOEXEC);
-    Error::call(&show::call(Sysno::execve, &args, None), errno)
+    cx.restore_sigpipe(nr::execve, &args);
+    let errno = raw(nr::execve, &args).err().unwrap_or(Errno::ENOEXEC);
+    Error::call(&show::call(nr::execve.1, &args, None), errno)
 }
 
 /// A success leaves nobody to print a result, so the line comes first and ends in `= ?`, as strace
 /// has it for a call that does not return; a failure resumes it in a second line, as strace has it.
-fn exec(cx: &Cx, nr: Sysno, args: &[Arg]) -> Result<(), Error> {
+fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
     if cx.dry {
-        return cx.change(nr, args).map(drop);
+        return cx.change(call, args).map(drop);
     }
-    cx.restore_sigpipe(Some(&format!("{} = ?", show::call(nr, args, None))));
-    let errno = raw(nr, args).err().unwrap_or(Errno::ENOEXEC);
+    cx.restore_sigpipe(call, args);
+    let errno = raw(call, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
-        let resumed = format!("<... {} resumed>) = -1 {}", nr.name(), show::errno(errno));
+        let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
         cx.ignore_sigpipe(&[resumed]);
     }
-    Err(Error::call(&show::call(nr, args, None), errno))
+    Err(Error::call(&show::call(call.1, args, None), errno))
 }
 
 /// The list that execve(2) reads: it ends with a null pointer.
@@ -797,14 +835,14 @@ fn env_arg<'a>(cx: &Cx, env: Option<&[*const c_char]>) -> Arg<'a> {
 pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Error> {
     let status = Cell::new(WaitStatus(0));
     let args = [Arg::Int(pid.into()), Arg::OutIf(&status), flags(options, flags::WAIT), Arg::Null];
-    let pid = cx.read(Sysno::wait4, &args)?;
+    let pid = cx.read(nr::wait4, &args)?;
     Ok((pid as i32, status.get()))
 }
 
 /// `exit_group(status)`: _exit(2).
 pub fn exit(cx: &Cx, status: u8) -> ! {
     if cx.trace.is_some() {
-        let call = show::call(Sysno::exit_group, &[Arg::Size(status.into())], None);
+        let call = show::call(nr::exit_group.1, &[Arg::Size(status.into())], None);
         cx.line(&format!("{call} = ?"));
     }
     exit_now(status)
@@ -814,33 +852,33 @@ pub fn exit(cx: &Cx, status: u8) -> ! {
 pub fn exit_now(status: u8) -> ! {
     loop {
         // SAFETY: it takes a number and does not return.
-        let _ = unsafe { syscalls::syscall1(Sysno::exit_group, status.into()) };
+        let _ = unsafe { syscalls::syscall1(nr::exit_group.0, status.into()) };
     }
 }
 
 /// `getpid()`: getpid(2), in our own pid namespace.
 pub fn getpid(cx: &Cx) -> Result<i32, Error> {
-    cx.read(Sysno::getpid, &[]).map(|pid| pid as i32)
+    cx.read(nr::getpid, &[]).map(|pid| pid as i32)
 }
 
 /// `getppid()`: getpid(2). 0: our parent is outside of our pid namespace.
 pub fn getppid(cx: &Cx) -> Result<i32, Error> {
-    cx.read(Sysno::getppid, &[]).map(|pid| pid as i32)
+    cx.read(nr::getppid, &[]).map(|pid| pid as i32)
 }
 
 /// `getpgid(pid)`: getpgid(2). 0 is the caller.
 pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
-    cx.read(Sysno::getpgid, &[Arg::Int(pid.into())]).map(|pgid| pgid as i32)
+    cx.read(nr::getpgid, &[Arg::Int(pid.into())]).map(|pgid| pgid as i32)
 }
 
 /// `setsid()`: setsid(2). EPERM: the caller leads a process group.
 pub fn setsid(cx: &Cx) -> Result<(), Error> {
-    cx.change(Sysno::setsid, &[]).map(drop)
+    cx.change(nr::setsid, &[]).map(drop)
 }
 
 /// `pidfd_open(pid, 0)`: pidfd_open(2), Linux 5.3.
 pub fn pidfd_open(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
-    cx.read(Sysno::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)]).map(owned)
+    cx.read(nr::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)]).map(owned)
 }
 
 /// `ppoll(fds, 1, {0, 0}, NULL, 0)`: poll(2), without waiting. Is there something to read? Of a
@@ -849,7 +887,7 @@ pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
     let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 }]);
     let zero = TimeSpec { sec: 0, nsec: 0 };
     let args = [Arg::In(&asked), Arg::Size(1), Arg::In(&zero), Arg::Null, Arg::Size(0)];
-    cx.read(Sysno::ppoll, &args).map(|n| n > 0)
+    cx.read(nr::ppoll, &args).map(|n| n > 0)
 }
 
 /// `clock_nanosleep(CLOCK_MONOTONIC, 0, {nanoseconds}, NULL)`: clock_nanosleep(2).
@@ -857,7 +895,7 @@ pub fn sleep(cx: &Cx, nanoseconds: i64) -> Result<(), Error> {
     let time = TimeSpec { sec: nanoseconds / 1_000_000_000, nsec: nanoseconds % 1_000_000_000 };
     let clock = name(libc::CLOCK_MONOTONIC, flags::CLOCK);
     let args = [clock, Arg::Size(0), Arg::In(&time), Arg::Null];
-    cx.change(Sysno::clock_nanosleep, &args).map(drop)
+    cx.change(nr::clock_nanosleep, &args).map(drop)
 }
 
 // ---- signals ----
@@ -868,7 +906,7 @@ pub fn rt_sigprocmask(cx: &Cx, how: c_int, set: SigSet) -> Result<SigSet, Error>
     let old = Cell::new(SigSet(0));
     let how = name(how, flags::SIG_HOW);
     let args = [how, Arg::In(&set), Arg::Out(&old), Arg::Size(size_of::<SigSet>())];
-    cx.read(Sysno::rt_sigprocmask, &args)?;
+    cx.read(nr::rt_sigprocmask, &args)?;
     Ok(old.get())
 }
 
@@ -877,7 +915,7 @@ pub fn rt_sigprocmask(cx: &Cx, how: c_int, set: SigSet) -> Result<SigSet, Error>
 pub fn rt_sigaction(cx: &Cx, signal: c_int, act: Option<&SigAction>) -> Result<SigAction, Error> {
     let old = Cell::new(SigAction::DEFAULT);
     let args = sigaction(signal, act.map_or(Arg::Null, |act| Arg::In(act)), Arg::Out(&old));
-    cx.read(Sysno::rt_sigaction, &args)?;
+    cx.read(nr::rt_sigaction, &args)?;
     Ok(old.get())
 }
 
@@ -890,13 +928,13 @@ pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
     let note = |signal| format!(" ({})", show::signal(signal as i32));
-    cx.call(Sysno::rt_sigtimedwait, &args, note)?;
+    cx.call(nr::rt_sigtimedwait, &args, note)?;
     Ok(info.get())
 }
 
 /// `kill(pid, sig)`: kill(2).
 pub fn kill(cx: &Cx, pid: i32, signal: c_int) -> Result<(), Error> {
-    cx.change(Sysno::kill, &[Arg::Int(pid.into()), name(signal, flags::SIGNAL)]).map(drop)
+    cx.change(nr::kill, &[Arg::Int(pid.into()), name(signal, flags::SIGNAL)]).map(drop)
 }
 
 // ---- the state of a process ----
@@ -904,7 +942,7 @@ pub fn kill(cx: &Cx, pid: i32, signal: c_int) -> Result<(), Error> {
 fn prctl(cx: &Cx, option: c_int, args: &[Arg]) -> Result<usize, Error> {
     let mut all = vec![name(option, flags::PRCTL)];
     all.extend(args.iter().copied());
-    cx.change(Sysno::prctl, &all)
+    cx.change(nr::prctl, &all)
 }
 
 /// `prctl(PR_SET_PDEATHSIG, signal)`: PR_SET_PDEATHSIG(2const). The signal that we get when the
@@ -917,7 +955,7 @@ pub fn prctl_set_pdeathsig(cx: &Cx, signal: c_int) -> Result<(), Error> {
 pub fn prctl_get_pdeathsig(cx: &Cx) -> Result<c_int, Error> {
     let signal = Cell::new(Signal(0));
     let args = [name(libc::PR_GET_PDEATHSIG, flags::PRCTL), Arg::Out(&signal)];
-    cx.read(Sysno::prctl, &args)?;
+    cx.read(nr::prctl, &args)?;
     Ok(signal.get().0)
 }
 
@@ -951,7 +989,7 @@ pub fn prctl_capbset_drop(cx: &Cx, cap: u64) -> Result<(), Error> {
 /// `prctl(PR_CAPBSET_READ, cap)`: PR_CAPBSET_READ(2const). EINVAL: this kernel has no such capability.
 pub fn prctl_capbset_read(cx: &Cx, cap: u64) -> Result<bool, Error> {
     let args = [name(libc::PR_CAPBSET_READ, flags::PRCTL), Arg::Name(cap, flags::CAPS)];
-    cx.read(Sysno::prctl, &args).map(|set| set == 1)
+    cx.read(nr::prctl, &args).map(|set| set == 1)
 }
 
 /// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)`: PR_CAP_AMBIENT(2const).
@@ -972,37 +1010,37 @@ pub fn prctl_cap_ambient_raise(cx: &Cx, cap: u64) -> Result<(), Error> {
 /// `capget({version 3, pid 0}, data)`: capget(2). Our own sets.
 pub fn capget(cx: &Cx) -> Result<CapData, Error> {
     let data = Cell::new(CapData::default());
-    cx.read(Sysno::capget, &[Arg::In(&CapHeader::SELF), Arg::Out(&data)])?;
+    cx.read(nr::capget, &[Arg::In(&CapHeader::SELF), Arg::Out(&data)])?;
     Ok(data.get())
 }
 
 /// `capset({version 3, pid 0}, data)`: capget(2).
 pub fn capset(cx: &Cx, data: &CapData) -> Result<(), Error> {
-    cx.change(Sysno::capset, &[Arg::In(&CapHeader::SELF), Arg::In(data)]).map(drop)
+    cx.change(nr::capset, &[Arg::In(&CapHeader::SELF), Arg::In(data)]).map(drop)
 }
 
 /// `setgroups(size, list)`: getgroups(2).
 pub fn setgroups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
-    cx.change(Sysno::setgroups, &[Arg::Size(groups.len()), Arg::Ids(groups)]).map(drop)
+    cx.change(nr::setgroups, &[Arg::Size(groups.len()), Arg::Ids(groups)]).map(drop)
 }
 
 /// `setresgid(gid, gid, gid)`: setresuid(2).
 pub fn setresgid(cx: &Cx, gid: u32) -> Result<(), Error> {
     let gid = gid as usize;
-    cx.change(Sysno::setresgid, &[Arg::Size(gid), Arg::Size(gid), Arg::Size(gid)]).map(drop)
+    cx.change(nr::setresgid, &[Arg::Size(gid), Arg::Size(gid), Arg::Size(gid)]).map(drop)
 }
 
 /// `setresuid(uid, uid, uid)`: setresuid(2).
 pub fn setresuid(cx: &Cx, uid: u32) -> Result<(), Error> {
     let uid = uid as usize;
-    cx.change(Sysno::setresuid, &[Arg::Size(uid), Arg::Size(uid), Arg::Size(uid)]).map(drop)
+    cx.change(nr::setresuid, &[Arg::Size(uid), Arg::Size(uid), Arg::Size(uid)]).map(drop)
 }
 
 /// `prlimit64(0, resource, NULL, old)`: getrlimit(2).
 pub fn getrlimit(cx: &Cx, resource: u64) -> Result<RLimit, Error> {
     let old = Cell::new(RLimit { soft: 0, hard: 0 });
     let resource = Arg::Name(resource, flags::RLIMIT);
-    cx.read(Sysno::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&old)])?;
+    cx.read(nr::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&old)])?;
     Ok(old.get())
 }
 
@@ -1010,13 +1048,13 @@ pub fn getrlimit(cx: &Cx, resource: u64) -> Result<RLimit, Error> {
 pub fn setrlimit(cx: &Cx, resource: u64, limit: RLimit) -> Result<(), Error> {
     let resource = Arg::Name(resource, flags::RLIMIT);
     let args = [Arg::Size(0), resource, Arg::In(&limit), Arg::Null];
-    cx.change(Sysno::prlimit64, &args).map(drop)
+    cx.change(nr::prlimit64, &args).map(drop)
 }
 
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`: KEYCTL_JOIN_SESSION_KEYRING(2const). A new, empty one.
 pub fn keyctl_join_session_keyring(cx: &Cx) -> Result<(), Error> {
     let join = name(libc::KEYCTL_JOIN_SESSION_KEYRING, flags::KEYCTL);
-    cx.change(Sysno::keyctl, &[join, Arg::Null]).map(drop)
+    cx.change(nr::keyctl, &[join, Arg::Null]).map(drop)
 }
 
 /// Overwrite the memory from which `/proc/self/environ` and `/proc/self/cmdline` are read: the first
@@ -1050,14 +1088,14 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
 
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
-    cx.change(Sysno::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+    cx.change(nr::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
 }
 
 /// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
 /// neither ours nor below ours, so that our capabilities do not reach it.
 pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
     let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
-    cx.read(Sysno::ioctl, &[fd(ns), request]).map(owned)
+    cx.read(nr::ioctl, &[fd(ns), request]).map(owned)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
@@ -1067,11 +1105,11 @@ pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
         flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, flags::SOCK),
         name(libc::IPPROTO_IP, flags::IPPROTO),
     ];
-    cx.change_fd(Sysno::socket, &args)
+    cx.change_fd(nr::socket, &args)
 }
 
 /// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).
 pub fn set_interface_flags(cx: &Cx, socket: BorrowedFd, request: &IfReq) -> Result<(), Error> {
     let set = name(libc::SIOCSIFFLAGS as i64, flags::IOCTL);
-    cx.change(Sysno::ioctl, &[fd(socket), set, Arg::In(request)]).map(drop)
+    cx.change(nr::ioctl, &[fd(socket), set, Arg::In(request)]).map(drop)
 }

@@ -5,30 +5,62 @@ mod common;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::*;
 
-/// A tool, and the words that stand between its name and PROG: at least one line for each program.
-/// `{T}` is a directory of the test's own.
-const TOOLS: &[(&str, &str)] = &[
-    ("td-unshare", ""),
-    ("td-unshare", "-m -u"),
-    ("td-unshare", "-p"),
-    ("td-unshare", "-c"),
-    ("td-unshare", "-m td-unshare -i"),
-    ("td-unshare", "--rmdir {T}/none"),
+/// A command line up to PROG, and what is true of it. Each program in bin/ has at least one.
+#[derive(Debug)]
+struct Tool {
+    /// Which tool it is that executes PROG.
+    name: &'static str,
+    /// `{T}` is a directory of the test's own, with an empty directory `mnt`, and where `root` says so
+    /// with an image.
+    line: &'static str,
+    /// The directory below `{T}` that is PROG's root; empty where the root stays.
+    root: &'static str,
+    /// Does PROG find descriptors above 2 open that the caller had?
+    keeps_descriptors: bool,
+}
+
+const UNSHARE: Tool = Tool { name: "td-unshare", line: "", root: "", keeps_descriptors: true };
+const EXEC: Tool = Tool { name: "td-exec", line: "", root: "", keeps_descriptors: false };
+const PIVOT: Tool = Tool { name: "td-pivot", line: "", root: "image", keeps_descriptors: false };
+
+const MOUNT: Tool = Tool { name: "td-mount", ..UNSHARE };
+const OVERLAY: Tool = Tool { name: "td-overlay", ..UNSHARE };
+
+const TOOLS: &[Tool] = &[
+    Tool { line: "td-unshare", ..UNSHARE },
+    Tool { line: "td-unshare -m -u --", ..UNSHARE },
+    Tool { line: "td-unshare -p", ..UNSHARE },
+    Tool { line: "td-unshare -c", ..UNSHARE },
+    Tool { line: "td-unshare -m td-unshare -i", ..UNSHARE },
+    Tool { line: "td-unshare --rmdir {T}/none", ..UNSHARE },
+    Tool { line: "td-exec", ..EXEC },
+    Tool { line: "td-exec --init --", ..EXEC },
+    Tool { line: "td-unshare -p td-exec --init", ..EXEC },
+    Tool { line: "td-unshare -m td-mount --tmpfs /tmp {T}/mnt", ..MOUNT },
+    Tool { line: "td-unshare -m td-overlay --lower /etc {T}/mnt", ..OVERLAY },
+    Tool { line: "td-unshare -m td-pivot {T}/image", ..PIVOT },
+    Tool { line: "td-unshare -m td-pivot -- {T}/image", ..PIVOT },
+    Tool { line: "td-unshare -m -p td-pivot {T}/image td-exec --init", root: "image", ..EXEC },
 ];
 
-/// The command line of a line of TOOLS, with options before its words and PROG behind them.
+/// Where PROG would run in a cgroup of the machine: these have tests of their own.
+const NOT_HERE: [&str; 1] = ["td-cgroup"];
+
+/// A line of TOOLS with options of its first tool, and PROG behind it.
 fn line<S: AsRef<OsStr>>(
-    tool: (&str, &str),
+    tool: &Tool,
     options: &[&str],
     dir: &TempDir,
     prog: &[S],
 ) -> Vec<OsString> {
-    let words = tool.1.replace("{T}", dir.path().to_str().expect("a plain path"));
-    let mut line = vec![bin(tool.0).into_os_string()];
+    let line = tool.line.replace("{T}", dir.path().to_str().expect("a plain path"));
+    let (first, words) = line.split_once(' ').unwrap_or((&line, ""));
+    let mut line = vec![bin(first).into_os_string()];
     line.extend(options.iter().map(OsString::from));
     line.extend(words.split_whitespace().map(OsString::from));
     line.extend(prog.iter().map(|word| word.as_ref().to_os_string()));
@@ -75,7 +107,8 @@ fn assert_named(tool: &str, output: &Output) {
 #[test]
 fn every_program_is_tested_here() {
     for name in programs() {
-        assert!(TOOLS.iter().any(|(tool, _)| *tool == name), "{name} has no line in TOOLS");
+        let is_here = TOOLS.iter().any(|tool| tool.name == name);
+        assert!(is_here || NOT_HERE.contains(&&*name), "{name} has no line in TOOLS");
     }
 }
 
@@ -85,7 +118,10 @@ fn help_goes_to_standard_output() {
         let out = run(&mut td(&name, ["--help"])).ok().out();
         assert!(out.starts_with(&format!("usage: {name} ")), "{out}");
         for option in ["--trace[=FD]", "--dry-run", "--help", "--version"] {
-            assert!(out.contains(option), "{name} --help does not have {option}");
+            assert!(
+                out.contains(&format!("\n      {option} ")),
+                "{name} --help does not have {option}"
+            );
         }
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{name} --help is too wide");
     }
@@ -160,10 +196,17 @@ mod root {
     use super::*;
 
     /// Call `test` with each line of TOOLS.
-    fn each(test: impl Fn((&str, &str), &TempDir)) {
+    fn each(test: impl Fn(&Tool, &TempDir)) {
         private_mounts();
-        for &tool in TOOLS {
-            test(tool, &TempDir::new());
+        for tool in TOOLS {
+            let dir = TempDir::new();
+            dir.dir("mnt");
+            if !tool.root.is_empty() {
+                let root = dir.dir(tool.root);
+                image(&root);
+                mount(["--rbind", "/proc", root.join("proc").to_str().expect("a plain path")]);
+            }
+            test(tool, &dir);
         }
     }
 
@@ -204,13 +247,8 @@ mod root {
             let mut prog: Vec<OsString> =
                 ["sh", "-c", "printf '%s\\0' \"$@\"", "sh"].map(OsString::from).into();
             prog.extend(args.clone());
-            for options in [&[][..], &["--"]] {
-                let mut line = line(tool, &[], dir, &prog);
-                let at = line.len() - prog.len();
-                line.splice(at..at, options.iter().map(OsString::from));
-                let output = run(&mut command(&line)).ok();
-                assert!(output.stdout == wanted, "{tool:?} {options:?}");
-            }
+            let output = run(&mut command(&line(tool, &[], dir, &prog))).ok();
+            assert!(output.stdout == wanted, "{tool:?}");
         });
     }
 
@@ -227,47 +265,49 @@ mod root {
     fn a_prog_that_is_not_there_ends_with_127() {
         each(|tool, dir| {
             let prog = ["no-such-program-anywhere"];
-            let output =
-                run(&mut command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
-                    .exits(127)
-                    .says("no-such-program-anywhere: not found in PATH, /nowhere:/bin");
-            assert_named(tool.0, &output);
+            let output = run(command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
+                .exits(127)
+                .says("no-such-program-anywhere: not found in PATH, /nowhere:/bin");
+            assert_named(tool.name, &output);
             let prog = ["/nowhere/program"];
             let output = run(&mut command(&line(tool, &[], dir, &prog)))
                 .exits(127)
                 .says("execve(\"/nowhere/program\", [\"/nowhere/program\"], ")
                 .says(": ENOENT (No such file or directory)")
                 .says("there is no /nowhere/program in this root");
-            assert_named(tool.0, &output);
+            assert_named(tool.name, &output);
         });
     }
 
     #[test]
     fn a_prog_that_cannot_be_executed_ends_with_126_and_the_reason() {
         each(|tool, dir| {
-            for (name, reason) in unexecutable(dir) {
-                let path = dir.join(name);
+            for (name, reason) in unexecutable(dir, tool.root) {
+                let path =
+                    if tool.root.is_empty() { dir.join(name) } else { Path::new("/").join(name) };
                 let reason = reason.replace("{}", path.to_str().expect("a plain path"));
                 let output =
                     run(&mut command(&line(tool, &[], dir, &[path]))).exits(126).says(&reason);
-                assert_named(tool.0, &output);
+                assert_named(tool.name, &output);
             }
         });
     }
 
     /// Programs that cannot be executed, with the sentence that says why.
-    fn unexecutable(dir: &TempDir) -> Vec<(&'static str, &'static str)> {
-        dir.dir("directory");
-        dir.file("plain", "#!/bin/sh\n");
-        dir.program("text", "echo no first line\n");
-        dir.program("empty", "");
-        dir.program("script", "#! /nowhere/interpreter -x\n");
-        dir.program("crlf", "#!/bin/sh\r\n");
-        dir.program("loader", elf(None, Some("/nowhere/ld.so")));
-        dir.program("foreign", elf(Some(243), None));
-        let noexec = dir.dir("noexec");
+    fn unexecutable(dir: &TempDir, root: &str) -> Vec<(&'static str, &'static str)> {
+        let at =
+            |name: &str| Path::new(root).join(name).to_str().expect("a plain path").to_string();
+        dir.dir(&at("directory"));
+        dir.file(&at("plain"), "#!/bin/sh\n");
+        dir.program(&at("text"), "echo no first line\n");
+        dir.program(&at("empty"), "");
+        dir.program(&at("script"), "#! /nowhere/interpreter -x\n");
+        dir.program(&at("crlf"), "#!/bin/sh\r\n");
+        dir.program(&at("loader"), elf(None, Some("/nowhere/ld.so")));
+        dir.program(&at("foreign"), elf(Some(243), None));
+        let noexec = dir.dir(&at("noexec"));
         mount(["-t", "tmpfs", "-o", "noexec", "tmpfs", noexec.to_str().expect("a plain path")]);
-        dir.program("noexec/script", "#!/bin/sh\n");
+        dir.program(&at("noexec/script"), "#!/bin/sh\n");
         vec![
             ("directory", "{} is a directory"),
             ("plain", "{} has no execute permission"),
@@ -374,19 +414,21 @@ mod root {
             cmd.args(["-m", "sh", "-c", "umount -l /proc && exec \"$@\"", "sh"]).args(&line);
             let output = run(&mut cmd);
             if output.code != Some(7) {
-                assert_named(tool.0, &output);
+                assert_named(tool.name, &output);
                 output.exits(125).says("/proc");
             }
         });
     }
 
-    /// What a program finds when it begins: how its signals are set, and which descriptors are open.
-    const STATE: [&str; 3] = ["sh", "-c", "grep ^Sig[BIC] /proc/self/status; ls -l /proc/self/fd"];
+    /// What a program finds when it begins: its umask, how its signals are set, and which descriptors
+    /// are open (and 3, that of the list). Without a shell: dash clears the mask.
+    const SIGNALS: [&str; 4] = ["grep", "-E", "^(Umask|Sig(Blk|Ign)):", "/proc/self/status"];
+    const DESCRIPTORS: [&str; 2] = ["ls", "/proc/self/fd"];
 
-    /// The same, set as the caller wants it.
-    fn state(line: &[OsString], mask: u64, ignored: &[i32], file: &std::path::Path) -> String {
+    /// The same, set as the caller wants it, with a descriptor 50.
+    fn state(line: &[OsString], mask: u64, ignored: &[i32]) -> String {
         let mut cmd = command(line);
-        give_fd(&mut cmd, 50, fs::File::open(file).expect("a file"));
+        give_fd(&mut cmd, 50, fs::File::open("/dev/null").expect("a file"));
         let ignored = ignored.to_vec();
         before_exec(&mut cmd, move || {
             for &signal in &ignored {
@@ -394,25 +436,13 @@ mod root {
                 unsafe { libc::signal(signal, libc::SIG_IGN) };
             }
             // SAFETY: a mask of 8 bytes that outlives the call.
-            let how = libc::SIG_SETMASK;
-            let null = std::ptr::null::<u64>();
-            unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &mask, null, 8) };
+            unsafe {
+                let null = std::ptr::null::<u64>();
+                libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &mask, null, 8);
+            }
             Ok(())
         });
-        let out = run(&mut cmd).exits(0).out();
-        // Times, and where the pipe of the test is.
-        let last = |line: &str| match line.split_once(" -> ") {
-            Some((fd, to)) => {
-                let fd = fd.rsplit(' ').next().unwrap_or_default();
-                format!("{fd} {}", to.split([':', '/']).find(|s| !s.is_empty()).unwrap_or_default())
-            }
-            None => line.to_string(),
-        };
-        out.lines()
-            .filter(|line| !line.starts_with("total"))
-            .map(last)
-            .collect::<Vec<_>>()
-            .join("\n")
+        run(&mut cmd).exits(0).out()
     }
 
     #[test]
@@ -428,15 +458,20 @@ mod root {
             (every, &[libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM]),
         ];
         each(|tool, dir| {
-            let file = dir.file("file", "");
-            for (mask, ignored) in cases {
-                let direct = state(&STATE.map(OsString::from), mask, ignored, &file);
-                assert!(direct.contains("SigBlk:") && direct.contains("50 "), "{direct}");
-                for options in [&[][..], &["--trace"]] {
-                    let found = state(&line(tool, options, dir, &STATE), mask, ignored, &file);
-                    assert_eq!(found, direct, "{tool:?} {options:?} {mask:#x} {ignored:?}");
-                }
+            for ((mask, ignored), options) in
+                cases.iter().flat_map(|c| [(c, &[][..]), (c, &["--trace"])])
+            {
+                let direct = state(&SIGNALS.map(OsString::from), *mask, ignored);
+                // KILL and STOP cannot be blocked.
+                let blocked = mask & !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
+                assert!(direct.contains(&format!("\nSigBlk:\t{blocked:016x}\n")), "{direct}");
+                let found = state(&line(tool, options, dir, &SIGNALS), *mask, ignored);
+                assert_eq!(found, direct, "{tool:?} {options:?} {mask:#x} {ignored:?}");
             }
+            let direct = state(&DESCRIPTORS.map(OsString::from), 0, &[]);
+            assert!(direct.contains("\n50\n"), "{direct}");
+            let wanted = if tool.keeps_descriptors { &direct } else { "0\n1\n2\n3\n" };
+            assert_eq!(state(&line(tool, &[], dir, &DESCRIPTORS), 0, &[]), wanted, "{tool:?}");
         });
     }
 }

@@ -360,6 +360,26 @@ mod root {
     }
 
     #[test]
+    fn a_prog_that_is_not_this_users_to_execute_is_named() {
+        must_be_root();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        let prog = |name: &str, mode: u32| {
+            let path = dir.program(name, "#!/bin/sh\n");
+            chmod(&path, mode);
+            run(td("td-exec", ["--user", "4242"]).arg(path)).exits(126).says("EACCES")
+        };
+        prog("private", 0o700).says("this process may not execute ");
+        prog("plain", 0o644).says("/plain has no execute permission");
+        run(Command::new("mkfifo").args(["-m", "755"]).arg(dir.join("fifo"))).ok();
+        let fifo = run(td("td-exec", ["--user", "4242"]).arg(dir.join("fifo"))).exits(126);
+        fifo.says("/fifo is no regular file");
+        chmod(dir.path(), 0o700);
+        let hidden = run(td("td-exec", ["--user", "4242"]).arg(dir.join("private"))).exits(126);
+        hidden.says("a directory on the way to ");
+    }
+
+    #[test]
     fn a_hard_limit_that_is_too_low_is_named() {
         must_be_root();
         let inner = format!("{} --rlimit nofile=100:200 echo PROG ran", bin("td-exec").display());

@@ -126,7 +126,7 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
-    let command = format!("{cmd:?}");
+    let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
     let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
     let stdout = Reader::new(child.stdout.take());
@@ -283,7 +283,7 @@ pub fn within<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
 /// Send a signal to a process, or with a negative number to a process group.
 #[track_caller]
 pub fn kill(pid: i32, signal: i32) {
-    assert!(pid > 1 || pid < -1, "kill({pid})");
+    assert!(!(-1..=1).contains(&pid), "kill({pid})");
     // SAFETY: two numbers.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());

@@ -153,7 +153,7 @@ fn tokens(text: &str) -> Vec<String> {
         };
         let (token, after) = rest.split_at(length);
         rest = after;
-        if !token.starts_with("/*") || token.ends_with(" vars */") {
+        if !token.starts_with("/*") || token.ends_with(" vars */") || token.ends_with(" var */") {
             tokens.push(token.to_string());
         } else if tokens.last().is_some_and(|t| t == " ") {
             tokens.pop();
@@ -286,6 +286,7 @@ const STRACE: &[(u64, &str)] = &[
     (libc::S_ISGID as u64, "S_ISGID"),
     (libc::S_ISVTX as u64, "S_ISVTX"),
     (0x1cd1, "DEVPTS_SUPER_MAGIC"),
+    (0xef53, "EXT2_SUPER_MAGIC"),
     (0x6265_6572, "SYSFS_MAGIC"),
     (0x6e73_6673, "NSFS_MAGIC"),
     (0x8584_58f6, "RAMFS_MAGIC"),
@@ -340,8 +341,8 @@ pub fn only_looks(call: &Call) -> bool {
             true
         }
         "getpid" | "getppid" | "getpgid" | "pidfd_open" | "ppoll" | "wait4" | "capget" => true,
-        // What a process does with its own signals is given back before PROG.
-        "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" => true,
+        // What a process does with its own signals and umask is given back before PROG.
+        "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" | "umask" => true,
         "openat" => {
             let flags: i32 = arg(2).parse().expect("flags");
             flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) == libc::O_RDONLY

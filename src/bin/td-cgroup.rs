@@ -1,0 +1,218 @@
+//! td-cgroup: make a cgroup, or use one that is there, set its limits, and become PROG in it.
+#![no_main]
+
+const HELP: &str = "\
+usage: td-cgroup [OPTION]... PATH [PROG [ARG]...]
+       td-cgroup --remove|--kill|--stat PATH
+
+Make the cgroup PATH, or use it as it is, and set limits. With PROG, move in and
+become PROG. PATH is /a/b from the root of the hierarchy, a/b below one's own
+cgroup. A limit that cannot be applied is an error; what was made is removed.
+
+  -m, --memory SIZE       bytes of memory (k, m, g, t; -1: no limit)
+      --memory-swap SIZE  bytes of memory and swap together (needs --memory)
+      --cpus N            processors, as 0.5 or 2
+      --cpu-shares N      share of the processors, 2 to 262144, usually 1024
+      --cpuset-cpus LIST  these processors only, as 0-3,8
+      --cpuset-mems LIST  memory of these nodes only
+      --pids N            processes and threads
+      --set FILE=VALUE    write VALUE to FILE of the cgroup; what stands before
+                          the first dot of FILE names the controller
+      --stay              become PROG without moving in
+      --remove            remove the cgroup and those below it
+      --kill              kill every process in it and in those below it
+      --stat              print what it uses and may use, a key and value a line
+";
+
+use std::ffi::{CStr, CString};
+use std::io::stdout;
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+use td::cgroup::{self, Hierarchy};
+use td::chain::Prog;
+use td::cli::{Cli, Never};
+use td::error::Error;
+use td::limits::{self, LIMITS, Limit};
+use td::made::{self, Made, Write};
+use td::show::plain;
+use td::sys::{self, Cx};
+
+td::step!(HELP, parse, apply);
+
+#[derive(Default)]
+struct Opts {
+    action: Action,
+    limits: Vec<(&'static Limit, String)>,
+    set: Vec<(CString, CString)>,
+    stay: bool,
+    path: CString,
+    prog: Option<Prog>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Action {
+    #[default]
+    Make,
+    Remove,
+    Kill,
+    Stat,
+}
+
+fn parse(cli: &mut Cli) -> Result<Opts, Error> {
+    let mut opts = Opts::default();
+    while let Some(option) = cli.option()? {
+        let option = if option == "-m" { "--memory" } else { option.as_str() };
+        if let Some(limit) = LIMITS.iter().find(|limit| limit.option == option) {
+            let value = cli.word()?;
+            opts.limits.retain(|(other, _)| other.option != option); // the last one counts
+            opts.limits.push((limit, value));
+            continue;
+        }
+        match option {
+            "--set" => opts.set.push(file_and_value(cli)?),
+            "--stay" => opts.stay = true,
+            "--remove" => opts.action = Action::Remove,
+            "--kill" => opts.action = Action::Kill,
+            "--stat" => opts.action = Action::Stat,
+            _ => return Err(cli.unknown(option)),
+        }
+    }
+    opts.limits.sort_by_key(|(limit, _)| LIMITS.iter().position(|l| l.option == limit.option));
+    check_limits(cli, &mut opts.limits)?;
+    opts.path = cli.operand("PATH")?;
+    opts.prog = cli.optional_prog();
+    let extra = opts.prog.is_some() || opts.stay || !opts.limits.is_empty() || !opts.set.is_empty();
+    if opts.action != Action::Make && extra {
+        return Err(cli.usage("--remove, --kill and --stat take PATH and nothing else"));
+    }
+    if opts.stay && opts.prog.is_none() {
+        return Err(cli.usage("--stay needs PROG"));
+    }
+    Ok(opts)
+}
+
+fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
+    let both = cli.path()?;
+    let mut parts = both.to_bytes().splitn(2, |b| *b == b'=');
+    let (file, value) = (parts.next().unwrap_or_default(), parts.next());
+    // The kernel takes an empty write for none.
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Err(cli.usage(&format!("--set {}: FILE=VALUE is wanted", plain(both.to_bytes()))));
+    };
+    let controller = file.iter().position(|b| *b == b'.').unwrap_or(0);
+    if controller == 0 || file.contains(&b'/') {
+        let file = plain(file);
+        return Err(cli.usage(&format!("--set {file}: a file CONTROLLER.NAME is wanted")));
+    }
+    let cstring = |bytes| CString::new::<Vec<u8>>(bytes).unwrap_or_default();
+    Ok((cstring(file.to_vec()), cstring(value.to_vec())))
+}
+
+/// Values are checked before anything is made. What --memory-swap means depends on --memory.
+fn check_limits(cli: &Cli, asked: &mut [(&Limit, String)]) -> Result<(), Error> {
+    let memory = asked.iter().find(|(limit, _)| limit.option == "--memory");
+    let memory = memory.map(|(_, value)| value.clone());
+    for (limit, value) in asked {
+        let typed = value.clone();
+        if limit.option == "--memory-swap" {
+            let Some(memory) = &memory else {
+                return Err(cli.usage("--memory-swap needs --memory"));
+            };
+            *value = format!("{typed} {memory}");
+        }
+        if !limit.accepts(value) {
+            let typed = plain(typed.as_bytes());
+            return Err(cli.usage(&format!("{} {typed}: it takes {}", limit.option, limit.accepts)));
+        }
+    }
+    Ok(())
+}
+
+fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    let found = match opts.action {
+        Action::Make => return make_and_become(cx, opts),
+        Action::Remove => cgroup::remove(cx, &opts.path)?,
+        Action::Kill => cgroup::kill(cx, &opts.path)?,
+        Action::Stat => stat(cx, &opts.path)?,
+    };
+    if found == 0 {
+        return Err(cgroup::none(&opts.path));
+    }
+    sys::exit(cx, 0)
+}
+
+fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let name = cgroup::name(&hierarchies, &opts.path)?;
+    let used = used(cx, opts, &hierarchies)?;
+    let mut made = Made::default();
+    for (hierarchy, writes) in &used {
+        made.make(cx, hierarchy, &name, writes).inspect_err(|_| made.undo(cx))?;
+    }
+    let Some(prog) = prog else { sys::exit(cx, 0) };
+    if !opts.stay {
+        let is_used = |hierarchy: &Hierarchy| used.iter().any(|(h, _)| *h == hierarchy);
+        made.move_in(cx, &hierarchies, &name, is_used).inspect_err(|_| made.undo(cx))?;
+    }
+    prog.exec(cx).inspect_err(|_| made.undo(cx))
+}
+
+/// The hierarchies in which the cgroup is made, and what is written in each: that of version 2, and
+/// each of version 1 in which a limit is asked.
+fn used<'a>(
+    cx: &Cx,
+    opts: &'a Opts,
+    hierarchies: &'a [Hierarchy],
+) -> Result<Vec<(&'a Hierarchy, Vec<Write<'a>>)>, Error> {
+    let home = cgroup::home(hierarchies);
+    let mut used: Vec<_> = hierarchies.iter().map(|h| (h, Vec::new())).collect();
+    let mut want = |controller: &'a [u8], writes: &dyn Fn(bool) -> Vec<Write<'a>>| {
+        let hierarchy = cgroup::of_controller(hierarchies, controller);
+        let entry = used.iter_mut().find(|(h, _)| Some(*h) == hierarchy);
+        let (hierarchy, all) = entry.ok_or_else(|| made::why_nowhere(cx, controller))?;
+        all.extend(writes(hierarchy.v2));
+        Ok(())
+    };
+    for (limit, value) in &opts.limits {
+        want(limit.controller.as_bytes(), &|v2| limit.writes(value, v2))?;
+    }
+    for (file, value) in &opts.set {
+        let (file, value) = (file.to_bytes(), value.to_bytes().to_vec());
+        let controller = file.split(|b| *b == b'.').next().unwrap_or_default();
+        want(controller, &|_| vec![Write { controller, file, value: value.clone(), limit: None }])?;
+    }
+    used.retain(|(hierarchy, writes)| Some(*hierarchy) == home || !writes.is_empty());
+    Ok(used)
+}
+
+/// Print what the cgroup uses and may use. Returns how many hierarchies have it.
+fn stat(cx: &Cx, path: &CStr) -> Result<usize, Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let name = cgroup::name(&hierarchies, path)?;
+    let mut found = Vec::new();
+    for directory in hierarchies.iter().filter_map(|h| h.directory(&name)) {
+        match sys::openat(cx, None, &directory, libc::O_PATH | libc::O_DIRECTORY) {
+            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
+            other => {
+                other?;
+                found.push(directory);
+            }
+        }
+    }
+    if !found.is_empty() {
+        let mut text = String::new();
+        for key in limits::KEYS {
+            if let Some(value) = key.value(cx, &found) {
+                text.extend([key.key, " ", &value, "\n"]);
+            }
+        }
+        let populated = found.iter().try_fold(false, |any, directory| {
+            cgroup::processes_below(cx, directory).map(|pids| any || !pids.is_empty())
+        })?;
+        text.push_str(if populated { "populated 1\n" } else { "populated 0\n" });
+        sys::write(cx, stdout().as_fd(), text.as_bytes())?;
+    }
+    Ok(found.len())
+}

@@ -1,0 +1,456 @@
+//! Making a cgroup and setting its limits so that a failure leaves nothing behind: what was made is
+//! removed, what was changed gets its value back, who moved goes back.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::cgroup::{self, Hierarchy, join};
+use crate::error::Error;
+use crate::limits::{self, Limit};
+use crate::show::plain;
+use crate::sys::{self, Cx};
+
+/// What this process has made so far, and how it was before.
+#[derive(Default)]
+pub struct Made {
+    /// Directories that were not there.
+    directories: Vec<CString>,
+    /// Files of a cgroup that was there, and what they held.
+    values: Vec<(CString, Vec<u8>)>,
+    /// The files by which this process moves back to where it came from.
+    back: Vec<CString>,
+}
+
+/// A value for a file of a cgroup.
+pub struct Write<'a> {
+    /// The controller, which on version 2 must be turned on first. `cgroup`: none.
+    pub controller: &'a [u8],
+    /// The file.
+    pub file: &'a [u8],
+    /// What is written.
+    pub value: Vec<u8>,
+    /// Of which option, and the file in which it is seen what the kernel took.
+    pub limit: Option<(&'static Limit, &'static str)>,
+}
+
+impl Made {
+    /// Make the cgroup `name` in a hierarchy, or use what is there of it, and write to its files.
+    pub fn make(
+        &mut self,
+        cx: &Cx,
+        hierarchy: &Hierarchy,
+        name: &[u8],
+        writes: &[Write],
+    ) -> Result<(), Error> {
+        let Some((levels, there)) = hierarchy.levels(name) else {
+            let point = plain(&hierarchy.point);
+            return Err(Error::refusal(format!("this process is in no cgroup that {point} shows"))
+                .way_out("name the cgroup from the root of its hierarchy: /td/NAME"));
+        };
+        let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
+        check(cx, levels.first().unwrap_or(cgroup))?;
+        for (i, level) in levels.iter().enumerate().skip(there) {
+            self.directory(cx, level)?;
+            if hierarchy.has(b"cpuset") {
+                fill_cpuset(cx, level, levels.get(..i).unwrap_or_default())?;
+            }
+        }
+        if hierarchy.v2 {
+            for write in writes.iter().filter(|write| write.controller != b"cgroup") {
+                turn_on(cx, above, write.controller)?;
+            }
+        }
+        self.write_all(cx, cgroup, writes)
+    }
+
+    fn directory(&mut self, cx: &Cx, directory: &CStr) -> Result<(), Error> {
+        match sys::mkdirat(cx, None, directory, 0o755) {
+            Ok(()) => self.directories.push(directory.into()),
+            Err(e) if e.is(Errno::EEXIST) => check(cx, directory)?, // it is used as it is
+            Err(e) => return Err(why_no_directory(cx, directory, e)),
+        }
+        Ok(())
+    }
+
+    /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes:
+    /// both are lowered in this order, and raised in the other.
+    fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[Write]) -> Result<(), Error> {
+        let mut left = writes;
+        while let Some((first, rest)) = left.split_first() {
+            left = rest;
+            match (self.write(cx, cgroup, first), rest.split_first()) {
+                (Err(e), Some((second, rest)))
+                    if e.is(Errno::EINVAL) && second.file == b"memory.memsw.limit_in_bytes" =>
+                {
+                    self.write(cx, cgroup, second)?;
+                    self.write(cx, cgroup, first)?;
+                    left = rest;
+                }
+                (result, _) => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+        let path = join(cgroup, write.file);
+        let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
+        if reused && write.limit.is_some() {
+            let old =
+                sys::read_file(cx, None, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
+            compare_with_use(cx, cgroup, write)?;
+            self.values.push((path.clone(), old));
+        }
+        let file = sys::openat(cx, None, &path, libc::O_WRONLY)
+            .map_err(|e| why_no_file(cx, cgroup, write, e))?;
+        if cx.dry() {
+            return sys::write(cx, file.as_fd(), &write.value).map(drop);
+        }
+        check_type(cx, file.as_fd(), &path)?;
+        sys::write(cx, file.as_fd(), &write.value)
+            .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
+        read_back(cx, cgroup, write)
+    }
+
+    /// Move this process into the cgroup `name` of every hierarchy that has it. `made`: this one was
+    /// made now, also where a dry run did not.
+    pub fn move_in(
+        &mut self,
+        cx: &Cx,
+        hierarchies: &[Hierarchy],
+        name: &[u8],
+        made: impl Fn(&Hierarchy) -> bool,
+    ) -> Result<(), Error> {
+        for hierarchy in hierarchies {
+            let one = std::slice::from_ref(hierarchy);
+            let cradle = cgroup::cradle(cx, one, name, &made)?;
+            let (Some(own), Some(there)) = (hierarchy.directory(b""), hierarchy.directory(name))
+            else {
+                continue;
+            };
+            let file: &[u8] = if hierarchy.v2 { b"cgroup.procs" } else { b"tasks" };
+            if let Some(directory) = &cradle.v2 {
+                let procs =
+                    sys::openat(cx, Some(directory.as_fd()), c"cgroup.procs", libc::O_WRONLY)
+                        .map_err(|e| why_refused(cx, &join(&there, file), e))?;
+                sys::write(cx, procs.as_fd(), b"0")
+                    .map_err(|e| why_not_moved(cx, hierarchy, &there, e))?;
+            }
+            for tasks in &cradle.tasks {
+                sys::write(cx, tasks.as_fd(), b"0")
+                    .map_err(|e| why_not_moved(cx, hierarchy, &there, e))?;
+            }
+            if cradle.v2.is_some() || !cradle.tasks.is_empty() {
+                self.back.push(join(&own, file));
+            }
+        }
+        Ok(())
+    }
+
+    /// Put everything back, the last first. What cannot be is said. Controllers that were turned on
+    /// stay on: another cgroup may count on them by now.
+    pub fn undo(&self, cx: &Cx) {
+        let mut results = Vec::new();
+        for file in self.back.iter().rev() {
+            results.push(write_file(cx, file, b"0"));
+        }
+        for (file, old) in self.values.iter().rev() {
+            results.push(write_file(cx, file, old));
+        }
+        for directory in self.directories.iter().rev() {
+            match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
+                Err(e) if e.is(Errno::EBUSY) => {} // another has made a cgroup in it meanwhile
+                other => results.push(other),
+            }
+        }
+        for error in results.into_iter().filter_map(Result::err) {
+            cx.say(&error);
+        }
+    }
+}
+
+/// A write(2) says which descriptor it was, and nothing of the file.
+fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
+    error.because(format!("{} is {}", file.as_raw_fd(), plain(path.to_bytes())))
+}
+
+/// Write to a file of a cgroup.
+fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
+    let file = sys::openat(cx, None, path, libc::O_WRONLY)?;
+    sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
+}
+
+/// Is this a directory of a cgroup file system? Not where something else was mounted over it, and not
+/// where a file of the kernel has the name.
+fn check(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+    let opened =
+        sys::openat(cx, None, directory, libc::O_PATH | libc::O_DIRECTORY).map_err(|e| match e
+            .is(Errno::ENOTDIR)
+        {
+            true => e.because(format!("{} is a file of the kernel", plain(directory.to_bytes()))),
+            false => e,
+        })?;
+    check_type(cx, opened.as_fd(), directory)
+}
+
+/// A limit written to a plain file would limit nothing.
+fn check_type(cx: &Cx, file: BorrowedFd, path: &CStr) -> Result<(), Error> {
+    let kind = sys::fstatfs(cx, file)?.f_type;
+    if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&kind) {
+        return Ok(());
+    }
+    let path = plain(path.to_bytes());
+    Err(Error::refusal(format!("{path}: another file system lies over the cgroups here")))
+}
+
+/// Version 1: no process can be in a cpuset without processors or without memory nodes, and a new one
+/// has none. It gets those of the nearest level above that has some.
+fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
+    for file in [b"cpuset.cpus".as_slice(), b"cpuset.mems"] {
+        let read = |directory: &CStr| match sys::read_file(cx, None, &join(directory, file)) {
+            Err(e) if cx.dry() && e.is(Errno::ENOENT) => Ok(Vec::new()), // not made
+            other => other,
+        };
+        let mut value = read(level)?;
+        if !value.trim_ascii().is_empty() {
+            continue;
+        }
+        for directory in above.iter().rev() {
+            value = read(directory)?;
+            if !value.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        write_file(cx, &join(level, file), value.trim_ascii())?;
+    }
+    Ok(())
+}
+
+/// Turn a controller on in each of these directories, from the root down, where it is not on.
+fn turn_on(cx: &Cx, levels: &[CString], controller: &[u8]) -> Result<(), Error> {
+    for level in levels {
+        let control = join(level, b"cgroup.subtree_control");
+        let on = match sys::read_file(cx, None, &control) {
+            Err(e) if cx.dry() && e.is(Errno::ENOENT) => Vec::new(), // not made
+            other => other?,
+        };
+        if !on.split(u8::is_ascii_whitespace).any(|word| word == controller) {
+            let word = [b"+", controller].concat();
+            write_file(cx, &control, &word).map_err(|e| why_not_on(cx, level, controller, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Version 2 takes a limit below what is used, and then kills: better to refuse it.
+fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+    if write.file != b"memory.max" {
+        return Ok(());
+    }
+    let used = sys::read_file(cx, None, &join(cgroup, b"memory.current"))?;
+    let number = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().parse::<u64>().ok();
+    match (number(&used), number(&write.value)) {
+        (Some(used), Some(most)) if used > most => {
+            let cgroup = plain(cgroup.to_bytes());
+            Err(Error::refusal(format!("{cgroup} uses {used} bytes, more than {most}"))
+                .way_out("its processes would be killed; end them first, or take less away"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The kernel may take another value than was written, and not say so.
+fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+    let Some((limit, taken)) = write.limit else { return Ok(()) };
+    let path = join(cgroup, taken.as_bytes());
+    let read = sys::read_file(cx, None, &path)?;
+    let (read, written) = (String::from_utf8_lossy(&read), String::from_utf8_lossy(&write.value));
+    if limits::taken(taken, &written, &read) {
+        return Ok(());
+    }
+    let (path, read) = (plain(path.to_bytes()), plain(read.trim().as_bytes()));
+    Err(Error::refusal(format!("{path}: {written} was written, and it says {read}"))
+        .because(format!("{} takes {}", limit.option, limit.accepts)))
+}
+
+/// No hierarchy has this controller.
+pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
+    let name = plain(controller);
+    let error = Error::refusal(format!("{name}: no mounted hierarchy has this controller"));
+    if controller == b"cgroup" {
+        return error.because("files called cgroup.* are those of version 2, which is not mounted");
+    }
+    match cgroup::bound_to_v1(cx, controller) {
+        true => {
+            error.because(format!("{name} is on a version 1 hierarchy that is not mounted here"))
+        }
+        false => error,
+    }
+}
+
+/// Why a file or directory may not be written to: whose is it?
+fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let shown = plain(path.to_bytes());
+    match error.errno() {
+        Some(Errno::EROFS) => {
+            error.because(format!("the cgroups at {shown} are mounted read-only"))
+        }
+        Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
+            Ok(stat) => {
+                let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
+                error
+                    .because(format!(
+                        "{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"
+                    ))
+                    .way_out("an ordinary user needs a cgroup that was delegated: cgroups(7)")
+            }
+            Err(_) => error,
+        },
+        _ => error,
+    }
+}
+
+/// Why a cgroup was not made.
+fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
+    let parent = parent(directory);
+    if !error.is(Errno::EAGAIN) {
+        return why_refused(cx, &parent, error);
+    }
+    // Some level above allows no more: look from below.
+    let mut level = parent;
+    let mut depth = 1;
+    while let Some(text) = read_word(cx, &level, b"cgroup.max.depth") {
+        let shown = plain(level.to_bytes());
+        if text.parse().is_ok_and(|most: u64| most < depth) {
+            return error
+                .because(format!("{shown}/cgroup.max.depth allows {text} levels below it"));
+        }
+        let most = read_word(cx, &level, b"cgroup.max.descendants").unwrap_or_default();
+        let stat = sys::read_file(cx, None, &join(&level, b"cgroup.stat")).unwrap_or_default();
+        let now = limits::field(&stat, "nr_descendants").and_then(|n| n.parse::<u64>().ok());
+        if most.parse().is_ok_and(|most: u64| now.is_some_and(|now| now >= most)) {
+            return error.because(format!("{shown}/cgroup.max.descendants allows {most} below it"));
+        }
+        level = self::parent(&level);
+        depth += 1;
+    }
+    error
+}
+
+/// The directory that a path lies in.
+fn parent(path: &CStr) -> CString {
+    let path = path.to_bytes();
+    let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    CString::new(path.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
+/// What a file of a cgroup says, as text. `None`: it has no such file.
+fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
+    let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
+    Some(String::from_utf8_lossy(&text).trim().into())
+}
+
+/// Why a controller was not turned on.
+fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
+    let (name, shown) = (plain(controller), plain(level.to_bytes()));
+    match error.errno() {
+        Some(Errno::ENOENT | Errno::EINVAL) => {
+            let offered = read_word(cx, level, b"cgroup.controllers").unwrap_or_default();
+            let offered = if offered.is_empty() { String::from("none") } else { offered };
+            let error =
+                error.because(format!("{shown} does not offer {name}, its controllers: {offered}"));
+            match cgroup::bound_to_v1(cx, controller) {
+                true => error.because(format!(
+                    "{name} is on a version 1 hierarchy that is not mounted here"
+                )),
+                false => error,
+            }
+        }
+        Some(Errno::EBUSY) => {
+            let pids = cgroup::processes(cx, level).unwrap_or_default();
+            if pids.is_empty() {
+                return error;
+            }
+            let pids = cgroup::names(cx, &pids);
+            error
+                .because(format!("{shown} has processes of its own, which are in the way: {pids}"))
+                .way_out(
+                    "a cgroup passes controllers down or has processes: move them to one below",
+                )
+        }
+        Some(Errno::EOPNOTSUPP) => match read_word(cx, level, b"cgroup.type") {
+            Some(kind) => error.because(format!("{shown} is {kind}, where {name} cannot be on")),
+            None => error,
+        },
+        _ => why_refused(cx, &join(level, b"cgroup.subtree_control"), error),
+    }
+}
+
+/// Why the file of a limit was not opened.
+fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+    if !error.is(Errno::ENOENT) {
+        return why_refused(cx, &join(cgroup, write.file), error);
+    }
+    let controller = plain(write.controller);
+    match read_word(cx, &parent(cgroup), b"cgroup.subtree_control") {
+        Some(on) if !on.split_whitespace().any(|word| word == controller) => {
+            let parent = plain(parent(cgroup).to_bytes());
+            error.because(format!("{controller} is not on in {parent}/cgroup.subtree_control"))
+        }
+        Some(_) => {
+            error.because(format!("{controller} of this kernel's version 2 has no such file"))
+        }
+        None => error.because(format!("{controller} is on version 1 here, which has no such file")),
+    }
+}
+
+/// Why a value was not accepted.
+fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
+    if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
+        let used = read_word(cx, cgroup, b"memory.usage_in_bytes").unwrap_or_default();
+        return error
+            .because(format!("the cgroup uses {used} bytes, of which too few can be freed"));
+    }
+    let (true, Some((limit, _))) = (refused, write.limit) else { return error };
+    if write.file == b"memory.limit_in_bytes"
+        && let Some(most) = read_word(cx, cgroup, b"memory.memsw.limit_in_bytes")
+    {
+        return error
+            .because(format!("it cannot be above memory.memsw.limit_in_bytes, which is {most}"))
+            .way_out("set both: --memory-swap");
+    }
+    let error = error.because(format!("{} takes {}", limit.option, limit.accepts));
+    // Of processors and memory nodes a cgroup has no more than the one above it.
+    let above = join(&parent(cgroup), write.file);
+    match read_word(cx, &parent(cgroup), write.file).filter(|_| limit.controller == "cpuset") {
+        Some(value) => error.because(format!("{} has {value}", plain(above.to_bytes()))),
+        None => error,
+    }
+}
+
+/// Why this process did not get into the cgroup.
+fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) -> Error {
+    let shown = plain(cgroup.to_bytes());
+    match error.errno() {
+        Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
+            Some(on) if !on.is_empty() => error
+                .because(format!(
+                    "{shown} passes controllers down ({on}), so it may have no processes"
+                ))
+                .way_out("name a cgroup below it"),
+            _ => error,
+        },
+        Some(Errno::EACCES) if hierarchy.v2 => {
+            let own = hierarchy.directory(b"").unwrap_or_default();
+            let same =
+                own.to_bytes().split(|b| *b == b'/').zip(cgroup.to_bytes().split(|b| *b == b'/'));
+            let common: Vec<&[u8]> = same.take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+            let common = CString::new(common.join(&b'/')).unwrap_or_default();
+            why_refused(cx, &join(&common, b"cgroup.procs"), error)
+        }
+        _ => why_refused(cx, &join(cgroup, b"tasks"), error),
+    }
+}

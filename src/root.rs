@@ -1,0 +1,255 @@
+//! A root that is filled with mounts: the paths in it may be hostile, and what was done there is undone
+//! when a later step fails.
+
+use std::ffi::{CStr, CString, c_int};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::error::Error;
+use crate::show::plain;
+use crate::structs::{MountAttr, Statx};
+use crate::sys::{self, Cx};
+
+/// How often a path is looked up again when a rename or a mount got in the way.
+const TRIES: u32 = 32;
+
+/// A directory that is becoming a root. It is opened once; every path in it is looked up from there,
+/// and no link of it leads out.
+pub struct Root<'a> {
+    cx: &'a Cx<'a>,
+    path: &'a CStr,
+    dir: OwnedFd,
+    stat: Statx,
+    done: Vec<Done>,
+    /// In a dry run, the paths that would be there by now.
+    made: Vec<CString>,
+}
+
+/// What was done, for whoever has to undo it.
+enum Done {
+    /// This mount was attached.
+    Attached(OwnedFd),
+    /// This mount, which was there before and writable, became read-only.
+    ReadOnly(OwnedFd),
+    /// A name in a directory was made; with these flags unlinkat(2) removes it.
+    Made(OwnedFd, CString, c_int),
+}
+
+/// A descriptor for a dry run, in place of what an earlier step would have made.
+pub fn stand_in(cx: &Cx) -> Result<OwnedFd, Error> {
+    sys::openat(cx, None, c"/", libc::O_PATH)
+}
+
+/// Open what this step has made.
+pub fn open_made(cx: &Cx, dir: BorrowedFd, name: &CStr) -> Result<OwnedFd, Error> {
+    match cx.dry() {
+        true => stand_in(cx),
+        false => sys::openat(cx, Some(dir), name, libc::O_PATH | libc::O_NOFOLLOW),
+    }
+}
+
+impl<'a> Root<'a> {
+    /// Open the directory `path`.
+    pub fn open(cx: &'a Cx<'a>, path: &'a CStr) -> Result<Root<'a>, Error> {
+        let dir = match sys::openat(cx, None, path, libc::O_PATH | libc::O_DIRECTORY) {
+            Err(e) if e.is(Errno::ENOENT) && cx.dry() => stand_in(cx)?,
+            other => other?,
+        };
+        let stat = sys::fstatx(cx, dir.as_fd())?;
+        Ok(Root { cx, path, dir, stat, done: Vec::new(), made: Vec::new() })
+    }
+
+    /// A path in the root, as the caller of the tool sees it.
+    pub fn name(&self, path: &CStr) -> String {
+        let root = self.path.to_bytes();
+        let path = path.to_bytes();
+        let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
+        let root = root.strip_suffix(b"/").unwrap_or(root);
+        plain(&[root, b"/", path.get(start..).unwrap_or_default()].concat())
+    }
+
+    /// Is this the directory itself?
+    pub fn is(&self, stat: &Statx) -> bool {
+        stat.mnt_id == self.stat.mnt_id && stat.same_file(&self.stat)
+    }
+
+    /// Look a path up, for O_PATH, `flags` and more conditions (RESOLVE_*).
+    fn look_up(&self, path: &CStr, flags: c_int, resolve: u64) -> Result<OwnedFd, Error> {
+        let (flags, resolve) = (flags | libc::O_PATH, resolve | libc::RESOLVE_IN_ROOT);
+        let mut tries = 1;
+        loop {
+            match sys::openat2(self.cx, self.dir.as_fd(), path, flags, resolve) {
+                Err(e) if e.is(Errno::EAGAIN) && tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// What is at a path, if anything is.
+    pub fn find(&self, path: &CStr, resolve: u64) -> Result<Option<OwnedFd>, Error> {
+        match self.look_up(path, 0, resolve) {
+            Err(e) if e.is(Errno::ENOENT) => Ok(None),
+            other => other.map(Some).map_err(|e| self.why(path, e)),
+        }
+    }
+
+    /// Where a directory (`dir`), or else a file, can be mounted; made where nothing is.
+    pub fn target(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<OwnedFd, Error> {
+        let flags = if dir { libc::O_DIRECTORY } else { 0 };
+        let target = match self.look_up(path, flags, resolve) {
+            Err(e) if e.is(Errno::ENOENT) => {
+                self.make(path, dir, resolve)?;
+                if self.cx.dry() {
+                    return stand_in(self.cx);
+                }
+                self.look_up(path, flags, resolve)
+            }
+            other => other,
+        };
+        let target = target.map_err(|e| self.why(path, e))?;
+        let stat = sys::fstatx(self.cx, target.as_fd())?;
+        if self.is(&stat) {
+            return Err(self.refuse_itself(path));
+        }
+        if stat.is_dir() && !dir {
+            let what = format!("{} is a directory: no file can be mounted on it", self.name(path));
+            return Err(Error::refusal(what));
+        }
+        Ok(target)
+    }
+
+    /// What is mounted on the root itself would not be seen by whoever has it open, as we do.
+    pub fn refuse_itself(&self, path: &CStr) -> Error {
+        let root = plain(self.path.to_bytes());
+        let path = plain(path.to_bytes());
+        Error::refusal(format!("{path} is the root {root} itself, and must lie below it"))
+    }
+
+    /// Make what is missing of a path: directories, and last a directory or an empty file.
+    fn make(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<(), Error> {
+        let mut parent = CString::from(c"/");
+        let mut whole = Vec::new();
+        let mut names = path.to_bytes().split(|b| *b == b'/').filter(|n| !n.is_empty()).peekable();
+        while let Some(name) = names.next() {
+            whole.push(b'/');
+            whole.extend(name);
+            let path = CString::new(whole.clone()).unwrap_or_default();
+            match self.look_up(&path, 0, resolve) {
+                Err(e) if e.is(Errno::ENOENT) && self.made.contains(&path) => {}
+                Err(e) if e.is(Errno::ENOENT) => {
+                    let name = CString::new(name).unwrap_or_default();
+                    self.make_one(&parent, name, &path, dir || names.peek().is_some())?;
+                }
+                other => drop(other.map_err(|e| self.why(&path, e))?),
+            }
+            parent = path;
+        }
+        Ok(())
+    }
+
+    /// Make `name` in the directory `parent`; `path` is both.
+    fn make_one(
+        &mut self,
+        parent: &CStr,
+        name: CString,
+        path: &CStr,
+        dir: bool,
+    ) -> Result<(), Error> {
+        let shown = self.name(path);
+        if self.look_up(path, libc::O_NOFOLLOW, 0).is_ok() {
+            let what = format!("{shown} is a symbolic link to something that is not there");
+            return Err(Error::refusal(what));
+        }
+        let parent = match self.look_up(parent, libc::O_DIRECTORY, 0) {
+            Err(e) if e.is(Errno::ENOENT) && self.cx.dry() => stand_in(self.cx)?,
+            other => other?,
+        };
+        let at = Some(parent.as_fd());
+        let made = match dir {
+            true => sys::mkdirat(self.cx, at, &name, 0o755),
+            false => sys::mknodat(self.cx, at, &name, libc::S_IFREG | 0o644, 0),
+        };
+        match made {
+            Err(e) if e.is(Errno::EEXIST) => return Ok(()), // another was quicker; it is looked at
+            other => {
+                other.map_err(|e| e.because(format!("{shown} is not there, and is needed")))?
+            }
+        }
+        let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
+        self.done.push(Done::Made(parent, name, flags));
+        if self.cx.dry() {
+            self.made.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Attach a mount that is nowhere yet.
+    pub fn attach(&mut self, mount: OwnedFd, target: BorrowedFd) -> Result<(), Error> {
+        sys::move_mount(self.cx, mount.as_fd(), target)?;
+        self.done.push(Done::Attached(mount));
+        Ok(())
+    }
+
+    /// Make a mount that is there read-only: it alone, not what is mounted below it.
+    pub fn set_read_only(&mut self, mount: OwnedFd) -> Result<(), Error> {
+        let was = sys::fstatfs(self.cx, mount.as_fd())?.f_flags as u64 & libc::ST_RDONLY != 0;
+        let attr = MountAttr { attr_set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(self.cx, mount.as_fd(), 0, attr)?;
+        if !was {
+            self.done.push(Done::ReadOnly(mount));
+        }
+        Ok(())
+    }
+
+    /// Undo all that was done, the last first. What cannot be undone is said.
+    pub fn undo(&mut self) {
+        if self.cx.dry() {
+            return;
+        }
+        while let Some(done) = self.done.pop() {
+            if let Err(error) = undo(self.cx, &done) {
+                self.cx.say(&error.because("so this was not undone"));
+            }
+        }
+    }
+
+    /// Why a path cannot be used: look at what it leads to.
+    fn why(&self, path: &CStr, error: Error) -> Error {
+        let at_path = |flags| {
+            let file = self.look_up(path, flags, 0).ok()?;
+            sys::fstatx(self.cx, file.as_fd()).ok()
+        };
+        let shown = self.name(path);
+        let is_link = |stat: Statx| stat.file_type() == libc::S_IFLNK;
+        if error.is(Errno::ELOOP) && at_path(libc::O_NOFOLLOW).is_some_and(is_link) {
+            return error.because(format!("{shown} is a symbolic link in the image"));
+        }
+        if error.is(Errno::ENOTDIR) && at_path(0).is_some_and(|stat| !stat.is_dir()) {
+            let what = "is no directory: none can be mounted on it";
+            return error.because(format!("{shown} {what}"));
+        }
+        error
+    }
+}
+
+fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
+    match done {
+        Done::Made(dir, name, flags) => sys::unlinkat(cx, Some(dir.as_fd()), name, *flags),
+        Done::ReadOnly(mount) => {
+            let attr = MountAttr { attr_clr: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+            sys::mount_setattr(cx, mount.as_fd(), 0, attr)
+        }
+        // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
+        // can stand, which needs no /proc.
+        Done::Attached(mount) => match sys::fchdir(cx, mount.as_fd()) {
+            Ok(()) => sys::umount2(cx, c".", libc::MNT_DETACH),
+            Err(e) if e.is(Errno::ENOTDIR) => {
+                let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+                let path = CString::new(path).unwrap_or_default();
+                sys::umount2(cx, &path, libc::MNT_DETACH)
+            }
+            Err(e) => Err(e),
+        },
+    }
+}

@@ -1,0 +1,644 @@
+//! td-cgroup.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::*;
+
+/// A value that is not accepted ends it before it looks at anything: this needs no privilege.
+#[track_caller]
+fn refuses(args: &[&str], why: &str) {
+    let output = run(&mut td("td-cgroup", args)).exits(125).says(why);
+    assert_eq!(output.out(), "", "PROG must not run");
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_with_the_range() {
+    for (args, why) in [
+        (["-m", "1"], "--memory 1: it takes a SIZE from 64k to 8388607t, or -1 for none"),
+        (["--memory", "64MM"], "--memory 64MM: it takes a SIZE"),
+        (["--cpus", "0.001"], "--cpus 0.001: it takes a number from 0.01 to 100000"),
+        (["--cpu-shares", "1"], "--cpu-shares 1: it takes a number from 2 to 262144"),
+        (["--pids", "many"], "--pids many: it takes a number from 0 to 4194304"),
+        (["--cpuset-cpus", ""], "--cpuset-cpus \"\": it takes a list of processors"),
+        (["--set", "memory.max"], "--set memory.max: FILE=VALUE is wanted"),
+        (["--set", "a/b.c=1"], "--set a/b.c: a file CONTROLLER.NAME is wanted"),
+        (["--set", ".x=1"], "--set .x: a file CONTROLLER.NAME is wanted"),
+    ] {
+        refuses(&[args[0], args[1], "/td-test-refused", "echo", "run"], why);
+    }
+}
+
+#[test]
+fn memory_swap_is_the_sum_and_needs_memory() {
+    refuses(&["--memory-swap", "1m", "/td-test-refused", "echo"], "--memory-swap needs --memory");
+    let args = ["-m", "2m", "--memory-swap", "1m", "/td-test-refused", "echo"];
+    refuses(&args, "--memory-swap 1m: it takes a SIZE, memory and swap together, not less than");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let together = "--remove, --kill and --stat take PATH and nothing else";
+    refuses(&["--remove", "/td-test-refused", "echo", "run"], together);
+    refuses(&["--stat", "--pids", "1", "/td-test-refused"], together);
+    refuses(&["--stay", "/td-test-refused"], "--stay needs PROG");
+    refuses(&["--pids", "1"], "PATH is missing");
+}
+
+mod root {
+    use super::*;
+
+    /// A name of a cgroup of this test's own. What is in it is killed, and it is removed from every
+    /// hierarchy, also when the test fails.
+    struct Cgroup(String);
+
+    impl Cgroup {
+        fn new(label: &str) -> Cgroup {
+            must_be_root();
+            let cgroup = Cgroup(format!("/td-test-{label}-{}", std::process::id()));
+            assert_eq!(cgroup.found(), Vec::<PathBuf>::new(), "it is new");
+            cgroup
+        }
+
+        /// The name of one below it.
+        fn below(&self, name: &str) -> String {
+            format!("{}/{name}", self.0)
+        }
+
+        /// Its directories.
+        fn found(&self) -> Vec<PathBuf> {
+            directories(&self.0).into_iter().filter(|path| path.is_dir()).collect()
+        }
+
+        fn is_gone(&self) -> bool {
+            self.found().is_empty()
+        }
+    }
+
+    impl Drop for Cgroup {
+        fn drop(&mut self) {
+            for directory in self.found() {
+                let path = directory.to_str().expect("a plain path").to_string();
+                // What is being killed may still fork or hold the directory for a moment.
+                let script = "find \"$1\" -depth -type d | while read -r d; do
+                    while read -r p; do kill -9 \"$p\"; done <\"$d/cgroup.procs\"; rmdir \"$d\"; done
+                    test ! -d \"$1\"";
+                let gone = within(LIMIT, || {
+                    let mut cmd = Command::new("sh");
+                    let output = run(cmd.args(["-c", script, "sh", &path]));
+                    (output.code == Some(0)).then_some(())
+                });
+                assert!(gone.is_some() || std::thread::panicking(), "{path} is left");
+            }
+        }
+    }
+
+    /// The mount points of the hierarchies, each with its type and its options.
+    fn points() -> Vec<(PathBuf, String, Vec<String>)> {
+        let mounts = host_mountinfo();
+        let cgroups = mounts.lines().filter_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            let (kind, rest) = after.split_once(' ')?;
+            let options = rest.split(' ').nth(1)?.split(',').map(String::from).collect();
+            let point = before.split(' ').nth(4)?.into();
+            kind.starts_with("cgroup").then(|| (point, kind.to_string(), options))
+        });
+        cgroups.collect()
+    }
+
+    fn directories(name: &str) -> Vec<PathBuf> {
+        points().iter().map(|(point, ..)| point.join(name.trim_start_matches('/'))).collect()
+    }
+
+    /// The mount point of the version 1 hierarchy that has a controller.
+    fn v1(controller: &str) -> PathBuf {
+        let all = points();
+        let found = all.iter().find(|p| p.1 == "cgroup" && p.2.iter().any(|o| o == controller));
+        found.unwrap_or_else(|| panic!("{controller} is not on version 1 here")).0.clone()
+    }
+
+    /// The mount point of version 2.
+    fn v2() -> PathBuf {
+        let all = points();
+        all.iter().find(|p| p.1 == "cgroup2").expect("version 2 is mounted here").0.clone()
+    }
+
+    /// What a file of a cgroup says, in the hierarchy that has it.
+    #[track_caller]
+    fn read(name: &str, file: &str) -> String {
+        let found =
+            directories(name).into_iter().find_map(|d| fs::read_to_string(d.join(file)).ok());
+        found.unwrap_or_else(|| panic!("{name} has no {file}")).trim().to_string()
+    }
+
+    fn cgroup<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+        td("td-cgroup", args)
+    }
+
+    /// A process in a cgroup, until it is dropped.
+    fn sleeper(name: &str) -> Running {
+        let running = start(&mut cgroup([name, "sh", "-c", "echo in; exec sleep 1000"]));
+        running.prints("in");
+        running
+    }
+
+    #[test]
+    fn prog_is_in_it_wherever_a_limit_was_asked() {
+        let own = Cgroup::new("in");
+        let args = ["-m", "64M", "--pids", "9", &own.0, "cat", "/proc/self/cgroup"];
+        let out = run(&mut cgroup(args)).ok().out();
+        let places = out.lines().filter(|line| line.ends_with(&own.0));
+        let expected = own.found().len();
+        assert_eq!(places.count(), expected, "{out}");
+        assert!(expected >= 1);
+        // A second run finds it, and the limits hold though it does not ask for them.
+        let again = run(&mut cgroup([&own.0, "cat", "/proc/self/cgroup"])).ok().out();
+        assert_eq!(out, again);
+    }
+
+    #[test]
+    fn stay_makes_it_and_moves_nothing() {
+        let own = Cgroup::new("stay");
+        let before = fs::read_to_string("/proc/self/cgroup").expect("our own");
+        let args = ["--pids", "9", "--stay", &own.0, "cat", "/proc/self/cgroup"];
+        assert_eq!(run(&mut cgroup(args)).ok().out(), before);
+        assert_eq!(read(&own.0, "pids.max"), "9");
+    }
+
+    #[test]
+    fn a_child_of_td_unshare_is_born_in_it() {
+        let own = Cgroup::new("born");
+        // How many hierarchies have it.
+        let found = || {
+            run(&mut cgroup(["-m", "64M", "--pids", "9", &own.0])).ok();
+            let found = own.found().len();
+            run(&mut cgroup(["--remove", &own.0])).ok();
+            found
+        };
+        let mut args = vec!["-m", "64M", "--pids", "9", "--stay", &own.0, "td-unshare"];
+        args.extend(["--into-cgroup", &own.0, "--remove-cgroup", "cat", "/proc/self/cgroup"]);
+        let out = run(&mut cgroup(args)).ok().out();
+        let places = out.lines().filter(|line| line.ends_with(&own.0)).count();
+        assert_eq!(places, found(), "{out}");
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn a_name_without_a_slash_is_below_ones_own() {
+        let own = Cgroup::new("relative");
+        let args = [own.0.as_str(), "td-cgroup", "--pids", "7", "--stay", "below", "true"];
+        // The inner one finds itself in the outer one wherever that is; pids may not be there.
+        run(&mut cgroup(["--pids", "9"].iter().chain(&args))).ok();
+        assert_eq!(read(&own.below("below"), "pids.max"), "7");
+    }
+
+    #[test]
+    fn a_path_of_the_file_system_names_the_same_cgroup() {
+        let own = Cgroup::new("path");
+        let first = directories(&own.0).remove(0);
+        run(&mut cgroup(["--pids".as_ref(), "7".as_ref(), first.as_os_str()])).ok();
+        assert_eq!(read(&own.0, "pids.max"), "7");
+        run(&mut cgroup(["--remove".as_ref(), first.as_os_str()])).ok();
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn a_value_that_the_kernel_refuses_leaves_nothing() {
+        let own = Cgroup::new("value");
+        for (option, value) in
+            [("--cpuset-cpus", "5000"), ("--cpuset-cpus", "x"), ("--cpuset-mems", "900")]
+        {
+            let args = ["--pids", "9", option, value, &own.below("a"), "echo", "run"];
+            let output = run(&mut cgroup(args)).exits(125);
+            let output = output.says(&format!("{option} takes a list of")).says("cpuset.");
+            assert_eq!(output.out(), "");
+            assert!(own.is_gone(), "{output}");
+        }
+    }
+
+    #[test]
+    fn a_refused_value_gives_the_others_back_what_they_were() {
+        let own = Cgroup::new("back");
+        run(&mut cgroup(["--pids", "9", "-m", "64M", "--memory-swap", "96M", &own.0])).ok();
+        let state = || ["--stat", &own.0].map(String::from);
+        let before = run(&mut cgroup(state())).ok().out();
+        let args =
+            ["--pids", "8", "-m", "128M", "--memory-swap", "256M", "--set", "pids.max=x", &own.0];
+        run(&mut cgroup(args)).exits(125).says("EINVAL").says("pids.max");
+        assert_eq!(run(&mut cgroup(state())).ok().out(), before);
+    }
+
+    #[test]
+    fn a_prog_that_is_not_found_leaves_nothing() {
+        let own = Cgroup::new("noprog");
+        for path in [own.0.clone(), own.below("a/b")] {
+            run(&mut cgroup(["--pids", "9", &path, "nowhere-to-be-found"])).exits(127);
+            assert!(own.is_gone());
+            run(&mut cgroup(["--pids", "9", "--stay", &path, "/"])).exits(126);
+            assert!(own.is_gone());
+        }
+    }
+
+    #[test]
+    fn what_was_there_before_stays() {
+        let own = Cgroup::new("reused");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        run(&mut cgroup(["--pids", "7", &own.below("a"), "nowhere-to-be-found"])).exits(127);
+        assert_eq!(read(&own.0, "pids.max"), "9");
+        assert!(!own.found().iter().any(|directory| directory.join("a").exists()));
+    }
+
+    #[test]
+    fn memory_and_swap_are_raised_and_lowered() {
+        let own = Cgroup::new("swap");
+        for (memory, swap) in
+            [("64M", "96M"), ("256M", "512M"), ("1M", "2M"), ("-1", "-1"), ("1M", "1M")]
+        {
+            run(&mut cgroup(["-m", memory, "--memory-swap", swap, &own.0])).ok();
+            let bytes = memory.strip_suffix('M').map(|n| n.parse::<u64>().expect("a number") << 20);
+            let expected = bytes.map_or("max".into(), |n| n.to_string());
+            let out = run(&mut cgroup(["--stat", &own.0])).ok().out();
+            assert!(out.contains(&format!("memory.max {expected}\n")), "{memory}: {out}");
+        }
+    }
+
+    #[test]
+    fn kill_ends_what_is_in_it_and_below_it() {
+        let own = Cgroup::new("kill");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        let running = [sleeper(&own.0), sleeper(&own.below("a/b"))];
+        run(&mut cgroup(["--kill", &own.0])).ok();
+        for process in running {
+            assert_eq!(process.wait().signal, Some(libc::SIGKILL));
+        }
+        run(&mut cgroup(["--kill", &own.0])).ok();
+        run(&mut cgroup(["--remove", &own.0])).ok();
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn remove_goes_depth_first_and_names_what_is_left() {
+        let own = Cgroup::new("remove");
+        run(&mut cgroup(["--pids", "9", &own.below("a/b")])).ok();
+        let running = sleeper(&own.below("a/c"));
+        let left = format!("still has processes: {} (sleep)", running.pid());
+        wait_for("sleep", || {
+            fs::read_to_string(format!("/proc/{}/comm", running.pid()))
+                .ok()
+                .filter(|c| c == "sleep\n")
+        });
+        run(&mut cgroup(["--remove", &own.0])).exits(125).says("EBUSY").says(&left);
+        drop(running);
+        run(&mut cgroup(["--remove", &own.0])).ok();
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn remove_waits_for_what_is_dying() {
+        let own = Cgroup::new("dying");
+        let running = sleeper(&own.0);
+        let remove = start(&mut cgroup(["--trace", "--remove", &own.0]));
+        wait_for("its first try", || remove.err().contains("EBUSY").then_some(()));
+        running.kill(libc::SIGKILL);
+        remove.wait().exits(0);
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn there_is_nothing_to_remove_kill_or_look_at() {
+        let own = Cgroup::new("nothing");
+        for option in ["--remove", "--kill", "--stat"] {
+            let says = format!("{}: no hierarchy has such a cgroup", own.0);
+            run(&mut cgroup([option, &own.0])).exits(125).says(&says);
+        }
+    }
+
+    #[test]
+    fn stat_has_a_key_and_a_value_a_line() {
+        let own = Cgroup::new("stat");
+        run(&mut cgroup(["-m", "64M", "--pids", "9", &own.0])).ok();
+        let keys = |out: &str| -> Vec<String> {
+            out.lines().map(|l| l.split_once(' ').expect("two words").0.to_string()).collect()
+        };
+        let out = run(&mut cgroup(["--stat", &own.0])).ok().out();
+        let expected = ["memory.current", "memory.max", "memory.oom_kill", "cpu.usage_usec"];
+        let expected = [&expected[..], &["pids.current", "pids.max", "populated"]].concat();
+        assert_eq!(keys(&out), expected);
+        assert!(out.contains("memory.max 67108864\n") && out.contains("pids.max 9\n"), "{out}");
+        assert!(out.ends_with("populated 0\n"), "{out}");
+        let _running = sleeper(&own.0);
+        let out = run(&mut cgroup(["--stat", &own.0])).ok().out();
+        assert!(out.contains("pids.current 1\n") && out.ends_with("populated 1\n"), "{out}");
+    }
+
+    #[test]
+    fn stat_that_cannot_be_written_is_a_failure() {
+        let own = Cgroup::new("full");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut cmd = cgroup(["--stat", &own.0]);
+        cmd.stdout(full).stderr(std::process::Stdio::piped());
+        start_with(&mut cmd).wait().exits(125).says("ENOSPC");
+    }
+
+    #[test]
+    fn a_dry_run_makes_nothing() {
+        let own = Cgroup::new("dry");
+        let mut args = vec!["--dry-run", "-m", "64M", "--cpuset-cpus", "0", &own.0];
+        args.extend(["td-unshare", "--into-cgroup", &own.0, "true"]);
+        let out = run(&mut cgroup(args)).ok().out();
+        for part in ["mkdirat(", "\"67108864\"", "clone3(", "execve("] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        assert!(own.is_gone());
+    }
+
+    #[test]
+    fn without_proc_it_fails_by_name() {
+        private_mounts();
+        let own = Cgroup::new("noproc");
+        mount(["-t", "tmpfs", "tmpfs", "/proc"]);
+        let output = td("td-cgroup", [own.0.as_str(), "echo", "run"]).output();
+        let output = output.expect("it runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{err}");
+        assert!(err.contains("cgroups are found through /proc, which must be mounted"), "{err}");
+        run(Command::new("umount").arg("/proc")).ok();
+    }
+
+    #[test]
+    fn an_ordinary_user_is_told_whose_it_is() {
+        let own = Cgroup::new("user");
+        let mut args = vec!["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let tool = bin("td-cgroup");
+        // A copy in a place that this user may reach.
+        let dir = TempDir::new();
+        let copy = dir.program("td-cgroup", fs::read(tool).expect("the tool"));
+        chmod(dir.path(), 0o755);
+        args.extend([copy.to_str().expect("a plain path"), "--pids", "9", &own.0, "echo", "run"]);
+        let output = run(Command::new("setpriv").args(&args)).exits(125);
+        let output = output.says("EACCES").says("belongs to uid 0").says("we are 65534");
+        assert_eq!(output.out(), "");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        let output = run(Command::new("setpriv").args(&args)).exits(125);
+        output.says("pids.max\", O_WRONLY").says("belongs to uid 0").says("we are 65534");
+    }
+
+    #[test]
+    fn a_name_of_a_file_of_the_kernel_is_refused() {
+        let own = Cgroup::new("file");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        let path = own.below("cgroup.procs");
+        run(&mut cgroup(["--pids", "9", &path])).exits(125).says("is a file of the kernel");
+    }
+
+    mod hybrid {
+        use super::*;
+
+        #[test]
+        fn a_path_where_no_hierarchy_is_mounted_is_refused_and_never_nested() {
+            let own = Cgroup::new("nested");
+            let path = format!("/sys/fs/cgroup{}", own.0);
+            let output = run(&mut cgroup([path.as_str(), "echo", "run"])).exits(125);
+            let output = output.says(&format!("{path}: no cgroup hierarchy is mounted there"));
+            assert_eq!(output.out(), "");
+            assert!(!directories(&path).iter().any(|directory| directory.exists()));
+        }
+
+        #[test]
+        fn limits_read_back_from_the_kernel() {
+            let own = Cgroup::new("limits");
+            let mut args =
+                vec!["-m", "64M", "--memory-swap", "128M", "--cpus", "0.5", "--cpu-shares"];
+            args.extend(["512", "--cpuset-cpus", "0", "--cpuset-mems", "0", "--pids", "9"]);
+            args.extend(["--set", "memory.swappiness=10", "--set", "cgroup.max.depth=3", &own.0]);
+            run(&mut cgroup(args)).ok();
+            for (file, value) in [
+                ("memory.limit_in_bytes", "67108864"),
+                ("memory.memsw.limit_in_bytes", "134217728"),
+                ("memory.swappiness", "10"),
+                ("cpu.cfs_period_us", "100000"),
+                ("cpu.cfs_quota_us", "50000"),
+                ("cpu.shares", "512"),
+                ("cpuset.cpus", "0"),
+                ("cpuset.mems", "0"),
+                ("pids.max", "9"),
+                ("cgroup.max.depth", "3"),
+            ] {
+                assert_eq!(read(&own.0, file), value, "{file}");
+            }
+        }
+
+        #[test]
+        fn memory_above_memory_and_swap_is_explained() {
+            let own = Cgroup::new("memsw");
+            run(&mut cgroup(["-m", "1M", "--memory-swap", "2M", &own.0])).ok();
+            let output = run(&mut cgroup(["-m", "64M", &own.0])).exits(125).says("EINVAL");
+            let most = "it cannot be above memory.memsw.limit_in_bytes, which is 2097152";
+            output.says(most).says("memory.limit_in_bytes");
+            assert_eq!(read(&own.0, "memory.limit_in_bytes"), "1048576");
+        }
+
+        #[test]
+        fn less_memory_than_is_used_is_explained() {
+            let own = Cgroup::new("used");
+            // Memory of the shell itself, which is not to go to a swap that the machine may have.
+            let script =
+                "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo in; sleep 1000; echo $x";
+            let args = ["-m", "256M", "--memory-swap", "256M", "--set", "memory.swappiness=0"];
+            let prog = [own.0.as_str(), "sh", "-c", script];
+            let running = start(&mut cgroup(args.iter().chain(&prog)));
+            running.prints("in");
+            let output = run(&mut cgroup(["-m", "1M", "--memory-swap", "256M", &own.0])).exits(125);
+            output.says("EBUSY").says("bytes, of which too few can be freed");
+        }
+
+        #[test]
+        fn empty_cpusets_are_filled_on_the_way() {
+            let own = Cgroup::new("cpuset");
+            let cpuset = v1("cpuset").join(&own.0[1..]);
+            fs::create_dir(&cpuset).expect("a cgroup made by hand, empty");
+            let args = ["--cpuset-cpus", "0", &own.below("a/b"), "cat", "/proc/self/cgroup"];
+            let out = run(&mut cgroup(args)).ok().out();
+            assert!(out.contains(":cpuset:/td-test-cpuset"), "{out}");
+            let root = |file| fs::read_to_string(v1("cpuset").join(file)).expect("the root's");
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let made = fs::read_to_string(cpuset.join(file)).expect("the new one's");
+                assert_eq!(made, root(file));
+            }
+            assert_eq!(read(&own.below("a/b"), "cpuset.cpus"), "0");
+        }
+
+        #[test]
+        fn a_file_of_the_other_version_is_explained() {
+            let own = Cgroup::new("version");
+            let output = run(&mut cgroup(["--set", "memory.max=1", &own.0])).exits(125);
+            output.says("ENOENT").says("memory is on version 1 here, which has no such file");
+            let output = run(&mut cgroup(["--set", "hugetlb.none=1", &own.0])).exits(125);
+            output.says("ENOENT").says("hugetlb of this kernel's version 2 has no such file");
+            assert!(own.is_gone());
+            restore_hugetlb();
+        }
+
+        #[test]
+        fn a_controller_that_is_not_offered_is_explained() {
+            private_mounts();
+            let own = Cgroup::new("offered");
+            let output = run(&mut cgroup(["--set", "nonsense.x=1", &own.0])).exits(125);
+            output.says("EINVAL").says("does not offer nonsense, its controllers:");
+            assert!(own.is_gone());
+            let point = v1("memory");
+            run(Command::new("umount").arg(&point)).ok();
+            let output = run(&mut cgroup(["-m", "64M", &own.0, "echo", "run"])).exits(125);
+            let output = output.says("ENOENT").says("does not offer memory");
+            let output = output.says("memory is on a version 1 hierarchy that is not mounted here");
+            assert_eq!(output.out(), "");
+            assert!(own.is_gone());
+            let point = v2();
+            run(Command::new("umount").arg(&point)).ok();
+            let output = run(&mut cgroup(["-m", "64M", &own.0])).exits(125);
+            let output = output.says("memory: no mounted hierarchy has this controller");
+            output.says("memory is on a version 1 hierarchy that is not mounted here");
+        }
+
+        #[test]
+        fn without_version_2_the_freezer_stands_in() {
+            private_mounts();
+            let own = Cgroup::new("freezer");
+            run(Command::new("umount").arg(v2())).ok();
+            run(&mut cgroup([&own.0])).ok();
+            assert_eq!(own.found(), [v1("freezer").join(&own.0[1..])]);
+            let output = run(&mut cgroup(["--set", "cgroup.freeze=1", &own.0])).exits(125);
+            output.says("files called cgroup.* are those of version 2, which is not mounted");
+            let mut dry = vec!["--dry-run", "--pids", "9", "/td-test-none"];
+            dry.extend(["td-unshare", "--into-cgroup", "/td-test-none", "true"]);
+            assert!(run(&mut cgroup(dry)).ok().out().contains("clone3("));
+            let running = sleeper(&own.0);
+            run(&mut cgroup(["--kill", &own.0])).ok();
+            assert_eq!(running.wait().signal, Some(libc::SIGKILL));
+            run(&mut cgroup(["--remove", &own.0])).ok();
+            assert!(own.is_gone());
+        }
+
+        #[test]
+        fn without_any_hierarchy_it_says_so() {
+            private_mounts();
+            for (point, ..) in points().iter().rev() {
+                run(Command::new("umount").arg(point)).ok();
+            }
+            let output = run(&mut cgroup(["/td-test-none", "echo", "run"])).exits(125);
+            output.says("no cgroup hierarchy is mounted here").says("mount -t cgroup2");
+        }
+
+        #[test]
+        fn nothing_is_written_where_another_file_system_lies_over_it() {
+            private_mounts();
+            let own = Cgroup::new("over");
+            let point = v1("pids");
+            mount(["-t", "tmpfs", "tmpfs", point.to_str().expect("a plain path")]);
+            let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"])).exits(125);
+            let output = output.says("another file system lies over the cgroups here");
+            assert_eq!(output.out(), "");
+            let listed = run(Command::new("ls").arg("-A").arg(&point)).ok().out();
+            assert_eq!(listed, "", "nothing was made on the other file system");
+            run(Command::new("umount").arg(&point)).ok();
+            assert!(own.is_gone());
+        }
+
+        #[test]
+        fn a_read_only_mount_is_named() {
+            private_mounts();
+            let own = Cgroup::new("readonly");
+            let point = v2();
+            mount(["-o", "remount,bind,ro", point.to_str().expect("a plain path")]);
+            let says = format!("the cgroups at {} are mounted read-only", point.display());
+            run(&mut cgroup(["--pids", "9", &own.0])).exits(125).says("EROFS").says(&says);
+            assert!(own.is_gone());
+        }
+
+        #[test]
+        fn a_second_mount_of_a_part_is_refused_by_name() {
+            private_mounts();
+            let own = Cgroup::new("second");
+            run(&mut cgroup(["--pids", "9", &own.0])).ok();
+            let dir = TempDir::new();
+            let there = dir.dir("cg");
+            let there = there.to_str().expect("a plain path");
+            let from = v1("pids").join(&own.0[1..]);
+            mount(["--bind", from.to_str().expect("a plain path"), there]);
+            let output = run(&mut cgroup([format!("{there}/x")])).exits(125);
+            output.says("a second mount of this hierarchy").says("name the cgroup from its first");
+        }
+
+        #[test]
+        fn a_limit_of_depth_or_number_is_named() {
+            let own = Cgroup::new("depth");
+            run(&mut cgroup(["--set", "cgroup.max.depth=1", &own.below("a")])).ok();
+            let output = run(&mut cgroup([own.below("a/b/c/d")])).exits(125).says("EAGAIN");
+            output.says(&format!("{}/cgroup.max.depth allows 1 levels", own.below("a")));
+            let args = ["--set", "cgroup.max.depth=max", "--set", "cgroup.max.descendants=1"];
+            run(&mut cgroup(args.iter().copied().chain([own.below("a").as_str()]))).ok();
+            let output = run(&mut cgroup([own.below("a/b/c")])).exits(125).says("EAGAIN");
+            output.says(&format!("{}/cgroup.max.descendants allows 1", own.below("a")));
+            assert!(!v2().join(&own.below("a/b")[1..]).exists(), "what was made is removed");
+        }
+
+        #[test]
+        fn an_ancestor_that_both_cgroups_share_must_be_ones_own_too() {
+            let own = Cgroup::new("common");
+            run(&mut cgroup([&own.0])).ok();
+            let there = v2().join(&own.0[1..]);
+            for path in [there.clone(), there.join("cgroup.procs")] {
+                std::os::unix::fs::chown(path, Some(65534), None).expect("delegated");
+            }
+            let dir = TempDir::new();
+            let copy = dir.program("td-cgroup", fs::read(bin("td-cgroup")).expect("the tool"));
+            chmod(dir.path(), 0o755);
+            let mut cmd = Command::new("setpriv");
+            cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            let output = run(cmd.args([&own.0, "echo", "run"])).exits(125).says("EACCES");
+            let says = "/cgroup.procs belongs to uid 0 (mode 0644), we are 65534";
+            let output = output.says(says).says("write(");
+            assert!(!output.err().contains(&format!("{}{says}", own.0)), "{output}");
+            assert_eq!(output.out(), "");
+        }
+
+        /// hugetlb is the one controller of version 2 that such a machine may have. It is turned off
+        /// again at the root as soon as no test of ours needs it.
+        fn restore_hugetlb() {
+            let control = v2().join("cgroup.subtree_control");
+            let _ = fs::write(control, "-hugetlb"); // another may use it
+        }
+
+        /// Where something is in the way of controllers that are passed down.
+        #[test]
+        fn processes_and_controllers_in_the_way_of_each_other_are_named() {
+            let offered = fs::read_to_string(v2().join("cgroup.controllers")).expect("a list");
+            assert!(
+                offered.split_whitespace().any(|c| c == "hugetlb"),
+                "version 2 has {offered:?}"
+            );
+            let own = Cgroup::new("way");
+            let running = sleeper(&own.0);
+            let (set, below) = (["--set", "hugetlb.2MB.max=0"], own.below("a"));
+            let args = || set.iter().copied().chain([below.as_str()]);
+            let output = run(&mut cgroup(args())).exits(125).says("EBUSY");
+            let output = output.says("has processes of its own, which are in the way");
+            output.says(&running.pid().to_string());
+            assert!(!v2().join(&own.below("a")[1..]).exists());
+            drop(running);
+
+            run(&mut cgroup(args())).ok();
+            assert_eq!(read(&below, "hugetlb.2MB.max"), "0");
+            let output = run(&mut cgroup([own.0.as_str(), "echo", "run"])).exits(125).says("EBUSY");
+            let output =
+                output.says("passes controllers down (hugetlb), so it may have no processes");
+            assert_eq!(output.out(), "");
+            drop(own);
+            restore_hugetlb();
+        }
+    }
+}

@@ -1,0 +1,679 @@
+//! td-mount: what it mounts, that no image leads it astray, and that a failure leaves nothing.
+
+mod common;
+use common::*;
+
+fn refuses(args: &[&str], text: &str) {
+    run(&mut td("td-mount", args)).exits(125).says(text);
+}
+
+#[test]
+fn options_need_a_mount_before_them() {
+    refuses(&["--options", "ro", "/", "true"], "--options stands behind the mount");
+}
+
+#[test]
+fn options_of_a_mount_that_takes_none_are_refused() {
+    refuses(&["--mask", "/x", "--options", "ro", "/", "true"], "--options is for --proc");
+}
+
+#[test]
+fn a_bind_takes_no_options_of_a_file_system() {
+    refuses(
+        &["--bind", "/a", "/b", "--options", "ro,size=1", "/", "true"],
+        "size=1: a bind has no",
+    );
+}
+
+#[test]
+fn a_bind_needs_two_values() {
+    refuses(&["--bind", "/a"], "'--bind'");
+}
+
+#[test]
+fn root_and_prog_must_be_there() {
+    refuses(&["--proc"], "ROOT is missing");
+    refuses(&["--proc", "/"], "PROG is missing");
+}
+
+mod root {
+    use super::common::strace::*;
+    use super::common::*;
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    /// A directory of the test's own, on a file system of its own, with an image in it.
+    struct Place {
+        dir: TempDir,
+        image: PathBuf,
+    }
+
+    fn place() -> Place {
+        private_mounts();
+        let dir = TempDir::new();
+        mount(["-t", "tmpfs", "tmpfs", text(dir.path())]);
+        chmod(dir.path(), 0o755);
+        let path = dir.dir("image");
+        image(&path);
+        mount(["-t", "tmpfs", "tmpfs", text(&dir.dir("other"))]);
+        Place { dir, image: path }
+    }
+
+    fn text(path: &Path) -> &str {
+        path.to_str().expect("a plain path")
+    }
+
+    impl Place {
+        /// td-mount with options, on the image, becoming PROG.
+        fn fill(&self, options: &[&str], prog: &[&str]) -> Command {
+            let mut cmd = td("td-mount", options);
+            cmd.arg(&self.image).args(prog);
+            cmd
+        }
+
+        /// The same inside new namespaces, with a tmpfs of their own on the image.
+        fn fill_in(&self, unshare: &[&str], options: &[&str], prog: &[&str]) -> Command {
+            let mut cmd = td("td-unshare", unshare);
+            cmd.arg("td-mount").args(options).arg(&self.image).args(prog);
+            cmd
+        }
+
+        /// `POINT FSTYPE OPTIONS`, a line each, of what is mounted below the image.
+        fn mounts(&self, mountinfo: &str) -> Vec<String> {
+            let below = format!("{}/", text(&self.image));
+            let line = |line: &str| {
+                let (mount, fs) = line.split_once(" - ")?;
+                let fields: Vec<&str> = mount.split(' ').collect();
+                let point = fields[4].strip_prefix(&below)?;
+                let fstype = fs.split(' ').next()?;
+                Some(format!("{point} {fstype} {}", fields[5].replace(",relatime", "")))
+            };
+            mountinfo.lines().filter_map(line).collect()
+        }
+
+        fn now(&self) -> Vec<String> {
+            self.mounts(&own_mountinfo())
+        }
+
+        /// All files below the test's directory but those on mounts, with their types and modes.
+        fn tree(&self) -> String {
+            run(Command::new("find").arg(self.dir.path()).args(["-printf", "%p %y %m %l\n"]))
+                .ok()
+                .out()
+        }
+
+        /// It must fail with `text`, and leave nothing.
+        #[track_caller]
+        fn fails(&self, options: &[&str], text: &str) {
+            let before = (own_mountinfo(), self.tree());
+            run(&mut self.fill(options, &["echo", "executed"])).exits(125).says(text).silent();
+            assert_eq!(before, (own_mountinfo(), self.tree()), "{options:?} left something");
+        }
+    }
+
+    trait Silent {
+        fn silent(&self);
+    }
+
+    impl Silent for Output {
+        #[track_caller]
+        fn silent(&self) {
+            assert_eq!(self.out(), "", "PROG was executed");
+        }
+    }
+
+    const STANDARD: [&str; 6] = [
+        "proc proc rw,nosuid,nodev,noexec",
+        "dev tmpfs rw,nosuid",
+        "dev/pts devpts rw,nosuid,noexec",
+        "dev/shm tmpfs rw,nosuid,nodev,noexec",
+        "dev/mqueue mqueue rw,nosuid,nodev,noexec",
+        "sys sysfs ro,nosuid,nodev,noexec",
+    ];
+
+    #[test]
+    fn proc_dev_and_sys_are_exactly_the_documented_mounts() {
+        let place = place();
+        let host = host_mountinfo();
+        run(&mut place.fill(&["--proc", "--dev", "--sys"], &["true"])).ok();
+        assert_eq!(place.now(), STANDARD);
+        assert_eq!(host, host_mountinfo());
+    }
+
+    #[test]
+    fn devices_have_their_numbers_and_modes_under_any_umask() {
+        let place = place();
+        run(sh("umask 077; exec \"$@\"").args(["sh", text(&bin("td-mount")), "--dev"]).args([
+            text(&place.image),
+            "sh",
+            "-c",
+            "test $(umask) = 0077",
+        ]))
+        .ok();
+        let dev = place.image.join("dev");
+        let nodes = [
+            ("null", 1, 3),
+            ("zero", 1, 5),
+            ("full", 1, 7),
+            ("random", 1, 8),
+            ("urandom", 1, 9),
+            ("tty", 5, 0),
+        ];
+        for (name, major, minor) in nodes {
+            let node = fs::symlink_metadata(dev.join(name)).expect(name);
+            assert!(node.file_type().is_char_device(), "{name}");
+            assert_eq!(node.rdev(), libc::makedev(major, minor), "{name}");
+            assert_eq!(node.permissions().mode() & 0o7777, 0o666, "{name}");
+        }
+        for (name, mode) in [("", 0o755), ("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)] {
+            let mode_now = fs::metadata(dev.join(name)).expect(name).permissions().mode();
+            assert_eq!(mode_now & 0o7777, mode, "{name}");
+        }
+        let links = [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("ptmx", "pts/ptmx")];
+        for (name, to) in links {
+            assert_eq!(fs::read_link(dev.join(name)).expect(name), Path::new(to));
+        }
+        assert_eq!(fs::read_dir(&dev).expect("dev").count(), 6 + 5 + 3);
+        fs::write(dev.join("null"), "x").expect("null is written to");
+    }
+
+    #[test]
+    fn a_terminal_is_opened_by_ptmx_and_reaches_its_slave() {
+        let place = place();
+        run(&mut place.fill(&["--dev"], &["true"])).ok();
+        let open = |name: &str| {
+            fs::OpenOptions::new().read(true).write(true).open(place.image.join(name)).expect(name)
+        };
+        let mut master = open("dev/ptmx");
+        let mut number = -1;
+        // SAFETY: calls on an open descriptor; the last writes an int.
+        unsafe {
+            check(libc::unlockpt(master.as_raw_fd())).expect("unlockpt");
+            check(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number)).expect("ptn");
+        }
+        assert_eq!(number, 0, "it is the first of a new instance");
+        let mut slave = open("dev/pts/0");
+        slave.write_all(b"hello").expect("write");
+        let mut buffer = [0; 5];
+        master.read_exact(&mut buffer).expect("read");
+        assert_eq!(&buffer, b"hello");
+        let meta = fs::metadata(place.image.join("dev/pts/0")).expect("slave");
+        assert_eq!((meta.mode() & 0o777, meta.gid()), (0o620, 5));
+    }
+
+    #[test]
+    fn a_tmpfs_takes_size_mode_and_attributes() {
+        let place = place();
+        let options =
+            ["--tmpfs", "/run", "--options", "size=64k,mode=710,noexec,suid", "--tmpfs", "tmp"];
+        run(&mut place.fill(&options, &["true"])).ok();
+        assert_eq!(place.now(), ["run tmpfs rw,nodev,noexec", "tmp tmpfs rw,nosuid,nodev"]);
+        let mode = |name| fs::metadata(place.image.join(name)).expect(name).mode() & 0o7777;
+        assert_eq!((mode("run"), mode("tmp")), (0o710, 0o1777));
+        let full = fs::write(place.image.join("run/file"), [0; 70000]).expect_err("it is full");
+        assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn an_option_that_the_file_system_refuses_is_said_in_the_words_of_the_kernel() {
+        place().fails(
+            &["--proc", "--tmpfs", "/run", "--options", "size=much"],
+            "Bad value for 'size'",
+        );
+    }
+
+    /// A source with a mount below it, a device and a file.
+    fn source(place: &Place) -> PathBuf {
+        let source = place.dir.dir("other/source");
+        mount(["-t", "tmpfs", "tmpfs", text(&place.dir.dir("other/source/below"))]);
+        fs::write(source.join("file"), "text").expect("file");
+        run(Command::new("mknod").arg(source.join("null")).args(["c", "1", "3"])).ok();
+        source
+    }
+
+    #[test]
+    fn a_bind_is_recursive_private_and_without_devices() {
+        let place = place();
+        let source = source(&place);
+        mount(["--make-rshared", text(&place.dir.join("other"))]);
+        run(&mut place.fill(&["--bind", text(&source), "/data"], &["true"])).ok();
+        assert_eq!(place.now(), ["data tmpfs rw,nodev", "data/below tmpfs rw,nodev"]);
+        fs::write(place.image.join("data/below/new"), "").expect("it is writable");
+        let device = fs::File::open(place.image.join("data/null")).expect_err("a device");
+        assert_eq!(device.raw_os_error(), Some(libc::EACCES));
+        mount(["-t", "tmpfs", "tmpfs", text(&place.image.join("data/below"))]);
+        let propagated =
+            own_mountinfo().lines().filter(|l| l.contains("/other/source/below ")).count();
+        assert_eq!(propagated, 1, "what is mounted inside must not come out");
+    }
+
+    #[test]
+    fn a_read_only_bind_is_so_in_all_its_depth() {
+        let place = place();
+        let source = source(&place);
+        run(&mut place.fill(&["--ro-bind", text(&source), "/data"], &["true"])).ok();
+        assert_eq!(place.now(), ["data tmpfs ro,nodev", "data/below tmpfs ro,nodev"]);
+        for name in ["data/new", "data/below/new"] {
+            let error = fs::write(place.image.join(name), "").expect_err(name);
+            assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+        }
+        fs::write(source.join("below/new"), "").expect("the source is as it was");
+    }
+
+    #[test]
+    fn options_of_a_bind_are_attributes_and_its_source_may_be_behind_an_equals_sign() {
+        let place = place();
+        let from = format!("--bind={}", text(&source(&place)));
+        run(&mut place.fill(&[&from, "/data", "--options", "noexec,nosuid,dev"], &["true"])).ok();
+        assert_eq!(place.now()[0], "data tmpfs rw,nosuid,noexec");
+    }
+
+    #[test]
+    fn the_order_given_is_kept() {
+        let place = place();
+        let source = source(&place);
+        run(&mut place.fill(&["--tmpfs", "/a", "--bind", text(&source), "/a/b"], &["true"])).ok();
+        assert_eq!(fs::read_to_string(place.image.join("a/b/file")).expect("it is seen"), "text");
+        run(&mut place.fill(&["--bind", text(&source), "/c/d", "--tmpfs", "/c"], &["true"])).ok();
+        assert_eq!(fs::read_dir(place.image.join("c")).expect("c").count(), 0, "it is covered");
+    }
+
+    #[test]
+    fn what_is_missing_is_made_with_its_modes_under_any_umask() {
+        let place = place();
+        let source = source(&place);
+        let file = source.join("file");
+        let mut cmd = sh("umask 077; exec \"$@\"");
+        cmd.args(["sh", text(&bin("td-mount")), "--bind", text(&source), "/a/b/../c//d/"]);
+        cmd.args(["--bind", text(&file), "e/file", text(&place.image), "true"]);
+        run(&mut cmd).ok();
+        assert_eq!(
+            place.now(),
+            ["a/c/d tmpfs rw,nodev", "a/c/d/below tmpfs rw,nodev", "e/file tmpfs rw,nodev"]
+        );
+        for name in ["a", "a/b", "a/c", "e"] {
+            assert_eq!(fs::metadata(place.image.join(name)).expect(name).mode() & 0o777, 0o755);
+        }
+        run(Command::new("umount").arg(place.image.join("e/file"))).ok();
+        let made = fs::metadata(place.image.join("e/file")).expect("a file was made");
+        assert_eq!((made.len(), made.mode() & 0o777), (0, 0o644));
+    }
+
+    /// Where a hostile link may lead.
+    const LINKS: [&str; 5] = ["/etc", "..", "../../../../../../../etc", "/", "etc"];
+
+    #[test]
+    fn a_link_in_place_of_proc_dev_or_sys_is_refused_by_name() {
+        let place = place();
+        for (name, option) in [("proc", "--proc"), ("dev", "--dev"), ("sys", "--sys")] {
+            let path = place.image.join(name);
+            fs::remove_dir(&path).expect(name);
+            for to in LINKS.iter().chain(&[name, "missing"]) {
+                symlink(to, &path).expect("a link");
+                let says = format!("{} is a symbolic link in the image", path.display());
+                place.fails(&["--tmpfs", "/tmp", option], &says);
+                fs::remove_file(&path).expect("the link");
+            }
+            fs::write(&path, "").expect("a file");
+            place.fails(&[option], &format!("{} is no directory", path.display()));
+            fs::remove_file(&path).expect("the file");
+            fs::create_dir(&path).expect("a directory");
+        }
+    }
+
+    #[test]
+    fn a_volume_whose_target_is_a_link_stays_in_the_root() {
+        let place = place();
+        let source = source(&place);
+        let host = host_mountinfo();
+        for (i, to) in ["/etc", "../../../../../../../etc", "etc"].iter().enumerate() {
+            let link = format!("link{i}");
+            symlink(to, place.image.join(&link)).expect("a link");
+            run(&mut place.fill(&["--bind", text(&source), &link], &["true"])).ok();
+            let mine = place.now();
+            assert_eq!(mine.len(), 2 * (i + 1), "{mine:?}");
+            assert!(mine.iter().all(|line| line.starts_with("etc")), "{mine:?}");
+        }
+        assert_eq!(host, host_mountinfo());
+    }
+
+    #[test]
+    fn a_link_to_what_is_not_there_is_refused_by_name_and_nothing_is_made() {
+        let place = place();
+        let source = source(&place);
+        symlink("/not/there", place.image.join("link")).expect("a link");
+        symlink("loop", place.image.join("loop")).expect("a link");
+        let says = "link is a symbolic link to something that is not there";
+        place.fails(&["--bind", text(&source), "/new/../link"], says);
+        place.fails(&["--bind", text(&source), "/link/deeper"], says);
+        place.fails(&["--bind", text(&source.join("file")), "link"], says);
+        place.fails(&["--tmpfs", "loop"], "image/loop is a symbolic link in the image");
+        assert!(!Path::new("/not").exists());
+    }
+
+    #[test]
+    fn a_null_device_that_is_a_link_is_covered_or_refused() {
+        let place = place();
+        let outside = place.dir.file("outside", "text");
+        symlink("../../outside", place.image.join("dev/null")).expect("a link");
+        let passwd = "/etc/passwd";
+        place.fails(&["--mask", passwd], "dev/null is a symbolic link in the image");
+        run(&mut place.fill(&["--dev", "--mask", passwd], &["true"])).ok();
+        assert_eq!(fs::read_to_string(place.image.join("etc/passwd")).expect("passwd"), "");
+        assert_eq!(fs::read_to_string(outside).expect("outside"), "text");
+    }
+
+    #[test]
+    fn the_root_itself_is_no_target() {
+        let place = place();
+        let source = source(&place);
+        symlink("..", place.image.join("up")).expect("a link");
+        for target in ["/", "..", ".", "up", "etc/../..", "new/.."] {
+            place.fails(&["--bind", text(&source), target], "itself, and must lie below it");
+            place.fails(&["--tmpfs", target], "itself, and must lie below it");
+        }
+        place.fails(&["--mask", "/"], "itself, and must lie below it");
+        place.fails(&["--remount-ro", "/"], "and it is no mount point");
+    }
+
+    #[test]
+    fn a_directory_is_not_mounted_on_a_file_nor_a_file_on_a_directory() {
+        let place = place();
+        let source = source(&place);
+        place.fails(&["--bind", text(&source), "/etc/passwd"], "etc/passwd is no directory");
+        place.fails(&["--bind", text(&source.join("file")), "/etc"], "etc is a directory");
+        place.fails(&["--tmpfs", "/etc/passwd"], "etc/passwd is no directory");
+    }
+
+    #[test]
+    fn a_masked_directory_is_empty_and_a_masked_file_is_null_and_root_cannot_change_that() {
+        let place = place();
+        fs::write(place.image.join("var/file"), "text").expect("file");
+        chmod(place.image.join("etc/passwd"), 0o4755);
+        let options = ["--dev", "--mask", "/var", "--mask", "etc/passwd", "--mask", "/none/such"];
+        run(&mut place.fill(&options, &["true"])).ok();
+        let mounts = &place.now()[4..];
+        assert_eq!(
+            mounts,
+            ["var tmpfs ro,nosuid,nodev,noexec", "etc/passwd tmpfs ro,nosuid,noexec"]
+        );
+        assert_eq!(fs::read_dir(place.image.join("var")).expect("var").count(), 0);
+        assert_eq!(fs::read(place.image.join("etc/passwd")).expect("passwd"), b"");
+        for (name, read_only) in [("var", true), ("etc/passwd", true), ("dev/null", false)] {
+            let mode = fs::Permissions::from_mode(0o600);
+            let result = fs::set_permissions(place.image.join(name), mode);
+            let error = result.err().and_then(|e| e.raw_os_error());
+            assert_eq!(error, read_only.then_some(libc::EROFS), "{name}");
+        }
+        assert!(fs::write(place.image.join("var/new"), "").is_err());
+        assert!(!place.image.join("none").exists());
+    }
+
+    #[test]
+    fn a_file_is_masked_only_with_the_null_device() {
+        let place = place();
+        place.fails(&["--mask", "/etc/passwd"], "put --dev before --mask");
+        fs::write(place.image.join("dev/null"), "").expect("no device");
+        place.fails(&["--mask", "/etc/passwd"], "image/dev/null is not the null device");
+    }
+
+    #[test]
+    fn remount_ro_takes_a_mount_alone_and_a_directory_with_all_below_it() {
+        let place = place();
+        let source = source(&place);
+        mount(["--bind", text(&place.image), text(&place.image)]);
+        let options =
+            ["--proc", "--bind", text(&source), "/data", "--bind", text(&source), "/etc/data"];
+        let read_only =
+            ["--remount-ro", "/proc/sys", "--remount-ro", "/none", "--remount-ro", "/data"];
+        let more = ["--remount-ro", "/etc", "--remount-ro", "/"];
+        run(&mut place.fill(&[&options[..], &read_only, &more].concat(), &["true"])).ok();
+        let expected = [
+            "proc proc rw,nosuid,nodev,noexec",
+            "data tmpfs ro,nodev",
+            "data/below tmpfs rw,nodev",
+            "etc/data tmpfs rw,nodev",
+            "etc/data/below tmpfs rw,nodev",
+            "proc/sys proc ro,nosuid,nodev,noexec",
+            "etc tmpfs ro",
+            "etc/data tmpfs ro,nodev",
+            "etc/data/below tmpfs ro,nodev",
+        ];
+        assert_eq!(place.now(), expected);
+        let writes = |name: &str| fs::write(place.image.join(name), "").is_ok();
+        assert!(!writes("new"), "the root is read-only");
+        assert!(!writes("data/new") && writes("data/below/new"), "that mount alone");
+        let uts =
+            fs::write(place.image.join("proc/sys/kernel/domainname"), "x").expect_err("proc/sys");
+        assert_eq!(uts.raw_os_error(), Some(libc::EROFS));
+    }
+
+    #[test]
+    fn a_failure_undoes_all_and_executes_nothing() {
+        let place = place();
+        let source = source(&place);
+        mount(["-t", "tmpfs", "tmpfs", text(&place.image.join("run"))]);
+        let file = source.join("file");
+        let options = [
+            ["--proc", "--dev"].as_slice(),
+            &["--sys", "--remount-ro", "/run"],
+            &["--bind", text(&source), "/new/a/b", "--bind", text(&file), "/new/file"],
+            &["--remount-ro", "/var", "--mask", "/etc/passwd"],
+        ]
+        .concat();
+        place.fails(
+            &[&options[..], &["--tmpfs", "/etc/group"]].concat(),
+            "etc/group is no directory",
+        );
+        let before = (own_mountinfo(), place.tree());
+        for (prog, status) in [("/not/there", 127), ("not-there", 127), (text(&source), 126)] {
+            run(&mut place.fill(&options, &[prog])).exits(status);
+            assert_eq!(before, (own_mountinfo(), place.tree()), "{prog}");
+        }
+        run(&mut place.fill(&options, &["true"])).ok();
+        assert_ne!(before.0, own_mountinfo(), "the same options, when all goes well");
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_said() {
+        let place = place();
+        let cmd = place.fill(&["--tmpfs", "/tmp", "--tmpfs", "/etc/passwd"], &["true"]);
+        let (output, _) = strace(&["--inject=umount2:error=EBUSY"], &cmd);
+        output.exits(125).says("EBUSY").says("so this was not undone");
+    }
+
+    #[test]
+    fn a_path_that_moved_is_looked_up_again_and_not_for_ever() {
+        let place = place();
+        let cmd = place.fill(&["--tmpfs", "/tmp"], &["true"]);
+        let (output, _) = strace(&["--inject=openat2:error=EAGAIN:when=1..3"], &cmd);
+        output.exits(0);
+        assert_eq!(place.now(), ["tmp tmpfs rw,nosuid,nodev"]);
+        let (output, processes) = strace(&["--inject=openat2:error=EAGAIN"], &cmd);
+        output.exits(125).says("EAGAIN");
+        let tries = processes[0].calls.iter().filter(|call| call.name == "openat2").count();
+        assert_eq!(tries, 32);
+    }
+
+    #[test]
+    fn the_root_may_be_the_callers() {
+        let place = place();
+        let host = host_mountinfo();
+        let script = "grep ' /tmp ' /proc/self/mountinfo; ls -a /tmp; test -e /etc/passwd";
+        let mut cmd =
+            td("td-unshare", ["-m", "td-mount", "--tmpfs", "/tmp", "/", "sh", "-c", script]);
+        let out = run(&mut cmd).ok().out();
+        assert!(out.contains("rw,nosuid,nodev"), "{out}");
+        assert!(out.ends_with(".\n..\n"), "{out}");
+        assert_eq!(host, host_mountinfo());
+        drop(place);
+    }
+
+    #[test]
+    fn in_a_user_namespace_devices_are_bound_and_the_rest_is_the_same() {
+        let place = place();
+        let script = "cat /proc/self/mountinfo; cd \"$0\"/dev && echo x >null && head -c 3 zero | od -An -c && ls -ln pts/ptmx";
+        let options = ["--proc", "--dev", "--sys", "--mask", "/etc/passwd"];
+        let mut cmd = td("td-unshare", ["-r", "-m", "-p", "-i", "-n", "td-mount"]);
+        cmd.args(options).arg(&place.image).args(["sh", "-c", script, text(&place.image)]);
+        let out = run(&mut cmd).ok().out();
+        let mounts = place.mounts(&out);
+        let nodes: Vec<&String> = mounts
+            .iter()
+            .filter(|m| m.contains("rw,nosuid,noexec") && !m.contains("pts"))
+            .collect();
+        assert_eq!(nodes.len(), 6, "{mounts:?}");
+        let rest: Vec<&String> = mounts.iter().filter(|m| !nodes.contains(m)).collect();
+        assert_eq!(rest[..6], STANDARD, "{out}");
+        assert!(rest[6].starts_with("etc/passwd ") && rest.len() == 7, "{rest:?}");
+        assert!(out.contains("\\0  \\0  \\0"), "{out}");
+        assert!(out.contains("crw-rw-rw-"), "{out}");
+    }
+
+    #[test]
+    fn in_a_user_namespace_the_devices_of_a_root_that_is_covered_still_serve() {
+        let _place = place();
+        let script = "echo x >/dev/null && test -c /dev/tty && ls /dev/pts";
+        let args = ["-r", "-m", "-p", "-i", "td-mount", "--dev", "/", "sh", "-c", script];
+        assert_eq!(run(&mut td("td-unshare", args)).ok().out(), "ptmx\n");
+    }
+
+    #[test]
+    fn what_belongs_to_another_network_or_ipc_namespace_is_bound_read_only_or_left_out() {
+        let place = place();
+        let cmd = &mut place.fill_in(
+            &["-r", "-m", "-p"],
+            &["--dev", "--sys"],
+            &["cat", "/proc/self/mountinfo"],
+        );
+        let mounts = place.mounts(&run(cmd).ok().out());
+        assert!(!mounts.iter().any(|m| m.contains("mqueue")), "{mounts:?}");
+        let sys: Vec<&String> = mounts.iter().filter(|m| m.starts_with("sys")).collect();
+        assert_eq!(*sys[0], STANDARD[5]);
+        let hosts = own_mountinfo()
+            .lines()
+            .filter(|l| l.split(' ').nth(4).is_some_and(|p| Path::new(p).starts_with("/sys")))
+            .count();
+        assert_eq!(sys.len(), hosts, "recursively");
+        assert!(sys.iter().all(|m| m.contains(" ro,")), "{sys:?}");
+    }
+
+    #[test]
+    fn without_the_right_to_mount_the_error_says_which() {
+        let place = place();
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(bin("td-mount"));
+        cmd.args(["--tmpfs", "/tmp"]).arg(&place.image).arg("true");
+        run(&mut cmd).exits(125).says("EPERM").says("this process has no CAP_SYS_ADMIN");
+        for options in [["--tmpfs", "/tmp"].as_slice(), &["--bind", "/etc", "/tmp"], &["--proc"]] {
+            run(&mut place.fill_in(&["-r"], options, &["true"]))
+                .exits(125)
+                .says("the mount namespace belongs to a user namespace that is not ours")
+                .says("td-unshare --mount");
+        }
+    }
+
+    #[test]
+    fn without_a_pid_namespace_of_ours_the_error_of_proc_says_so() {
+        let place = place();
+        let foreign = "the pid namespace belongs to a user namespace that is not ours";
+        run(&mut place.fill_in(&["-r", "-m"], &["--proc"], &["true"]))
+            .exits(125)
+            .says(foreign)
+            .says("td-unshare --pid");
+        let mut cmd = Command::new("unshare");
+        cmd.args(["-r", "-m", "-p"])
+            .arg(bin("td-mount"))
+            .arg("--proc")
+            .arg(&place.image)
+            .arg("true");
+        run(&mut cmd).exits(125).says(foreign).says("fork first");
+    }
+
+    #[test]
+    fn where_the_old_proc_is_covered_the_error_says_where() {
+        let place = place();
+        mount(["-t", "tmpfs", "tmpfs", "/proc/sys"]);
+        run(&mut place.fill_in(&["-r", "-m", "-p"], &["--proc"], &["true"]))
+            .exits(125)
+            .says("what is covered in the old: /proc/sys\n")
+            .says("--bind /proc /proc");
+        let bound =
+            &mut place.fill_in(&["-r", "-m", "-p"], &["--bind", "/proc", "/proc"], &["true"]);
+        run(bound).ok();
+    }
+
+    #[test]
+    fn where_there_is_no_proc_root_mounts_one_and_a_user_namespace_is_told() {
+        let place = place();
+        run(Command::new("umount").args(["-l", "/proc"])).ok();
+        let user = run(&mut place.fill_in(&["-U", "-m", "-p"], &["--proc"], &["true"]));
+        let exe = place.image.join("proc/self/exe");
+        let prog = ["test", "-e", text(&exe)];
+        let by_root = run(&mut place.fill(&["--proc", "--dev", "--sys"], &prog));
+        let undone =
+            run(&mut place.fill(&["--tmpfs", "/run", "--tmpfs", "/etc/passwd"], &["true"]));
+        run(Command::new("mount").args(["-t", "proc", "proc", "/proc"])).ok();
+        by_root.ok();
+        user.exits(125).says("must not show more than an old one, and there is none");
+        let undone = undone.exits(125).err();
+        assert!(!undone.contains("not undone"), "{undone}");
+        assert!(!place.now().iter().any(|m| m.starts_with("run")), "it was undone without /proc");
+    }
+
+    #[test]
+    fn a_device_that_can_be_neither_made_nor_bound_is_named() {
+        let place = place();
+        mount(["--bind", "/dev/zero", "/dev/full"]);
+        run(&mut place.fill_in(&["-r", "-m"], &["--dev"], &["true"]))
+            .exits(125)
+            .says("/dev/full is another file than it should be")
+            .says("so that the caller's is needed");
+    }
+
+    #[test]
+    fn an_unbindable_source_and_one_of_another_namespace_are_named() {
+        let place = place();
+        mount(["--make-unbindable", text(&place.dir.join("other"))]);
+        place.fails(&["--bind", text(&place.dir.join("other")), "/tmp"], "other is unbindable");
+        let other = start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; exec sleep 1000"]));
+        other.prints("there");
+        let source = format!("/proc/{}/root/etc", other.pid());
+        place.fails(&["--bind", &source, "/tmp"], "the source is not in this mount namespace");
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_made_is_named() {
+        let place = place();
+        mount(["--bind", "-o", "ro", text(&place.image), text(&place.image)]);
+        place.fails(&["--tmpfs", "/new"], "image/new is not there, and is needed");
+    }
+
+    #[test]
+    fn a_dry_run_mounts_and_makes_nothing_also_where_the_root_is_not_there_yet() {
+        let place = place();
+        let before = (own_mountinfo(), place.tree());
+        let options = ["--dry-run", "--proc", "--dev", "--sys", "--bind", "/etc", "/new/dir"];
+        let more = [
+            "--tmpfs",
+            "/new/b",
+            "--bind",
+            "/not/there",
+            "/c",
+            "--mask",
+            "/etc/passwd",
+            "--remount-ro",
+            "/",
+        ];
+        let options = [&options[..], &more].concat();
+        let out = run(&mut place.fill(&options, &["true"])).ok().out();
+        assert!(out.contains("mkdirat(") && out.contains("move_mount("), "{out}");
+        let mut cmd = td("td-mount", options);
+        run(cmd.arg(place.dir.join("not-there")).arg("true")).ok();
+        assert_eq!(before, (own_mountinfo(), place.tree()));
+    }
+}

@@ -1,0 +1,510 @@
+//! td-overlay.
+
+mod common;
+
+use common::*;
+
+#[test]
+fn wrong_use_is_refused_in_a_sentence() {
+    for (line, sentence) in [
+        ("T true", "--lower is missing"),
+        ("--lower l --upper u T true", "--upper needs --work"),
+        ("--lower l --work w T true", "--work needs --upper"),
+        ("--lower l --tmpfs --upper u --work w T true", "--tmpfs takes the place of --upper"),
+        ("--lower l --volatile T true", "--volatile needs --upper or --tmpfs"),
+        ("--lower l --tmpfs=1x T true", "--tmpfs=1x: this is no size"),
+        ("--lower l --tmpfs=-1% T true", "--tmpfs=-1%: this is no size"),
+        ("--lower l", "TARGET is missing"),
+        ("--lower l T", "PROG is missing"),
+    ] {
+        run(&mut td("td-overlay", line.split(' '))).exits(125).says(sentence);
+    }
+}
+
+mod root {
+    use std::ffi::{OsStr, OsString};
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::common::strace::*;
+    use super::common::*;
+
+    /// A directory on a file system of its own, with two lower layers.
+    fn place() -> TempDir {
+        private_mounts();
+        let dir = TempDir::new();
+        mount([OsStr::new("-t"), "tmpfs".as_ref(), "tmpfs".as_ref(), dir.path().as_ref()]);
+        for name in ["l1", "l2", "u", "w", "T"] {
+            dir.dir(name);
+        }
+        dir.file("l1/a", "first");
+        dir.file("l2/a", "second");
+        dir.file("l2/b", "below");
+        dir
+    }
+
+    /// td-overlay with the words of a line, then `sh -c SCRIPT`, in the directory `dir`.
+    fn overlay(dir: &TempDir, line: &str, script: &str) -> Command {
+        let mut cmd = td("td-overlay", line.split(' '));
+        cmd.args(["/bin/sh", "-c", script]).current_dir(dir.path());
+        cmd
+    }
+
+    /// What makes strace stand for Linux before 6.13, whose fsconfig(2) refuses the first directory. The
+    /// calls before that one are for a tmpfs.
+    fn old(cmd: &Command) -> String {
+        let words: Vec<String> =
+            cmd.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let count = |word: &str| words.iter().filter(|w| *w == word).count();
+        let before = match count("--tmpfs") == 1 || count("--lower") == 1 && count("--upper") == 0 {
+            true => 3,
+            false => 0,
+        };
+        format!("inject=fsconfig:error=EINVAL:when={}", before + 1)
+    }
+
+    /// Run a command as on Linux before 6.13.
+    #[track_caller]
+    fn run_old(cmd: &Command) -> Output {
+        let (output, processes) = strace(&["-e", &old(cmd)], cmd);
+        let is_refused =
+            |call: &Call| call.args[2] == "\"lowerdir+\"" && call.result == "-1 EINVAL";
+        let mut calls = processes.iter().flat_map(|process| &process.calls);
+        assert!(calls.any(|call| call.name == "fsconfig" && is_refused(call)), "{output}");
+        output
+    }
+
+    /// Run a line both ways: it must fail, say the sentence, execute nothing, and leave the directory and
+    /// the mounts as they were.
+    #[track_caller]
+    fn refuses(dir: &TempDir, line: &str, sentence: &str) {
+        let before = state(dir);
+        let cmd = overlay(dir, line, "touch executed");
+        for output in [strace(&[], &cmd).0, strace(&["-e", &old(&cmd)], &cmd).0] {
+            output.exits(125).says(sentence);
+            assert_eq!(before, state(dir), "{line}");
+        }
+    }
+
+    /// All of a tree but times of access: names, types, modes, owners, sizes, times, links and contents.
+    #[track_caller]
+    fn tree(path: &Path) -> String {
+        let script = r#"find . -printf '%P %y %m %U %G %s %T@ %l\n' | sort
+            find . -type f -exec md5sum {} + | sort"#;
+        run(sh(script).current_dir(path)).ok().out()
+    }
+
+    /// What a step that fails leaves as it was: the files, but for what the kernel itself keeps in a work
+    /// directory that was there, and the mounts.
+    #[track_caller]
+    fn state(dir: &TempDir) -> String {
+        let script = "find . -path ./w/work -prune -o -printf '%p %y %m %U %G %s\\n' | grep -v '^./w d' | sort";
+        run(sh(script).current_dir(dir.path())).ok().out() + &own_mountinfo()
+    }
+
+    fn text(path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).expect("a file")
+    }
+
+    #[test]
+    fn the_first_lower_wins_and_writes_go_to_the_upper_alone() {
+        for old in [false, true] {
+            let dir = place();
+            let (l1, l2) = (tree(&dir.join("l1")), tree(&dir.join("l2")));
+            let script = "cat T/a T/b; echo new >T/c; echo over >T/a; rm T/b; cat T/b 2>&1";
+            let line = "--lower l1 --lower l2 --upper u --work w T";
+            let cmd = &mut overlay(&dir, line, script);
+            let output = if old { run_old(cmd) } else { run(cmd) };
+            assert!(output.out().starts_with("firstbelow"), "{output}");
+            assert!(output.out().contains("T/b: No such file"), "{output}");
+            assert_eq!((l1, l2), (tree(&dir.join("l1")), tree(&dir.join("l2"))));
+            assert_eq!(
+                (text(dir.join("u/a")), text(dir.join("u/c"))),
+                ("over\n".into(), "new\n".into())
+            );
+        }
+    }
+
+    #[test]
+    fn without_an_upper_it_is_read_only_with_one_layer_and_with_two() {
+        for line in ["--lower l1 T", "--lower l1 --lower l2 T"] {
+            for old in [false, true] {
+                let dir = place();
+                let before = tree(&dir.join("l1"));
+                let cmd = &mut overlay(&dir, line, "cat T/a; touch T/x");
+                let output = if old { run_old(cmd) } else { run(cmd) };
+                let output = output.exits(1).says("Read-only file system");
+                assert_eq!(output.out(), "first", "{line}");
+                assert_eq!(before, tree(&dir.join("l1")));
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_tmpfs_nothing_written_is_left_and_the_work_directory_is_not_reachable() {
+        let dir = place();
+        let (before, mounts) = (tree(dir.path()), own_mountinfo());
+        let script = "touch T/x T/a; ls -A T; stat -f -c %b T; find T -name work";
+        let line = "--lower l1 --tmpfs=1m T";
+        let mut cmd = td("td-unshare", ["-m", "td-overlay"]);
+        cmd.args(line.split(' ')).args(["/bin/sh", "-c", script]).current_dir(dir.path());
+        assert_eq!(run(&mut cmd).ok().out(), "a\nx\n256\n");
+        assert_eq!((before, mounts), (tree(dir.path()), own_mountinfo()));
+        let size = "--lower l1 --tmpfs=50% T";
+        run(&mut overlay(&dir, size, "touch T/x")).ok();
+    }
+
+    #[test]
+    fn every_byte_may_stand_in_a_path() {
+        let all: Vec<u8> = (1..=255).filter(|b| *b != b'/').collect();
+        for old in [false, true] {
+            let dir = place();
+            // A name has at most 255 bytes.
+            let odd = dir.join(OsStr::from_bytes(&all[..200])).join(OsStr::from_bytes(&all[200..]));
+            let path = |name: &str| odd.join(format!(" {name}:,\\\n\"=")).into_os_string();
+            for name in ["lower1", "lower2", "upper", "work", "target"] {
+                fs::create_dir_all(path(name)).expect("a directory");
+            }
+            fs::write(Path::new(&path("lower1")).join("a"), "first").expect("a file");
+            let mut args: Vec<OsString> = Vec::new();
+            for (option, name) in [
+                ("--lower", "lower1"),
+                ("--lower", "lower2"),
+                ("--upper", "upper"),
+                ("--work", "work"),
+            ] {
+                args.extend([option.into(), path(name)]);
+            }
+            args.push(path("target"));
+            let mut cmd = td("td-unshare", ["-m", "td-overlay"]);
+            cmd.args(args)
+                .args(["/bin/sh", "-c", "cat \"$0\"/a; touch \"$0\"/x"])
+                .arg(path("target"));
+            let output = if old { run_old(&cmd) } else { run(&mut cmd) };
+            assert_eq!(output.ok().out(), "first");
+            assert!(Path::new(&path("upper")).join("x").exists());
+        }
+    }
+
+    #[test]
+    fn five_hundred_layers_work_and_the_five_hundred_and_first_is_named() {
+        let dir = place();
+        let mut args: Vec<String> = Vec::new();
+        for i in 0..500 {
+            dir.file(&format!("{}/f{i}", dir.dir(&format!("layer{i}")).display()), "");
+            args.extend(["--lower".into(), format!("layer{i}")]);
+        }
+        let command = |more: &[&str], script: &str| {
+            let mut cmd = td("td-overlay", more);
+            cmd.args(&args).args(["T", "/bin/sh", "-c", script]).current_dir(dir.path());
+            cmd
+        };
+        let mut cmd = command(&["--upper", "u", "--work", "w"], "ls T | wc -l");
+        assert_eq!(run(&mut cmd).ok().out(), "500\n");
+        assert_eq!(run_old(&cmd).ok().out(), "500\n");
+        let mut cmd = command(&["--lower", "l1"], "echo executed");
+        let sentence = "there are 501 lower layers, and an overlay has at most 500";
+        for output in [run(&mut cmd), run_old(&cmd)] {
+            assert_eq!(output.exits(125).says(sentence).out(), "");
+        }
+    }
+
+    #[test]
+    fn mkdir_makes_what_is_missing_for_us_alone_but_the_root_as_the_image_has_it() {
+        let dir = place();
+        chown(dir.join("l1"), Some(7), Some(8)).expect("chown");
+        chmod(dir.join("l1"), 0o2751);
+        let line = "--lower l1 --mkdir --upper s/t/u/ --work s/t/w x/y/T";
+        let mut cmd = overlay(&dir, line, "stat -c '%a %u %g' x/y/T");
+        before_exec(&mut cmd, || {
+            // SAFETY: a number.
+            unsafe { libc::umask(0o777) };
+            Ok(())
+        });
+        assert_eq!(run(&mut cmd).ok().out(), "2751 7 8\n");
+        let mode =
+            |name: &str| fs::metadata(dir.join(name)).expect(name).permissions().mode() & 0o7777;
+        for name in ["s", "s/t", "s/t/w", "x", "x/y"] {
+            assert_eq!(mode(name), 0o700, "{name}");
+        }
+        let upper = fs::metadata(dir.join("s/t/u")).expect("the upper");
+        assert_eq!((upper.mode() & 0o7777, upper.uid(), upper.gid()), (0o2751, 7, 8));
+        let mut cmd = overlay(&dir, "--lower l1 --tmpfs T", "stat -c '%a %u %g' T");
+        assert_eq!(run(&mut cmd).ok().out(), "2751 7 8\n");
+        chmod(dir.join("u"), 0o705);
+        run(&mut overlay(&dir, "--lower l1 --mkdir --upper u --work w T", "true")).ok();
+        assert_eq!(mode("u"), 0o705, "an upper that was there stays as it is");
+    }
+
+    #[test]
+    fn the_mount_is_nodev_and_has_what_was_asked_for() {
+        for old in [false, true] {
+            let dir = place();
+            let line =
+                "--lower l1 --upper u --work w --volatile --option index=on --option xino=off T";
+            let script =
+                "find w -name volatile; grep ' overlay overlay ' /proc/self/mountinfo; pwd";
+            let cmd = &mut overlay(&dir, line, script);
+            let output = if old { run_old(cmd) } else { run(cmd) }.ok().out();
+            assert!(output.starts_with("w/work/incompat/volatile\n"), "{output}");
+            assert!(output.ends_with(&format!("{}\n", dir.path().display())), "{output}");
+            let line = output.lines().nth(1).expect("a mount");
+            assert!(line.contains("/T rw,nodev,"), "{output}");
+            assert!(line.contains("index=on"), "{output}");
+            // Nothing of the fallback is left.
+            assert_eq!(own_mountinfo().lines().filter(|line| line.contains("/T ")).count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_mounts_of_the_host_stay_as_they_are() {
+        let before = host_mountinfo();
+        let dir = place();
+        run(&mut overlay(&dir, "--lower l1 --tmpfs T", "touch T/x")).ok();
+        assert_eq!(before, host_mountinfo());
+    }
+
+    #[test]
+    fn what_it_made_goes_again_when_prog_cannot_be_executed() {
+        for line in [
+            "--lower l1 --mkdir --upper s/u --work s/w --volatile x/T /nowhere",
+            "--lower l1 --upper u --work w --volatile T /nowhere",
+            "--lower l1 --mkdir --tmpfs x/T /nowhere",
+            "--lower l1 T /nowhere",
+        ] {
+            let dir = place();
+            let before = state(&dir);
+            let mut cmd = td("td-overlay", line.split(' '));
+            cmd.current_dir(dir.path());
+            for output in [run(&mut cmd), run_old(&cmd)] {
+                let output = output.exits(127).says("there is no /nowhere in this root");
+                assert_eq!(output.err().lines().count(), 2, "{output}");
+                assert_eq!(before, state(&dir), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_made_goes_again_whichever_call_fails() {
+        let line = "--lower l1 --mkdir --upper s/u --work s/w --volatile x/T";
+        let tmpfs = "--lower l1 --mkdir --tmpfs x/T";
+        for (line, call, when) in [
+            (line, "fsopen", 1),
+            (line, "fsconfig", 2),
+            (line, "fsconfig", 5),
+            (line, "fsmount", 1),
+            (line, "fstatfs", 1),
+            (line, "move_mount", 1),
+            (line, "mkdirat", 5),
+            (line, "fchmod", 3),
+            (tmpfs, "fsopen", 2),
+            (tmpfs, "mkdirat", 4),
+            (tmpfs, "move_mount", 2),
+        ] {
+            let dir = place();
+            let before = state(&dir);
+            let inject = format!("inject={call}:error=EIO:when={when}");
+            let cmd = overlay(&dir, line, "touch executed");
+            strace(&["-e", &inject], &cmd).0.exits(125).says("EIO");
+            assert_eq!(before, state(&dir), "{line}: {inject}");
+        }
+        for (call, when) in [("mount", 1), ("open_tree", 1), ("chdir", 1), ("move_mount", 2)] {
+            let dir = place();
+            let before = state(&dir);
+            let inject = format!("inject={call}:error=EIO:when={when}");
+            let cmd = overlay(&dir, line, "touch executed");
+            strace(&["-e", &old(&cmd), "-e", &inject], &cmd).0.exits(125).says("EIO");
+            assert_eq!(before, state(&dir), "before 6.13: {inject}");
+        }
+    }
+
+    #[test]
+    fn names_a_layer_that_is_missing_or_no_directory() {
+        let dir = place();
+        refuses(&dir, "--lower no T", "there is no --lower no");
+        refuses(&dir, "--lower l1/a T", "--lower l1/a is no directory");
+        refuses(&dir, "--lower l1 --upper no --work w T", "--mkdir makes it");
+        refuses(&dir, "--lower l1 --upper u --work no T", "there is no --work no");
+        refuses(&dir, "--lower l1 no", "there is no TARGET no");
+        refuses(&dir, "--lower l1 l1/a", "TARGET l1/a is no directory");
+    }
+
+    #[test]
+    fn names_a_file_system_where_no_upper_can_be() {
+        let dir = place();
+        dir.dir("o/u");
+        dir.dir("o/w");
+        let below = dir.dir("below");
+        mount(["-t", "overlay", "overlay", "-o"].map(OsString::from).into_iter().chain([
+            format!("lowerdir={0}/o,upperdir={0}/u,workdir={0}/w", dir.path().display()).into(),
+            below.into(),
+        ]));
+        let sentence = "--upper below/u is on an overlay, where no upper or work can be";
+        refuses(&dir, "--lower l1 --upper below/u --work below/w T", sentence);
+        let sentence = "--upper /proc/1 is on procfs, where no upper or work can be";
+        refuses(&dir, "--lower l1 --upper /proc/1 --work /proc/1/fd T", sentence);
+        // One overlay on another is fine, a third is not.
+        let line = "--lower below --lower l2 T /bin/sh -c";
+        let mut cmd = td("td-overlay", line.split(' '));
+        run(cmd.arg("cat T/b").current_dir(dir.path())).ok();
+        dir.dir("T2");
+        let sentence = "--lower T is on an overlay, and overlays stack at most two deep";
+        refuses(&dir, "--lower T --lower l1 T2", sentence);
+        let sentence = "--lower /proc is on procfs, which cannot be a layer";
+        refuses(&dir, "--lower /proc --lower l1 T2", sentence);
+    }
+
+    #[test]
+    fn names_a_read_only_mount_and_mounts_that_differ() {
+        let dir = place();
+        let path = |name: &str| dir.dir(name).into_os_string();
+        for name in ["fs/u", "fs/w"] {
+            dir.dir(name);
+        }
+        for name in ["bind", "ro"] {
+            mount([OsString::from("--bind"), path("fs"), path(name)]);
+        }
+        mount([OsString::from("-o"), "remount,bind,ro".into(), path("ro")]);
+        let sentence = "--upper ro/u is on a mount that is read-only";
+        refuses(&dir, "--lower l1 --upper ro/u --work ro/w T", sentence);
+        let sentence = "--work ro/w is on a mount that is read-only";
+        refuses(&dir, "--lower l1 --upper fs/u --work ro/w T", sentence);
+        let sentence = "--upper bind/u and --work fs/w are on different mounts";
+        refuses(&dir, "--lower l1 --upper bind/u --work fs/w T", sentence);
+    }
+
+    #[test]
+    fn names_directories_that_overlap() {
+        let dir = place();
+        for name in ["u/in", "l1/in", "w/in"] {
+            dir.dir(name);
+        }
+        for (line, sentence) in [
+            ("--lower l1 --upper u --work u T", "--upper u and --work u are the same directory"),
+            ("--lower l1 --upper u --work u/in T", "--work u/in is inside --upper u"),
+            ("--lower l1 --upper w/in --work w T", "--upper w/in is inside --work w"),
+            ("--lower l1 --lower l1 T", "--lower l1 and --lower l1 are the same directory"),
+            ("--lower l1 --lower l1/in T", "--lower l1/in is inside --lower l1"),
+            ("--lower u/in --upper u --work w T", "--lower u/in is inside --upper u"),
+            ("--lower w/in --upper u --work w T", "--lower w/in is inside --work w"),
+            ("--lower u --upper u --work w T", "--lower u and --upper u are the same directory"),
+        ] {
+            refuses(&dir, line, sentence);
+        }
+    }
+
+    #[test]
+    fn a_volatile_upper_is_not_used_twice() {
+        let dir = place();
+        let line = "--lower l1 --upper u --work w --volatile T";
+        run(&mut overlay(&dir, line, "umount T")).ok();
+        let sentence =
+            "--work w was last used by a --volatile overlay, whose upper may be incomplete";
+        refuses(&dir, line, sentence);
+    }
+
+    #[test]
+    fn an_overlay_that_came_out_read_only_is_a_failure() {
+        let dir = place();
+        let busy = dir.dir("w/work/busy");
+        mount([OsStr::new("-t"), "tmpfs".as_ref(), "tmpfs".as_ref(), busy.as_ref()]);
+        let sentence = "the overlay is read-only, though an upper was given";
+        refuses(&dir, "--lower l1 --upper u --work w T", sentence);
+        refuses(&dir, "--lower l1 --upper u --work w T", "could not empty or make --work w/work");
+    }
+
+    #[test]
+    fn an_option_that_the_kernel_refuses_is_said_in_its_words() {
+        let dir = place();
+        let line = |option: &str| format!("--lower l1 --lower l2 --option {option} T");
+        let output = |option: &str| run(&mut overlay(&dir, &line(option), "true")).exits(125);
+        output("nonsense").says("the kernel says: overlay: Unknown parameter 'nonsense'");
+        output("index=maybe").says("the kernel says: overlay: Bad value for 'index'");
+        let long = format!("redirect_dir={}", "x".repeat(256));
+        output(&long).says("fsconfig(2) takes 255 bytes at most, and these are 256");
+        let many = format!("--lower l1 --lower l2 {}T", "--option redirect_dir=on ".repeat(300));
+        let output = run_old(&overlay(&dir, &many, "true")).exits(125);
+        output.says("and before Linux 6.13 it takes at most 4095");
+    }
+
+    #[test]
+    fn without_the_right_to_mount_it_says_what_gives_it() {
+        let dir = place();
+        chmod(dir.path(), 0o755);
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let as_nobody = |first: &[&str], line: &str, script: &str| {
+            let mut cmd = Command::new("setpriv");
+            cmd.args(nobody).args(first).arg(bin("td-overlay")).args(line.split(' '));
+            cmd.args(["/bin/sh", "-c", script]).current_dir(dir.path());
+            run(&mut cmd)
+        };
+        for line in ["--lower l1 --lower l2 T", "--lower l1 --tmpfs T"] {
+            let output = as_nobody(&[], line, "echo executed").exits(125);
+            let output =
+                output.says("mounting takes CAP_SYS_ADMIN, which this process does not have");
+            output.says("run it inside td-unshare --map-root-user --mount");
+        }
+        let unshare = bin("td-unshare");
+        let unshare = unshare.to_str().expect("a plain path");
+        let output = as_nobody(&[unshare, "-r"], "--lower l1 --lower l2 T", "echo executed");
+        output.exits(125).says("the mount namespace belongs to another user namespace than ours");
+        // What it says is what helps.
+        for name in ["u", "w"] {
+            chown(dir.join(name), Some(65534), Some(65534)).expect("chown");
+        }
+        let script = "echo over >T/a && rm T/b && grep ' overlay overlay ' /proc/self/mountinfo";
+        let inside = [unshare, "-r", "-m"];
+        let line = "--lower l1 --lower l2 --upper u --work w T";
+        chown(dir.join("l1/a"), Some(65534), Some(65534)).expect("chown");
+        let output = as_nobody(&inside, line, script);
+        assert!(output.ok().out().contains(",userxattr"));
+        assert_eq!(text(dir.join("u/a")), "over\n");
+        let output = as_nobody(&inside, "--lower l1 --tmpfs --mkdir T", "touch T/x; ls T").ok();
+        assert_eq!(output.out(), "a\nx\n");
+    }
+
+    #[test]
+    fn in_a_user_namespace_it_is_userxattr() {
+        let dir = place();
+        let script = "rm T/b; mkdir T/d; grep ' overlay overlay ' /proc/self/mountinfo";
+        let mut cmd = td("td-unshare", ["-r", "-m", "td-overlay"]);
+        let line = "--lower l1 --lower l2 --mkdir --upper s/u --work s/w T";
+        cmd.args(line.split(' ')).args(["/bin/sh", "-c", script]).current_dir(dir.path());
+        for old in [false, true] {
+            let output = if old { run_old(&cmd) } else { run(&mut cmd) };
+            assert!(output.ok().out().contains(",userxattr"));
+            run(sh("rm -r s").current_dir(dir.path())).ok();
+        }
+    }
+
+    #[test]
+    fn proc_is_needed_only_before_linux_6_13() {
+        let dir = place();
+        let script = format!(
+            "mount -t tmpfs tmpfs /proc && exec {} --lower l1 --lower l2 T cat T/b",
+            bin("td-overlay").display()
+        );
+        let mut cmd = td("td-unshare", ["-m", "sh", "-c", &script]);
+        cmd.current_dir(dir.path());
+        assert_eq!(run(&mut cmd).ok().out(), "below");
+        let sentence = "before Linux 6.13 layers are given through /proc";
+        run_old(&cmd).exits(125).says(sentence);
+    }
+
+    #[test]
+    fn a_dry_run_takes_what_earlier_steps_would_have_made_to_be_there() {
+        let dir = place();
+        let before = (tree(dir.path()), own_mountinfo());
+        let line = "--dry-run --mkdir --lower no/image --upper s/u --work s/w no/T";
+        let output = run(&mut overlay(&dir, line, "touch executed")).ok().out();
+        let made: Vec<_> =
+            output.lines().filter_map(|line| line.strip_prefix("mkdirat(")).collect();
+        let expected =
+            ["no", "no/T", "s", "s/u", "s/w"].map(|p| format!("AT_FDCWD, \"{p}\", 0700)"));
+        assert_eq!(made, expected);
+        assert_eq!(before, (tree(dir.path()), own_mountinfo()));
+    }
+}
