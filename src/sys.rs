@@ -41,7 +41,7 @@ macro_rules! calls {
 calls! {
     capget capset chdir clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
     fchdir fchmod fchown fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
-    ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
+    getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
     rt_sigprocmask rt_sigtimedwait sendfile setgroups sethostname setresgid setresuid setsid
     socket statx symlinkat umask umount2 unlinkat unshare wait4 write
@@ -908,6 +908,11 @@ pub fn exit_now(status: u8) -> ! {
 /// `getpid()`: getpid(2), in our own pid namespace.
 pub fn getpid(cx: &Cx) -> Result<i32, Error> {
     cx.read(nr::getpid, &[]).map(|pid| pid as i32)
+}
+
+/// `getppid()`: getpid(2). 0: our parent is outside of our pid namespace.
+pub fn getppid(cx: &Cx) -> Result<i32, Error> {
+    cx.read(nr::getppid, &[]).map(|pid| pid as i32)
 }
 
 /// `getpgid(pid)`: getpgid(2). 0 is the caller.
