@@ -231,16 +231,16 @@ pub fn taken(file: &str, written: &str, read: &str) -> bool {
     }
 }
 
-/// The members of a list such as `0-2,8`. `None`: it is written in another way, which only the kernel
-/// can judge.
-fn members(list: &str) -> Option<Vec<u16>> {
-    let mut all: Vec<u16> = Vec::new();
+/// The members of a list such as `0-2,8`, a bit each. `None`: it is written in another way, which only
+/// the kernel can judge.
+fn members(list: &str) -> Option<[u64; 1024]> {
+    let mut all = [0; 1024];
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        all.extend(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?);
+        for n in first.parse::<u16>().ok()?..=last.parse::<u16>().ok()? {
+            all[usize::from(n / 64)] |= 1 << (n % 64);
+        }
     }
-    all.sort_unstable();
-    all.dedup();
     Some(all)
 }
 
