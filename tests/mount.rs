@@ -27,7 +27,7 @@ fn a_bind_takes_no_options_of_a_file_system() {
 
 #[test]
 fn a_bind_needs_two_values() {
-    refuses(&["--bind", "/a"], "'--bind'");
+    refuses(&["--bind", "/a"], "--bind: its value is missing");
 }
 
 #[test]
