@@ -219,6 +219,13 @@ mod root {
     }
 
     #[test]
+    fn sys_can_be_written_to_where_the_options_say_so() {
+        let place = place();
+        run(&mut place.fill(&["--sys", "--options", "rw"], &["true"])).ok();
+        assert_eq!(place.now(), ["sys sysfs rw,nosuid,nodev,noexec"]);
+    }
+
+    #[test]
     fn an_option_that_the_file_system_refuses_is_said_in_the_words_of_the_kernel() {
         place().fails(
             &["--proc", "--tmpfs", "/run", "--options", "size=much"],
