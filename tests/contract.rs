@@ -251,10 +251,9 @@ mod root {
     fn a_prog_that_is_not_there_ends_with_127() {
         each(|tool, dir| {
             let prog = ["no-such-program-anywhere"];
-            let output =
-                run(command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
-                    .exits(127)
-                    .says("no-such-program-anywhere: not found in PATH, /nowhere:/bin");
+            let output = run(command(&line(tool, &[], dir, &prog)).env("PATH", "/nowhere:/bin"))
+                .exits(127)
+                .says("no-such-program-anywhere: not found in PATH, /nowhere:/bin");
             assert_named(tool.name, &output);
             let prog = ["/nowhere/program"];
             let output = run(&mut command(&line(tool, &[], dir, &prog)))
