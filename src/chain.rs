@@ -9,7 +9,7 @@ use crate::cli::Never;
 use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
 use crate::flags::MFD_EXEC;
 use crate::show::plain;
-use crate::structs::MountAttr;
+use crate::structs::{MountAttr, StatFs};
 use crate::sys::{self, Cx};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
@@ -50,10 +50,8 @@ impl Prog {
     pub fn find(&self, cx: &Cx) -> Result<Found<'_>, Error> {
         let name = self.0.first().map(CString::as_c_str).unwrap_or_default();
         let ours = TOOLS.iter().any(|tool| tool.as_bytes() == name.to_bytes());
-        let sibling = match own_path(cx)? {
-            Some(path) if ours => Some(beside(&path, name)),
-            _ => None,
-        };
+        let own_path = if ours { own_path(cx)? } else { None };
+        let sibling = own_path.map(|path| beside(&path, name));
         Ok(Found { args: &self.0, name, sibling })
     }
 }
@@ -126,10 +124,9 @@ impl Found<'_> {
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
     fn argv(&self, cx: &Cx, argv0: Option<&CString>) -> Vec<CString> {
-        let (first, rest) = self.args.split_at(1);
-        let first = argv0.or(first.first()).cloned();
+        let first = argv0.or(self.args.first()).cloned();
         let handed_on = if self.is_sibling() { cx.handed_on() } else { Vec::new() };
-        first.into_iter().chain(handed_on).chain(rest.iter().cloned()).collect()
+        first.into_iter().chain(handed_on).chain(self.args.iter().skip(1).cloned()).collect()
     }
 
     /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
@@ -142,14 +139,16 @@ impl Found<'_> {
         env: Option<&[CString]>,
     ) -> Result<Never, Error> {
         let mut refused = None;
-        for directory in path.split(|b| *b == b':') {
+        // An empty name is that of no program, though every directory has it.
+        let directories = path.split(|b| *b == b':').filter(|_| !self.name.is_empty());
+        for directory in directories {
             let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
             file.push(b'/');
             file.extend(self.name.to_bytes());
             let file = CString::new(file).unwrap_or_default();
             match sys::faccessat2(cx, None, &file, libc::X_OK) {
-                Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
-                Err(_) => {} // not there, or no directory
+                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
+                Err(e) => refused = refused.or(Some((file, e))),
                 Ok(()) => match sys::execve(cx, &file, argv, env) {
                     Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
                     Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
@@ -170,6 +169,22 @@ impl Found<'_> {
             .with_status(NOT_FOUND))
     }
 
+    /// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, and for the trace
+    /// where PROG goes on with it.
+    pub fn close_on_exec(&self, cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
+        sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+        let trace = cx.trace_fd().filter(|fd| *fd > 2 && self.is_sibling());
+        for &fd in keep.iter().chain(trace.as_ref()) {
+            sys::fcntl_setfd(cx, fd, 0).map_err(|e| match e.errno() {
+                Some(Errno::EBADF) => {
+                    e.because(format!("descriptor {fd} is not open, so it cannot be kept"))
+                }
+                _ => e,
+            })?;
+        }
+        Ok(())
+    }
+
     /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
     pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
         self.sibling.as_ref().map(|path| seal(cx, path, self.name)).transpose()
@@ -184,14 +199,40 @@ impl Found<'_> {
     }
 }
 
-/// Have descriptors above 2 closed when a program is executed, but for those of `keep`.
-pub fn close_on_exec(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
-    sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
-    for &fd in keep {
-        sys::fcntl_setfd(cx, fd, 0)
-            .map_err(|e| e.because(format!("descriptor {fd} is not open, so it cannot be kept")))?;
+/// Close every descriptor above 2, but for the trace.
+pub fn close_all(cx: &Cx) -> Result<(), Error> {
+    let Some(trace) = cx.trace_fd().filter(|fd| *fd > 2) else {
+        return sys::close_range(cx, 3, RawFd::MAX, 0);
+    };
+    if trace > 3 {
+        sys::close_range(cx, 3, trace - 1, 0)?;
     }
-    Ok(())
+    sys::close_range(cx, trace.saturating_add(1), RawFd::MAX, 0)
+}
+
+/// Change the working directory.
+pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+    sys::chdir(cx, directory).map_err(|error| {
+        let shown = plain(directory.to_bytes());
+        match sys::statx(cx, None, directory, 0) {
+            Ok(stat) if !stat.is_dir() => error.because(format!("{shown} is no directory")),
+            Ok(_) => error.because(format!("this process may not search {shown}")),
+            Err(looked) => error.because(why_unreachable(&shown, &looked)),
+        }
+    })
+}
+
+/// What stands between us and a path that statx(2) did not find.
+fn why_unreachable(shown: &str, looked: &Error) -> String {
+    match looked.errno() {
+        Some(Errno::ENOENT) => format!("there is no {shown} in this root"),
+        Some(Errno::EACCES) => format!("a directory on the way to {shown} may not be searched"),
+        Some(Errno::ENOTDIR) => {
+            format!("on the way to {shown} there is a file in the place of a directory")
+        }
+        Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
+        _ => format!("{shown} cannot be reached"),
+    }
 }
 
 /// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must
@@ -215,16 +256,19 @@ fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let bits = libc::MFD_ALLOW_SEALING as u64;
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
-        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits)?,
+        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits),
+        other => other,
+    };
+    let memfd = match memfd {
         // vm.memfd_noexec is 2: nothing in memory may be executed. The file itself, read-only then.
         Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
         other => other?,
     };
-    let size = sys::fstatx(cx, file.as_fd())?.size as usize;
-    let mut left = size;
+    let mut left = sys::fstatx(cx, file.as_fd())?.size as usize;
     while left > 0 {
         match sys::sendfile(cx, memfd.as_fd(), file.as_fd(), left)? {
-            0 => break, // a dry run, or the file was cut short: then the copy does not execute
+            0 if cx.dry() => break,
+            0 => return Err(Error::refusal(format!("{} was cut short", plain(path.to_bytes())))),
             n => left = left.saturating_sub(n),
         }
     }
@@ -244,24 +288,33 @@ fn read_only(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
 /// Why a program was not executed: look at it. 127 where there is none, else 126.
 fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     let shown = plain(path.to_bytes());
-    let Ok(stat) = sys::statx(cx, None, path, 0) else {
-        if error.is(Errno::EACCES) {
-            let why = format!("a directory on the way to {shown} may not be searched");
-            return error.because(why).with_status(NOT_EXECUTABLE);
+    let stat = match sys::statx(cx, None, path, 0) {
+        Ok(stat) => stat,
+        Err(looked) => {
+            let missing = looked.is(Errno::ENOENT) || looked.is(Errno::ENOTDIR);
+            let status = if missing { NOT_FOUND } else { NOT_EXECUTABLE };
+            return error.because(why_unreachable(&shown, &looked)).with_status(status);
         }
-        return error.because(format!("there is no {shown} in this root")).with_status(NOT_FOUND);
     };
     let error = error.with_status(NOT_EXECUTABLE);
     if stat.is_dir() {
         return error.because(format!("{shown} is a directory"));
     }
+    if stat.file_type() != libc::S_IFREG {
+        return error.because(format!("{shown} is no regular file")); // to open it might wait for ever
+    }
     if stat.permissions() & 0o111 == 0 {
         return error.because(format!("{shown} has no execute permission"));
     }
-    let Ok(file) = sys::openat(cx, None, path, libc::O_RDONLY) else { return error };
-    if sys::fstatfs(cx, file.as_fd()).is_ok_and(|fs| fs.f_flags as u64 & libc::ST_NOEXEC != 0) {
+    let file = sys::openat(cx, None, path, libc::O_RDONLY);
+    let noexec = |fs: StatFs| fs.f_flags as u64 & libc::ST_NOEXEC != 0;
+    if file.as_ref().is_ok_and(|file| sys::fstatfs(cx, file.as_fd()).is_ok_and(noexec)) {
         return error.because(format!("{shown} is on a file system that is mounted noexec"));
     }
+    if sys::faccessat2(cx, None, path, libc::X_OK).is_err_and(|e| e.is(Errno::EACCES)) {
+        return error.because(format!("this process may not execute {shown}"));
+    }
+    let Ok(file) = file else { return error };
     let mut head = [0; 4096];
     let n = sys::read(cx, file.as_fd(), &mut head).unwrap_or(0);
     match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
@@ -301,26 +354,36 @@ fn format_of(head: &[u8]) -> Format<'_> {
     Format::Script(words.next().unwrap_or_default())
 }
 
-/// The PT_INTERP of a 64-bit ELF file: elf(5).
+/// The PT_INTERP of an ELF file of our own byte order: elf(5).
 fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
     let number = |at: usize, size: usize| -> Option<usize> {
-        let bytes = head.get(at..at + size)?;
+        let bytes = head.get(at..at.checked_add(size)?)?;
         Some(bytes.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
     };
-    let (table, entry_size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    // Of the header: e_phoff, e_phentsize, e_phnum. Of a program header: p_offset, p_filesz.
+    let (word, [phoff, phentsize, phnum], [offset, filesz]) = match head.get(4)? {
+        1 => (4, [28, 42, 44], [4, 16]), // ELFCLASS32
+        _ => (8, [32, 54, 56], [8, 32]),
+    };
+    let (table, entry_size, count) =
+        (number(phoff, word)?, number(phentsize, 2)?, number(phnum, 2)?);
     (0..count).find_map(|i| {
         let entry = table.checked_add(i * entry_size)?;
         if number(entry, 4)? != libc::PT_INTERP as usize {
             return None;
         }
-        let offset = number(entry + 8, 8)?;
-        head.get(offset..offset.checked_add(number(entry + 32, 8)?)?)?.strip_suffix(b"\0")
+        let start = number(entry + offset, word)?;
+        head.get(start..start.checked_add(number(entry + filesz, word)?)?)?.strip_suffix(b"\0")
     })
 }
 
 /// The machine of an ELF file, by name where it is a usual one.
 fn elf_machine(head: &[u8]) -> String {
-    let machine = u16::from_le_bytes([head.get(18), head.get(19)].map(|b| b.copied().unwrap_or(0)));
+    let bytes = [head.get(18), head.get(19)].map(|b| b.copied().unwrap_or(0));
+    let machine = match head.get(5) {
+        Some(2) => u16::from_be_bytes(bytes), // ELFDATA2MSB
+        _ => u16::from_le_bytes(bytes),
+    };
     match machine {
         libc::EM_386 => String::from("i386"),
         libc::EM_ARM => String::from("arm"),
@@ -328,5 +391,73 @@ fn elf_machine(head: &[u8]) -> String {
         libc::EM_AARCH64 => String::from("aarch64"),
         243 => String::from("riscv"), // EM_RISCV
         n => format!("machine {n} of elf.h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file of a class (1: 32 bits, 2: 64) and byte order (1: little, 2: big) for `machine`, with
+    /// one program header, PT_INTERP.
+    fn elf(class: u8, order: u8, machine: u16, interpreter: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 512];
+        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &[0x7f, b'E', b'L', b'F', class, order]);
+        put(18, &if order == 1 { machine.to_le_bytes() } else { machine.to_be_bytes() });
+        let (phoff, phnum, offset, filesz) =
+            if class == 1 { (28, 44, 4, 16) } else { (32, 56, 8, 32) };
+        put(phoff, &[128]);
+        put(phnum, &[1]);
+        put(128, &[3]);
+        put(128 + offset, &[200]);
+        put(128 + filesz, &[interpreter.len() as u8]);
+        put(200, interpreter);
+        file
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter_with_or_without_blanks() {
+        for head in [&b"#!/bin/sh\n"[..], b"#! /bin/sh -e\necho", b"#!\t/bin/sh\t-x", b"#!/bin/sh"]
+        {
+            assert_eq!(format_of(head), Format::Script(b"/bin/sh"));
+        }
+        assert_eq!(format_of(b"#!"), Format::Script(b""));
+        assert_eq!(format_of(b"echo"), Format::Unknown);
+        assert_eq!(format_of(b""), Format::Unknown);
+    }
+
+    #[test]
+    fn an_elf_program_names_its_machine_and_its_loader() {
+        let interpreter = Some(&b"/lib/ld.so"[..]);
+        for (class, order, machine, shown, found) in [
+            (2, 1, libc::EM_X86_64, "x86-64", interpreter),
+            (1, 1, libc::EM_386, "i386", interpreter),
+            (2, 1, libc::EM_AARCH64, "aarch64", interpreter),
+        ] {
+            let file = elf(class, order, machine, b"/lib/ld.so\0");
+            assert_eq!(format_of(&file), Format::Elf(shown.into(), found));
+        }
+        assert_eq!(elf_machine(&elf(2, 2, 22, b"")), "machine 22 of elf.h");
+    }
+
+    #[test]
+    fn an_elf_program_with_wild_numbers_has_no_loader() {
+        let file = elf(2, 1, libc::EM_X86_64, b"/lib/ld.so\0");
+        for at in [32, 136, 160] {
+            let mut wild = file.clone();
+            wild.splice(at..at + 8, [0xff; 8]);
+            assert_eq!(format_of(&wild), Format::Elf("x86-64".into(), None), "{at}");
+        }
+        for length in 0..file.len() {
+            format_of(&file[..length]);
+        }
+        assert_eq!(format_of(b"\x7fELF"), Format::Elf("machine 0 of elf.h".into(), None));
+    }
+
+    #[test]
+    fn a_sibling_is_in_the_same_directory() {
+        assert_eq!(beside(b"/usr/bin/td-unshare", c"td-exec").as_c_str(), c"/usr/bin/td-exec");
+        assert_eq!(beside(b"/td-unshare", c"td-exec").as_c_str(), c"/td-exec");
     }
 }

@@ -54,7 +54,7 @@ impl Cli {
     pub fn option(&mut self) -> Result<Option<String>, Error> {
         loop {
             let tool = self.tool;
-            let option = match self.parser.next().map_err(|e| usage(tool, &e.to_string()))? {
+            let option = match self.parser.next().map_err(|e| misread(tool, e))? {
                 None => return Ok(None),
                 Some(Arg::Value(value)) => {
                     self.operand = Some(value);
@@ -101,7 +101,7 @@ impl Cli {
 
     /// The value that the last option must have.
     pub fn value(&mut self) -> Result<OsString, Error> {
-        self.parser.value().map_err(|e| self.usage(&e.to_string()))
+        self.parser.value().map_err(|e| misread(self.tool, e))
     }
 
     /// The value of the last option, as a path or another string for the kernel.
@@ -161,6 +161,21 @@ impl Cli {
     /// The command line is wrong.
     pub fn usage(&self, what: &str) -> Error {
         usage(self.tool, what)
+    }
+}
+
+/// What lexopt could not read, in our words: its own print values by `Debug`, which is much code.
+fn misread(tool: &str, error: lexopt::Error) -> Error {
+    use lexopt::Error::{MissingValue, UnexpectedValue};
+    match error {
+        MissingValue { option } => {
+            usage(tool, &format!("{}: its value is missing", option.unwrap_or_default()))
+        }
+        UnexpectedValue { option, value } => {
+            let value = plain(value.as_bytes());
+            usage(tool, &format!("{option}={value}: this option has no value"))
+        }
+        _ => usage(tool, "an option is no text"),
     }
 }
 

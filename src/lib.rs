@@ -17,11 +17,13 @@
 //! - [`directories`]: making directories that are missing
 //! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
-//! - [`users`]: users and groups of a root
+//! - [`users`]: users and groups of a root, and taking their ids
+//! - [`caps`]: capabilities, by name and as sets
 //! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
 //! - [`limits`]: which file of a cgroup holds a limit, and how it is written there
 //! - [`made`]: making a cgroup and setting its limits, so that a failure leaves nothing behind
 
+pub mod caps;
 pub mod cgroup;
 pub mod chain;
 pub mod child;

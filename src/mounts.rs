@@ -98,6 +98,19 @@ pub fn in_initial_user_namespace(cx: &Cx) -> bool {
     }
 }
 
+/// Are we in the mount namespace of the PID 1 that `/proc` shows? `None`: it cannot be seen.
+pub fn shared_with_pid_1(cx: &Cx) -> Option<bool> {
+    let own = sys::statx(cx, None, c"/proc/self/ns/mnt", 0).ok()?;
+    if let Ok(first) = sys::statx(cx, None, c"/proc/1/ns/mnt", 0) {
+        return Some(own.same_file(&first));
+    }
+    // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
+    // common.
+    let own = list(cx, c"/proc/self/mountinfo").ok()?;
+    let first = list(cx, c"/proc/1/mountinfo").ok()?;
+    Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
+}
+
 /// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
 /// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
 pub fn new_fs(

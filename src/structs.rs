@@ -429,7 +429,8 @@ impl CapData {
         u64::from(self.0[1].effective) << 32 | u64::from(self.0[0].effective)
     }
 
-    fn inheritable(&self) -> u64 {
+    /// The inheritable set.
+    pub fn inheritable(&self) -> u64 {
         u64::from(self.0[1].inheritable) << 32 | u64::from(self.0[0].inheritable)
     }
 }

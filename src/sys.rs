@@ -7,6 +7,7 @@
 //! prints the second. Descriptors are always close-on-exec. Errors are those of the manual page, each
 //! as an [`Error`] that holds the call as it was made.
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsString, c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -40,7 +41,7 @@ macro_rules! calls {
 calls! {
     capget capset chdir clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
     fchdir fchmod fchown fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
-    ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
+    getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
     rt_sigprocmask rt_sigtimedwait sendfile setgroups sethostname setresgid setresuid setsid
     socket statx symlinkat umask umount2 unlinkat unshare wait4 write
@@ -55,6 +56,9 @@ calls! {
 #[macro_export]
 macro_rules! step {
     ($help:expr, $parse:expr, $apply:expr) => {
+        #[global_allocator]
+        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new();
+
         #[unsafe(no_mangle)]
         extern "C" fn main(
             argc: std::ffi::c_int,
@@ -65,6 +69,51 @@ macro_rules! step {
             $crate::cli::run(env!("CARGO_BIN_NAME"), $help, &start, $parse, $apply)
         }
     };
+}
+
+/// Memory for a program that lives for a moment: it is taken and never given back, and a parent that
+/// waits takes none. The C library's allocator would be 8 KB of each program.
+pub struct Allocator {
+    /// The first free byte, and the end of what was mapped.
+    free: Cell<(usize, usize)>,
+}
+
+impl Allocator {
+    const CHUNK: usize = 1 << 17;
+
+    /// One that has mapped nothing yet.
+    #[allow(clippy::new_without_default)] // a static needs it const
+    pub const fn new() -> Allocator {
+        Allocator { free: Cell::new((0, 0)) }
+    }
+}
+
+// SAFETY: a tool has one thread.
+unsafe impl Sync for Allocator {}
+
+// SAFETY: each block is handed out once, from a private mapping that is never unmapped.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (mut free, mut end) = self.free.get();
+        free = free.next_multiple_of(layout.align());
+        if free.saturating_add(layout.size()) > end {
+            let Some(size) = layout.size().checked_next_multiple_of(Allocator::CHUNK) else {
+                return std::ptr::null_mut();
+            };
+            let (access, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let [access, kind] = [access, kind].map(|flags| flags as usize);
+            // SAFETY: it takes numbers, and touches no memory that is in use.
+            match unsafe { syscalls::syscall6(Sysno::mmap, 0, size, access, kind, usize::MAX, 0) } {
+                Ok(start) => (free, end) = (start, start + size),
+                Err(_) => return std::ptr::null_mut(),
+            }
+        }
+        self.free.set((free + layout.size(), end));
+        free as *mut u8
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
 
 /// What a program is given at its start.
@@ -859,6 +908,11 @@ pub fn exit_now(status: u8) -> ! {
 /// `getpid()`: getpid(2), in our own pid namespace.
 pub fn getpid(cx: &Cx) -> Result<i32, Error> {
     cx.read(nr::getpid, &[]).map(|pid| pid as i32)
+}
+
+/// `getppid()`: getpid(2). 0: our parent is outside of our pid namespace.
+pub fn getppid(cx: &Cx) -> Result<i32, Error> {
+    cx.read(nr::getppid, &[]).map(|pid| pid as i32)
 }
 
 /// `getpgid(pid)`: getpgid(2). 0 is the caller.

@@ -1,15 +1,20 @@
-//! Users and groups of the root that we are in: passwd(5), group(5).
+//! Users and groups of the root that we are in: passwd(5), group(5); and taking their ids.
 
-use crate::error::Error;
+use std::ffi::CStr;
+
+use syscalls::Errno;
+
+use crate::caps::{self, CAP_SETGID, CAP_SETUID};
+use crate::error::{Error, FAILED};
 use crate::show::plain;
 use crate::sys::{self, Cx};
 
 /// What the databases say of one user.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
-    /// The home directory; empty where there is no such user.
+    /// The home directory; `/` where passwd names none.
     pub home: Vec<u8>,
     /// The supplementary groups, the user's own group first as initgroups(3) has it.
     pub groups: Vec<u32>,
@@ -24,9 +29,13 @@ pub struct Databases {
 
 impl Databases {
     /// Read both.
-    pub fn read(cx: &Cx) -> Databases {
-        let read = |path| sys::read_file(cx, None, path).unwrap_or_default();
-        Databases { passwd: read(c"/etc/passwd"), group: read(c"/etc/group") }
+    pub fn read(cx: &Cx) -> Result<Databases, Error> {
+        let read = |path| match sys::read_file(cx, None, path) {
+            // A root without them has ids all the same; a dry run may be in another root.
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => Ok(Vec::new()),
+            other => other,
+        };
+        Ok(Databases { passwd: read(c"/etc/passwd")?, group: read(c"/etc/group")? })
     }
 
     /// `USER[:GROUP]`, each a name or a number. A number that is nobody's is a user in group 0, as
@@ -40,8 +49,11 @@ impl Databases {
         // A name may be all digits: it comes first, as for chown(1).
         let line = line(&self.passwd, 0, name).or_else(|| line(&self.passwd, 2, decimal(name)?));
         let mut user = match (line, number(name)) {
-            (Some(fields), _) => self.known(&fields),
-            (None, Some(uid)) => User { uid, groups: vec![0], ..User::default() },
+            (Some(fields), _) => self.known(&fields).ok_or_else(|| {
+                let what = format!("the line of {} in /etc/passwd has no valid ids", plain(name));
+                Error::refusal(what)
+            })?,
+            (None, Some(uid)) => User { uid, gid: 0, home: b"/".to_vec(), groups: vec![0] },
             (None, None) => {
                 let what = format!("there is no user {} in /etc/passwd", plain(name));
                 return Err(Error::refusal(what).way_out("give the number instead"));
@@ -54,17 +66,23 @@ impl Databases {
         Ok(user)
     }
 
-    /// The user of a line of passwd.
-    fn known(&self, fields: &[&[u8]]) -> User {
+    /// The user of a line of passwd, if both ids are numbers.
+    fn known(&self, fields: &[&[u8]]) -> Option<User> {
         let field = |i: usize| fields.get(i).copied().unwrap_or_default();
-        let id = |i: usize| number(field(i)).unwrap_or(0);
+        let (uid, gid) = (number(field(2))?, number(field(3))?);
         let member = |list: &[u8]| list.split(|b| *b == b',').any(|name| name == field(0));
         let also = lines(&self.group)
             .filter(|group| group.get(3).is_some_and(|list| member(list)))
             .filter_map(|group| number(group.get(2)?))
-            .filter(|gid| *gid != id(3));
-        let groups = [id(3)].into_iter().chain(also).collect();
-        User { uid: id(2), gid: id(3), home: field(5).to_vec(), groups }
+            .filter(|other| *other != gid);
+        let groups = [gid].into_iter().chain(also).collect();
+        let home = if field(5).is_empty() { b"/" } else { field(5) };
+        Some(User { uid, gid, home: home.to_vec(), groups })
+    }
+
+    /// The home directory of an id; `/` where it is nobody's.
+    pub fn home(&self, uid: u32) -> Vec<u8> {
+        self.user(uid.to_string().as_bytes()).map_or_else(|_| b"/".to_vec(), |user| user.home)
     }
 
     /// A group, by name or number.
@@ -83,6 +101,63 @@ impl Databases {
     }
 }
 
+/// Take supplementary groups, before the ids: afterwards the right to do so is gone.
+pub fn set_groups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
+    sys::setgroups(cx, groups).map_err(|error| {
+        let setgroups = sys::read_file(cx, None, c"/proc/self/setgroups").unwrap_or_default();
+        if error.is(Errno::EPERM) && setgroups.starts_with(b"deny") {
+            return error
+                .because("setgroups(2) is denied in this user namespace")
+                .way_out("leave out --user and --groups, or map a range of ids");
+        }
+        why(cx, c"/proc/self/gid_map", groups, CAP_SETGID, error)
+    })
+}
+
+/// Take a user's ids, the group's first: afterwards the right to do so is gone. With `keep_caps` the
+/// permitted capabilities outlast that.
+pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
+    if keep_caps {
+        sys::prctl_set_keepcaps(cx)?;
+    }
+    let (signal, parent) = (sys::prctl_get_pdeathsig(cx)?, sys::getppid(cx)?);
+    sys::setresgid(cx, user.gid)
+        .map_err(|e| why(cx, c"/proc/self/gid_map", &[user.gid], CAP_SETGID, e))?;
+    sys::setresuid(cx, user.uid)
+        .map_err(|e| why(cx, c"/proc/self/uid_map", &[user.uid], CAP_SETUID, e))?;
+    if signal == 0 {
+        return Ok(());
+    }
+    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile?
+    sys::prctl_set_pdeathsig(cx, signal)?;
+    if sys::getppid(cx)? != parent {
+        sys::exit(cx, FAILED);
+    }
+    Ok(())
+}
+
+/// Why ids were not taken: look whether they are mapped, and whether we may.
+fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
+    let text = sys::read_file(cx, None, map).unwrap_or_default();
+    match ids.iter().find(|id| !is_mapped(&text, **id)) {
+        Some(id) if error.is(Errno::EINVAL) && !text.is_empty() => {
+            error.because(format!("the id {id} is not mapped in this user namespace"))
+        }
+        _ => caps::why(cx, cap, error),
+    }
+}
+
+/// Does a line of uid_map or gid_map have the id? user_namespaces(7): first, first outside, count.
+fn is_mapped(map: &[u8], id: u32) -> bool {
+    String::from_utf8_lossy(map).lines().any(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
+        match (numbers.next(), numbers.nth(1)) {
+            (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
+            _ => false,
+        }
+    })
+}
+
 /// The fields of each line.
 fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     text.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b':').collect())
@@ -90,7 +165,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 
 /// The first line whose field `index` is `value`.
 fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>> {
-    lines(text).find(|fields| fields.len() > 2 && fields.get(index) == Some(&value))
+    let is = |fields: &Vec<&[u8]>| fields.len() > 2 && fields.get(index) == Some(&value);
+    lines(text).filter(|_| !value.is_empty()).find(is)
 }
 
 /// An id. The largest is no id: for setresuid(2) it means *leave it*.
@@ -110,7 +186,8 @@ mod tests {
 
     fn databases() -> Databases {
         Databases {
-            passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:100::/srv/app:/bin/sh\nbroken\n"
+            passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:100::/srv/app:/bin/sh\nbroken\n\
+                ::5:5:::\nodd:x:many:100:::\nnone:x:4294967295:100:::\nhalf:x:7\n"
                 .to_vec(),
             group: b"root:x:0:\nusers:x:100:app\nwheel:x:10:root,app\nadm:x:4:application\n"
                 .to_vec(),
@@ -133,7 +210,7 @@ mod tests {
     #[test]
     fn a_number_that_is_nobodys_is_in_group_0() {
         let user = databases().user(b"4242").expect("a number needs no entry");
-        assert_eq!((user.uid, user.gid, user.home), (4242, 0, vec![]));
+        assert_eq!((user.uid, user.gid, user.home), (4242, 0, b"/".to_vec()));
     }
 
     #[test]
@@ -142,6 +219,25 @@ mod tests {
         assert!(databases().user(b"app:nogroup").is_err());
         assert!(databases().user(b"4294967295").is_err());
         assert!(databases().user(b"").is_err());
+    }
+
+    #[test]
+    fn a_line_without_valid_ids_is_refused_and_not_taken_for_root() {
+        for name in ["odd", "none", "half"] {
+            let error = databases().user(name.as_bytes()).expect_err(name).text("x");
+            assert!(error.contains("no valid ids"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_mapped_where_a_line_of_the_map_has_it() {
+        let map = b"         0       1000          1\n     65536     100000      65536\n";
+        for (id, mapped) in [(0, true), (1, false), (65535, false), (65536, true), (131072, false)]
+        {
+            assert_eq!(is_mapped(map, id), mapped, "{id}");
+        }
+        assert!(is_mapped(b"0 0 4294967295\n", u32::MAX - 1));
+        assert!(!is_mapped(b"", 0));
     }
 
     #[test]

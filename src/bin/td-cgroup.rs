@@ -21,7 +21,7 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --stay              become PROG without moving in
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
-      --stat              print what it uses and may use, a key and a value a line
+      --stat              print what it uses and may use, a key and value a line
 ";
 
 use std::ffi::{CStr, CString};

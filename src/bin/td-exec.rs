@@ -28,19 +28,20 @@ Descriptors above 2 are closed.
       --keep-fd N      do not close descriptor N
 ";
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
 use syscalls::Errno;
+use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
 use td::child::{self, Side};
 use td::cli::{self, Cli, Never};
 use td::error::Error;
 use td::flags;
-use td::structs::{CapData, RLimit};
+use td::structs::RLimit;
 use td::sys::{self, Cx};
-use td::users::{Databases, User};
+use td::users::{self, Databases};
 
 td::step!(HELP, parse, apply);
 
@@ -54,7 +55,6 @@ struct Opts {
     home: bool,
     user: Option<Vec<u8>>,
     groups: Option<Vec<u8>>,
-    /// Bit n for capability n.
     cap_keep: Option<u64>,
     ambient: bool,
     no_new_privs: bool,
@@ -97,8 +97,8 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             _ => return Err(cli.unknown(&option)),
         }
     }
-    if opts.ambient && (opts.user.is_none() || opts.cap_keep.is_none()) {
-        return Err(cli.usage("--ambient needs --user and --cap-keep"));
+    if opts.ambient && opts.cap_keep.is_none() {
+        return Err(cli.usage("--ambient needs --cap-keep"));
     }
     opts.prog = cli.prog()?;
     Ok(opts)
@@ -107,30 +107,16 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
     let text = cli.value()?.into_vec();
     let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::to_vec);
-    match (parts.next().unwrap_or_default(), parts.next()) {
-        (name, _) if name.is_empty() => Err(cli.usage("--env takes NAME or NAME=VALUE")),
-        (name, Some(value)) => Ok((name, Variable::Set(value))),
-        (name, None) => Ok((name, Variable::Keep)),
+    match (parts.next().filter(|name| !name.is_empty()), parts.next()) {
+        (Some(name), value) => Ok((name, value.map_or(Variable::Keep, Variable::Set))),
+        _ => Err(cli.usage("--env takes NAME or NAME=VALUE")),
     }
 }
 
-/// Names with commas between them, with or without `cap_`, in either case.
 fn capabilities(cli: &mut Cli) -> Result<u64, Error> {
     let list = cli.word()?;
-    match list.as_str() {
-        "all" => return Ok(u64::MAX),
-        "none" => return Ok(0),
-        _ => {}
-    }
-    list.split(',').try_fold(0, |set, name| {
-        let upper = name.to_ascii_uppercase();
-        let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        let is = |known: &str| known.strip_prefix("CAP_") == Some(bare);
-        match flags::CAPS.iter().find(|(_, known)| is(known)) {
-            Some((cap, _)) => Ok(set | 1 << cap),
-            None => Err(cli.usage(&format!("--cap-keep {name}: there is no such capability"))),
-        }
-    })
+    caps::parse(&list)
+        .map_err(|name| cli.usage(&format!("--cap-keep {name}: there is no such capability")))
 }
 
 /// `nofile=1024:4096`; one number is both limits.
@@ -144,7 +130,8 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
         let name = format!("RLIMIT_{}", name.to_ascii_uppercase());
         let (resource, _) = flags::RLIMIT.iter().find(|(_, known)| *known == name)?;
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        Some((*resource, RLimit { soft: number(soft)?, hard: number(hard)? }))
+        let limit = RLimit { soft: number(soft)?, hard: number(hard)? };
+        (limit.soft <= limit.hard).then_some((*resource, limit))
     });
     limit.ok_or_else(|| cli.usage(&format!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)")))
 }
@@ -152,62 +139,76 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
-    let databases = if needs_names { Databases::read(cx) } else { Databases::default() };
-    let user = opts.user.as_ref().map(|user| databases.user(user)).transpose()?;
-    let groups = opts.groups.as_ref().map(|list| databases.groups(list)).transpose()?;
-    let env = environment(cx, opts, user.as_ref(), &databases);
+    let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
+    let user = opts.user.as_ref().map(|user| names.user(user)).transpose()?;
+    let groups = opts.groups.as_ref().map(|list| names.groups(list)).transpose()?;
+    let groups = groups.as_ref().or(user.as_ref().map(|user| &user.groups));
+    let home = user.as_ref().map_or_else(|| names.home(cx.start.euid), |user| user.home.clone());
+    let env = environment(cx, opts, &home);
+    let is_root = user.as_ref().map_or(cx.start.euid, |user| user.uid) == 0;
+    let keep = if is_root || opts.ambient { opts.cap_keep.unwrap_or(caps::ALL) } else { 0 };
+    let held = sys::capget(cx)?.permitted();
 
-    chain::close_on_exec(cx, &opts.keep_fds)?;
+    prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {
         match sys::keyctl_join_session_keyring(cx) {
             Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
             other => other?,
         }
     }
+    // From here on in the only order that works: a step needs the right that a later one takes.
+    if let Some(keep) = opts.cap_keep {
+        caps::bound(cx, keep)?;
+    }
+    if let Some(groups) = groups {
+        users::set_groups(cx, groups)?;
+    }
     if opts.init {
-        be_init(cx, opts, user.as_ref())?;
+        be_init(cx, opts, held & (keep | 1 << CAP_KILL))?;
     }
-    if opts.setsid {
-        sys::setsid(cx).map_err(why_no_session)?;
+    settle(cx, opts)?;
+    let ambient = opts.ambient && !is_root;
+    if let Some(user) = &user {
+        users::set_ids(cx, user, ambient)?;
     }
-    for &(resource, limit) in &opts.rlimits {
-        sys::setrlimit(cx, resource, limit)?;
+    caps::set(cx, held & keep, ambient)?;
+    if opts.no_new_privs {
+        sys::prctl_set_no_new_privs(cx)?;
     }
-    if let Some(directory) = &opts.chdir {
-        sys::chdir(cx, directory)?;
-    }
-    become_user(cx, opts, user.as_ref(), groups)?;
     prog.exec_as(cx, Some(&env), opts.argv0.as_ref())
 }
 
 /// PROG's environment: ours or none, changed in the order of the options.
-fn environment(cx: &Cx, opts: &Opts, user: Option<&User>, databases: &Databases) -> Vec<CString> {
+fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
     let ours: Vec<Vec<u8>> = cx.start.environ().into_iter().map(CString::into_bytes).collect();
     let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
     let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
-    let mut change = |name: &[u8], var: Option<Vec<u8>>| {
+    let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));
+    for (name, variable) in home.iter().chain(&opts.env) {
         env.retain(|old| !is(old, name));
-        env.extend(var);
-    };
-    if opts.home {
-        let own = cx.start.euid.to_string();
-        let looked_up = user.is_none().then(|| databases.user(own.as_bytes()).unwrap_or_default());
-        let home = user.or(looked_up.as_ref()).map(|user| &user.home[..]);
-        let home = home.filter(|home| !home.is_empty()).unwrap_or(b"/");
-        change(b"HOME", Some([b"HOME=", home].concat()));
-    }
-    for (name, variable) in &opts.env {
-        match variable {
-            Variable::Set(value) => change(name, Some([name, &b"="[..], value].concat())),
-            Variable::Unset => change(name, None),
-            Variable::Keep => change(name, ours.iter().find(|var| is(var, name)).cloned()),
-        }
+        env.extend(match variable {
+            Variable::Set(value) => Some([name, &b"="[..], value].concat()),
+            Variable::Unset => None,
+            Variable::Keep => ours.iter().find(|var| is(var, name)).cloned(),
+        });
     }
     env.into_iter().map(|var| cli::cstring(OsString::from_vec(var))).collect()
 }
 
-/// Fork. The child comes back, to become PROG; the parent stays here, until that has ended.
-fn be_init(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<(), Error> {
+/// What is PROG's alone, and not PID 1's.
+fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
+    if opts.setsid {
+        sys::setsid(cx).map_err(|e| why_no_session(cx, e))?;
+    }
+    for &(resource, limit) in &opts.rlimits {
+        sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
+    }
+    opts.chdir.iter().try_for_each(|directory| chain::enter(cx, directory))
+}
+
+/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, until
+/// that has ended.
+fn be_init(cx: &Cx, opts: &Opts, kept: u64) -> Result<(), Error> {
     if opts.setsid {
         match sys::setsid(cx) {
             // We lead a process group, being a shell's job and no PID 1. PROG has its own session.
@@ -222,127 +223,28 @@ fn be_init(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<(), Error> {
     sys::forget_start(cx, c"td-init");
     let Side::Parent(child) = child::spawn(cx, 0, None)? else { return Ok(()) };
 
-    let trace = cx.trace_fd().filter(|fd| *fd > 2);
-    sys::close_range(cx, 3, trace.map_or(RawFd::MAX, |fd| fd - 1), 0)?;
-    if let Some(fd) = trace {
-        sys::close_range(cx, fd + 1, RawFd::MAX, 0)?;
-    }
+    // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
+    chain::close_all(cx)?;
     // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
     // passed on to PROG, whoever it has become, by CAP_KILL.
-    let kept = kept_capabilities(cx, opts, user) | 1 << CAP_KILL;
-    if opts.cap_keep.is_some() {
-        bound_capabilities(cx, opts.cap_keep.unwrap_or(u64::MAX) | 1 << CAP_KILL)?;
-    }
-    let held = sys::capget(cx)?.permitted();
-    sys::capset(cx, &CapData::new(held & kept, held & kept, 0))?;
+    caps::set(cx, kept, false)?;
     let ended = child::wait(cx, child)?;
     sys::exit(cx, ended.exit_status())
 }
 
-/// Its number in capabilities(7).
-const CAP_KILL: u64 = 5;
-
-/// The capabilities that PROG may have: none, where its user is not root and --ambient is not said.
-fn kept_capabilities(cx: &Cx, opts: &Opts, user: Option<&User>) -> u64 {
-    let root = user.map_or(cx.start.euid, |user| user.uid) == 0;
-    if root || opts.ambient { opts.cap_keep.unwrap_or(u64::MAX) } else { 0 }
-}
-
-/// Let no execve(2) bring back a capability that is not in `keep`.
-fn bound_capabilities(cx: &Cx, keep: u64) -> Result<(), Error> {
-    for cap in (0..64).filter(|cap| keep >> cap & 1 == 0) {
-        // What is only printed does not fail at the kernel's last one.
-        if cx.dry() && sys::prctl_capbset_read(cx, cap).is_err() {
-            break;
-        }
-        match sys::prctl_capbset_drop(cx, cap) {
-            Err(e) if e.is(Errno::EINVAL) => break, // the last one was the kernel's last
-            Err(e) if e.is(Errno::EPERM) => {
-                return Err(e.because("only CAP_SETPCAP takes capabilities from the bounding set"));
-            }
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Ids, groups and capabilities, in the one order that works: each step needs what a later one takes.
-fn become_user(
-    cx: &Cx,
-    opts: &Opts,
-    user: Option<&User>,
-    groups: Option<Vec<u32>>,
-) -> Result<(), Error> {
-    if let Some(keep) = opts.cap_keep {
-        bound_capabilities(cx, keep)?;
-    }
-    let held = sys::capget(cx)?.permitted();
-    if opts.ambient {
-        sys::prctl_set_keepcaps(cx)?;
-    }
-    if let Some(groups) = groups.as_ref().or(user.map(|user| &user.groups)) {
-        sys::setgroups(cx, groups).map_err(|e| why_no_groups(cx, e))?;
-    }
-    if let Some(user) = user {
-        let parent_death = sys::prctl_get_pdeathsig(cx)?;
-        sys::setresgid(cx, user.gid)
-            .map_err(|e| why_no_id(cx, c"/proc/self/gid_map", user.gid, e))?;
-        sys::setresuid(cx, user.uid)
-            .map_err(|e| why_no_id(cx, c"/proc/self/uid_map", user.uid, e))?;
-        if parent_death != 0 {
-            sys::prctl_set_pdeathsig(cx, parent_death)?; // the change of ids has cleared it
-        }
-    }
-    // Inheritable capabilities stay empty, or a file of the image could turn them into permitted ones
-    // (CVE-2022-24769); with them the ambient ones go that td-unshare may have raised.
-    let kept = held & kept_capabilities(cx, opts, user);
-    let inheritable = if opts.ambient { kept } else { 0 };
-    sys::capset(cx, &CapData::new(kept, kept, inheritable))?;
-    if opts.ambient {
-        for cap in (0..64).filter(|cap| kept >> cap & 1 == 1) {
-            sys::prctl_cap_ambient_raise(cx, cap)?;
-        }
-    }
-    if opts.no_new_privs {
-        sys::prctl_set_no_new_privs(cx)?;
-    }
-    Ok(())
-}
-
-/// Why there is no new session.
-fn why_no_session(error: Error) -> Error {
-    if !error.is(Errno::EPERM) {
+/// Why there is no new session: setsid(2) has one precondition.
+fn why_no_session(cx: &Cx, error: Error) -> Error {
+    if sys::getpid(cx).ok() != sys::getpgid(cx, 0).ok() {
         return error;
     }
-    // The one precondition of setsid(2).
-    error
-        .because("this process leads a process group")
-        .way_out("with --init PROG has its own process")
+    error.because("this process leads a process group").way_out("with --init PROG leads none")
 }
 
-/// Why the supplementary groups were not set.
-fn why_no_groups(cx: &Cx, error: Error) -> Error {
-    let setgroups = sys::read_file(cx, None, c"/proc/self/setgroups").unwrap_or_default();
-    if setgroups.starts_with(b"deny") {
-        return error
-            .because("setgroups(2) is denied in this user namespace, which maps one id alone");
+/// Why a limit was not set: look at the one that is.
+fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
+    match sys::getrlimit(cx, resource) {
+        Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
+            .because(format!("the hard limit is {}, and this would raise it", old.hard)),
+        _ => error,
     }
-    error
-}
-
-/// Why an id was not taken.
-fn why_no_id(cx: &Cx, map: &CStr, id: u32, error: Error) -> Error {
-    let text = sys::read_file(cx, None, map).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mapped = text.lines().any(|line| {
-        let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
-        match (numbers.next(), numbers.nth(1)) {
-            (Some(first), Some(count)) => (first..first + count).contains(&id.into()),
-            _ => false,
-        }
-    });
-    if mapped || text.is_empty() {
-        return error;
-    }
-    error.because(format!("the id {id} is not mapped in this user namespace"))
 }

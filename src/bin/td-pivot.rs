@@ -15,7 +15,7 @@ in the new root. Descriptors above 2 are closed.
 ";
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use syscalls::Errno;
 use td::chain::{self, Prog};
@@ -65,24 +65,30 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
     let copy = prog.seal(cx)?; // before the step: it is not in the new root
 
-    sys::chdir(cx, &opts.new_root).map_err(|e| why_no_directory(cx, &opts.new_root, e))?;
+    let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
+    chain::enter(cx, &opts.new_root)?;
     match &opts.put_old {
         None => {
             pivot(cx, opts, c".")?;
-            // The old root lies on the new one now: "." is the one that covers.
-            sys::umount2(cx, c".", libc::MNT_DETACH)?;
+            let_go(cx, old_root.as_fd())?;
         }
         Some(directory) => pivot(cx, opts, &inside(cx, directory)?)?,
     }
     sys::chdir(cx, c"/")?;
 
-    let mut keep = opts.keep_fds.clone();
-    keep.extend(cx.trace_fd().filter(|fd| prog.is_sibling() && *fd > 2));
-    chain::close_on_exec(cx, &keep)?;
+    prog.close_on_exec(cx, &opts.keep_fds)?;
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy),
         None => prog.exec(cx),
     }
+}
+
+/// Detach the old root, which lies on the new one: `.` is the one that covers.
+fn let_go(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
+    // What is unmounted from a shared mount is unmounted for its peers as well, which are the host's.
+    let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+    sys::mount_setattr(cx, old_root, libc::AT_RECURSIVE, slave)?;
+    sys::umount2(cx, c".", libc::MNT_DETACH)
 }
 
 /// A directory on a standard stream would be a way back out of the new root.
@@ -102,45 +108,39 @@ fn refuse_host_namespace(cx: &Cx) -> Result<(), Error> {
     if cx.dry() {
         return Ok(()); // the step that makes a mount namespace was dry too
     }
-    let refusal = match shares_mounts_with_pid_1(cx) {
+    let refusal = match mounts::shared_with_pid_1(cx) {
         Some(false) => return Ok(()),
+        // /proc may show another pid namespace than ours, in which we are not its PID 1.
         Some(true) if sys::readlinkat(cx, None, c"/proc/self")? == b"1" => return Ok(()),
         Some(true) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
         }
         // The initramfs, before /proc is mounted.
         None if sys::getpid(cx)? == 1 => return Ok(()),
-        None => "without /proc it cannot be seen whether this is the mount namespace of PID 1",
+        None => "it cannot be seen in /proc whether this is the mount namespace of PID 1",
     };
     Err(Error::refusal(refusal)
         .way_out("run it inside td-unshare --mount, or say --host-namespace if it is meant"))
 }
 
-/// Are we in the mount namespace of the PID 1 that `/proc` shows? `None`: it cannot be seen.
-fn shares_mounts_with_pid_1(cx: &Cx) -> Option<bool> {
-    let own = sys::statx(cx, None, c"/proc/self/ns/mnt", 0).ok()?;
-    if let Ok(first) = sys::statx(cx, None, c"/proc/1/ns/mnt", 0) {
-        return Some(own.same_file(&first));
-    }
-    // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
-    // common.
-    let own = mounts::list(cx, c"/proc/self/mountinfo").ok()?;
-    let first = mounts::list(cx, c"/proc/1/mountinfo").ok()?;
-    Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
-}
-
 /// DIR of --put-old as a path from the working directory, which is NEW_ROOT. It may not go through a
 /// link, which pivot_root(2) would follow out of NEW_ROOT.
 fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
-    let bytes = directory.to_bytes();
-    let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
-    let path = CString::new(bytes.get(start..).unwrap_or_default()).unwrap_or_default();
+    let shown = plain(directory.to_bytes());
+    let start = directory.to_bytes().iter().take_while(|b| **b == b'/').count();
+    let path = directory.to_bytes().get(start..).unwrap_or_default();
+    let path = CString::new(if path.is_empty() { b"." } else { path }).unwrap_or_default();
+    if cx.dry() {
+        return Ok(path); // the step that makes it was dry too
+    }
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let within = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
-    if !cx.dry() {
-        sys::openat2(cx, here.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY, within).map_err(
-            |e| e.because(format!("{} is no directory inside the new root", plain(bytes))),
-        )?;
+    let old = sys::openat2(cx, here.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY, within)
+        .map_err(|e| e.because(format!("{shown} is no directory inside the new root")))?;
+    let (old, new) = (sys::fstatx(cx, old.as_fd())?, sys::fstatx(cx, here.as_fd())?);
+    if old.same_file(&new) {
+        let what = format!("--put-old {shown}: there the old root would cover the new one");
+        return Err(Error::refusal(what).way_out("name a directory below NEW_ROOT"));
     }
     Ok(path)
 }
@@ -148,58 +148,35 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
 /// Pivot to the working directory. Where that is no mount of its own, bind it on itself and try again.
 fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
     let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(()) };
-    let cause = why(cx, put_old, &error);
-    if !opts.bind || !cause.as_ref().is_some_and(Cause::cured_by_bind) {
-        return Err(explain(opts, cause, error));
+    let cause = why(cx, opts, put_old, &error);
+    if !opts.bind || !cause.as_ref().is_some_and(|cause| cause.bind_helps) {
+        return Err(explain(cx, cause, error));
     }
-    let bind = bind_on_itself(cx)?;
-    sys::pivot_root(cx, c".", put_old).map_err(|error| {
-        let error = explain(opts, why(cx, put_old, &error), error);
-        match sys::umount2(cx, c".", libc::MNT_DETACH) {
-            Ok(()) => error,
-            Err(left) => {
-                error.because(format!("and the bind is left behind: {}", left.text(cx.tool)))
-            }
-        }
-    })?;
-    drop(bind);
-    Ok(())
-}
-
-/// Bind the working directory on itself with all that is mounted below it, and enter the new mount.
-fn bind_on_itself(cx: &Cx) -> Result<OwnedFd, Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
-    let recursive = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
-    let tree = sys::open_tree(cx, None, c".", recursive)?;
-    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, private)?;
-    sys::move_mount(cx, tree.as_fd(), here.as_fd())?;
-    sys::fchdir(cx, tree.as_fd())?;
-    Ok(tree)
+    let copy = mounts::copy_tree(cx, here.as_fd(), 0)?;
+    sys::move_mount(cx, copy.as_fd(), here.as_fd())?;
+    let again = sys::fchdir(cx, copy.as_fd()).and_then(|()| {
+        let second = sys::pivot_root(cx, c".", put_old);
+        second.map_err(|error| explain(cx, why(cx, opts, put_old, &error), error))
+    });
+    again.map_err(|error| match sys::umount2(cx, c".", libc::MNT_DETACH) {
+        Ok(()) => error,
+        Err(_) => error.because("NEW_ROOT stays bound on itself, for umount2(2) failed as well"),
+    })
 }
 
 /// A precondition of pivot_root(2) that is not met.
-enum Cause {
-    NoPrivilege,
-    /// A mount that must be private, by its part in the call, and where it is.
-    Shared(&'static str, Vec<u8>),
-    RootIsNoMount,
-    RootHasNoParent,
-    OnRootMount,
-    NoMountPoint,
-    Locked,
+struct Cause {
+    because: String,
+    way_out: &'static str,
+    /// Is it met once NEW_ROOT is bound on itself?
+    bind_helps: bool,
 }
 
-impl Cause {
-    fn cured_by_bind(&self) -> bool {
-        matches!(self, Cause::OnRootMount | Cause::NoMountPoint | Cause::Locked)
-    }
-}
-
-/// Look for it, in the order in which the kernel checks.
-fn why(cx: &Cx, put_old: &CStr, error: &Error) -> Option<Cause> {
-    if error.is(Errno::EPERM) {
-        return Some(Cause::NoPrivilege);
+/// Look for it. What a bind does not cure comes first, whichever the kernel was the first to see.
+fn why(cx: &Cx, opts: &Opts, put_old: &CStr, error: &Error) -> Option<Cause> {
+    if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
+        return None;
     }
     let new_root = sys::statx(cx, None, c".", 0).ok()?;
     let root = sys::statx(cx, None, c"/", 0).ok()?;
@@ -208,69 +185,52 @@ fn why(cx: &Cx, put_old: &CStr, error: &Error) -> Option<Cause> {
     let line = |id: u64| list.iter().find(|mount| mount.id == id);
     let parent = |mount: &Mount| line(mount.parent);
 
-    let own = line(new_root.mnt_id);
+    let name = plain(opts.new_root.to_bytes());
+    let own_parent = line(new_root.mnt_id).filter(|_| new_root.is_mount_root()).and_then(parent);
     let parts = [
-        ("the mount of NEW_ROOT", own),
-        ("the mount that holds the old root's new place", line(old.mnt_id)),
-        ("the parent mount of NEW_ROOT", own.filter(|_| new_root.is_mount_root()).and_then(parent)),
-        ("the parent mount of the current root", line(root.mnt_id).and_then(parent)),
+        (format!("the mount of {name}"), line(old.mnt_id).filter(|_| put_old == c".")),
+        (String::from("the mount of --put-old"), line(old.mnt_id)),
+        (format!("the parent mount of {name}"), own_parent),
+        (String::from("the parent mount of the root"), line(root.mnt_id).and_then(parent)),
     ];
-    let shared = parts.iter().find_map(|(part, mount)| Some((*part, mount.filter(|m| m.shared)?)));
-    if let Some((part, mount)) = shared {
-        return Some(Cause::Shared(part, mount.point.clone()));
+    let cause = |because, way_out| Some(Cause { because, way_out, bind_helps: false });
+    let curable =
+        |because| Some(Cause { because, way_out: "leave out --no-bind", bind_helps: true });
+    for (part, mount) in parts {
+        if let Some(mount) = mount.filter(|mount| mount.shared) {
+            let point = plain(&mount.point);
+            let what = format!("{part}, {point}, is shared, so the new root would propagate");
+            return cause(what, "run it inside td-unshare --mount, or make it private first");
+        }
     }
     if !root.is_mount_root() {
-        return Some(Cause::RootIsNoMount);
+        let what = "the current root is no mount point: this process is in a chroot(2)";
+        return cause(
+            what.into(),
+            "pivot before the chroot, or mount something on the current root",
+        );
     }
-    if line(root.mnt_id).is_some_and(|m| m.id == m.parent) {
-        return Some(Cause::RootHasNoParent);
+    if line(root.mnt_id).is_some_and(|mount| mount.id == mount.parent) {
+        let what = "the current root is the initramfs, which has no parent mount";
+        return cause(what.into(), "switch_root(8) moves a new root onto that one");
     }
     if new_root.mnt_id == root.mnt_id {
-        return Some(Cause::OnRootMount);
+        return curable(format!("{name} is no mount point, but on the mount of the current root"));
     }
     if !new_root.is_mount_root() {
-        return Some(Cause::NoMountPoint);
+        return curable(format!("{name} is no mount point"));
     }
-    (!mounts::in_initial_user_namespace(cx)).then_some(Cause::Locked)
+    if mounts::in_initial_user_namespace(cx) {
+        return None;
+    }
+    // By elimination: nothing shows the lock.
+    curable(format!("{name} came locked into the mount namespace of this user namespace"))
 }
 
 /// The error with its cause and the way out.
-fn explain(opts: &Opts, cause: Option<Cause>, error: Error) -> Error {
-    let new_root = plain(opts.new_root.to_bytes());
-    let not_a_mount = format!("{new_root} is no mount point");
+fn explain(cx: &Cx, cause: Option<Cause>, error: Error) -> Error {
     match cause {
-        None => error,
-        Some(Cause::NoPrivilege) => error
-            .because("no CAP_SYS_ADMIN in the user namespace that owns this mount namespace")
-            .way_out("run it inside td-unshare --mount --map-root-user"),
-        Some(Cause::Shared(part, point)) => error
-            .because(format!(
-                "{part}, {}, is shared, so the new root would propagate",
-                plain(&point)
-            ))
-            .way_out("run it inside td-unshare --mount, or make it private first"),
-        Some(Cause::RootIsNoMount) => error
-            .because("the current root is no mount point: this process is in a chroot(2)")
-            .way_out("pivot before the chroot, or mount something on the current root"),
-        Some(Cause::RootHasNoParent) => {
-            error.because("the current root is the initramfs, which has no parent mount")
-        }
-        Some(Cause::OnRootMount) => error
-            .because(format!("{not_a_mount}, but a directory of the current root's mount"))
-            .way_out("leave out --no-bind"),
-        Some(Cause::NoMountPoint) => error.because(not_a_mount).way_out("leave out --no-bind"),
-        Some(Cause::Locked) => error
-            .because(format!("{new_root} came locked into this user namespace's mount namespace"))
-            .way_out("leave out --no-bind"),
-    }
-}
-
-/// Why NEW_ROOT cannot be entered.
-fn why_no_directory(cx: &Cx, path: &CStr, error: Error) -> Error {
-    let shown = plain(path.to_bytes());
-    match sys::statx(cx, None, path, 0) {
-        Ok(stat) if !stat.is_dir() => error.because(format!("{shown} is no directory")),
-        Ok(_) => error,
-        Err(_) => error.because(format!("there is no directory {shown}")),
+        None => mounts::why(cx, error),
+        Some(cause) => error.because(cause.because).way_out(cause.way_out),
     }
 }

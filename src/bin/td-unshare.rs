@@ -42,9 +42,9 @@ use td::chain::Prog;
 use td::child::{self, Side};
 use td::cli::{Cli, Never};
 use td::error::Error;
-use td::structs::{CapData, IfReq};
+use td::structs::IfReq;
 use td::sys::{self, Cx};
-use td::{flags, remove};
+use td::{caps, flags, remove};
 
 td::step!(HELP, parse, apply);
 
@@ -248,11 +248,7 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
     // All of them in a new user namespace, which a dry run has not made.
     let all = flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
     let held = if cx.dry() { all } else { sys::capget(cx)?.permitted() };
-    sys::capset(cx, &CapData::new(held, held, held))?;
-    for &(cap, _) in flags::CAPS.iter().filter(|(cap, _)| held >> cap & 1 == 1) {
-        sys::prctl_cap_ambient_raise(cx, cap)?;
-    }
-    Ok(())
+    caps::set(cx, held, true)
 }
 
 /// When the container has ended: what is not removed is said, and changes nothing else.

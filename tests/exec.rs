@@ -1,0 +1,620 @@
+//! td-exec: the state in which PROG finds itself, and PID 1.
+
+mod common;
+
+use std::process::Command;
+
+use common::*;
+
+/// What PROG, a shell script, prints under td-exec with these options (words without blanks).
+fn prog(options: &str, script: &str) -> Command {
+    let mut cmd = td("td-exec", options.split_whitespace());
+    cmd.args(["sh", "-c", script]);
+    cmd
+}
+
+#[track_caller]
+fn out(options: &str, script: &str) -> String {
+    run(&mut prog(options, script)).ok().out()
+}
+
+#[track_caller]
+fn refused(options: &str, why: &str) {
+    run(&mut prog(options, "echo PROG ran; exit 3")).exits(125).says(why);
+}
+
+#[test]
+fn the_working_directory_is_the_one_that_is_named() {
+    assert_eq!(out("--chdir /usr/bin", "pwd"), "/usr/bin\n");
+    assert_eq!(out("-C /", "pwd"), "/\n");
+    let mut relative = td("td-exec", ["-C", "/bin", "./sh", "-c", "echo here"]);
+    assert_eq!(run(&mut relative).ok().out(), "here\n");
+    refused("-C /nowhere/at/all", "there is no /nowhere/at/all");
+    refused("-C /etc/passwd", "/etc/passwd is no directory");
+}
+
+#[test]
+fn the_environment_is_changed_in_the_order_of_the_options() {
+    let env = |options: &str| {
+        let mut cmd = td("td-exec", options.split_whitespace());
+        cmd.arg("/usr/bin/env").env_clear().env("A", "1").env("B", "2").env("AB", "3");
+        let mut lines: Vec<String> = run(&mut cmd).ok().out().lines().map(String::from).collect();
+        lines.sort();
+        lines.join(" ")
+    };
+    assert_eq!(env(""), "A=1 AB=3 B=2");
+    assert_eq!(env("--unset A"), "AB=3 B=2");
+    assert_eq!(env("--env A=x --env A=y=z"), "A=y=z AB=3 B=2");
+    assert_eq!(env("--env A=x --unset A"), "AB=3 B=2");
+    assert_eq!(env("--unset A --env A=x"), "A=x AB=3 B=2");
+    assert_eq!(env("-i"), "");
+    assert_eq!(env("--env C=4 -i"), "C=4");
+    assert_eq!(env("-i --env A --env NOT_SET --env C="), "A=1 C=");
+    assert_eq!(env("--env A=x --env A"), "A=1 AB=3 B=2");
+    refused("--env =x", "--env takes NAME or NAME=VALUE");
+}
+
+#[test]
+fn a_bare_prog_is_looked_up_in_the_path_that_was_set() {
+    let dir = TempDir::new();
+    dir.program("hello", "#!/bin/sh\necho hello\n");
+    let set = format!("PATH={}", dir.path().display());
+    let mut cmd = td("td-exec", ["--env", &set, "hello"]);
+    assert_eq!(run(&mut cmd).ok().out(), "hello\n");
+    let mut cmd = td("td-exec", ["-i", "sh", "-c", "echo by default"]);
+    assert_eq!(run(cmd.env("PATH", "/nowhere")).ok().out(), "by default\n");
+    run(&mut td("td-exec", ["--env", &set, ""])).exits(127);
+}
+
+#[test]
+fn prog_sees_the_name_that_is_given() {
+    let mut cmd = td("td-exec", ["--argv0", "-login", "sh", "-c", "echo $0"]);
+    assert_eq!(run(&mut cmd).ok().out(), "-login\n");
+}
+
+#[test]
+fn limits_are_set() {
+    let limits = "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Ht";
+    let options = "--rlimit nofile=64:128 --rlimit core=0 --rlimit CPU=7:1k";
+    assert_eq!(out(options, limits), "64\n128\n0\n1024\n");
+    assert_eq!(out("--rlimit core=unlimited", "ulimit -Sc"), "unlimited\n");
+    for wrong in ["nofile", "nofile=", "nofile=1:", "files=1", "nofile=2:1", "nofile=-1", "=1"] {
+        refused(&format!("--rlimit {wrong}"), "NAME=SOFT[:HARD]");
+    }
+}
+
+#[test]
+fn descriptors_above_2_are_closed_unless_kept() {
+    for (options, expected) in [("", "0\n1\n2\n"), ("--keep-fd 77", "0\n1\n2\n77\n")] {
+        let mut cmd = prog(options, "ls /proc/$$/fd; true");
+        for fd in [77, 78] {
+            give_fd(&mut cmd, fd, std::fs::File::open("/").expect("a directory"));
+        }
+        assert_eq!(run(&mut cmd).ok().out(), expected);
+    }
+    refused("--keep-fd 77", "descriptor 77 is not open, so it cannot be kept");
+}
+
+#[test]
+fn no_new_privs_is_for_good() {
+    let script = "grep ^NoNewPrivs /proc/self/status";
+    assert_eq!(out("--no-new-privs", script), "NoNewPrivs:\t1\n");
+}
+
+#[test]
+fn a_new_session_has_no_terminal_and_its_leader_is_prog() {
+    let script = "cut -d' ' -f5,6,7 /proc/$$/stat; echo $$";
+    let mut shell = sh("exec \"$0\" --init --setsid sh -c \"$1\"");
+    let text = run(shell.arg(bin("td-exec")).arg(script)).ok().out();
+    let (stat, pid) = text.trim().split_once('\n').expect("two lines");
+    assert_eq!(stat, format!("{pid} {pid} 0"));
+}
+
+#[test]
+fn a_process_group_leader_cannot_begin_a_session() {
+    let mut cmd = prog("--setsid", "echo PROG ran");
+    before_exec(&mut cmd, || {
+        // SAFETY: numbers.
+        check(unsafe { libc::setpgid(0, 0) }).map(drop)
+    });
+    let output = run(&mut cmd).exits(125).says("setsid(): EPERM");
+    let output = output.says("this process leads a process group").says("with --init");
+    assert_eq!(output.out(), "");
+}
+
+#[test]
+fn init_passes_on_how_prog_ended() {
+    for status in [0, 7, 125, 255] {
+        run(&mut prog("--init", &format!("exit {status}"))).exits(status);
+    }
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
+        run(&mut prog("--init", &format!("kill -{signal} $$"))).exits(128 + signal);
+    }
+    run(&mut td("td-exec", ["--init", "/nowhere"])).exits(127).says("there is no /nowhere");
+    run(&mut td("td-exec", ["--init", "/etc/passwd"])).exits(126);
+}
+
+#[test]
+fn outside_a_pid_namespace_init_adopts_and_reaps_orphans() {
+    let script = "pid=$(sh -c 'sleep 1000 >/dev/null & echo $!'); cat /proc/$PPID/comm; \
+        until grep -q \"^PPid:.*[[:blank:]]$PPID\\$\" /proc/$pid/status; do :; done; \
+        kill -9 $pid; until [ ! -e /proc/$pid ]; do :; done; echo reaped";
+    assert_eq!(out("--init", script), "td-init\nreaped\n");
+}
+
+#[test]
+fn prog_dies_with_an_init_that_is_killed() {
+    let running = start(&mut prog("--init", "echo $$; exec sleep 1000"));
+    let text = running.prints("\n");
+    let pid: i32 = text.trim().parse().expect("a pid");
+    running.kill(libc::SIGKILL);
+    assert_eq!(running.wait().signal, Some(libc::SIGKILL));
+    wait_for("PROG to die", || (!is_alive(pid)).then_some(()));
+}
+
+mod root {
+    use std::fs;
+
+    use super::common::strace::{strace, under_strace};
+    use super::*;
+
+    /// The same as PID 1 of a pid namespace with its own /proc.
+    fn as_pid_1(options: &str, script: &str) -> Command {
+        private_mounts();
+        let mut cmd = td("td-unshare", ["-m", "-p", "sh", "-c"]);
+        let outer = "mount -t proc proc /proc; td=$1; shift; exec \"$td\" \"$@\"";
+        cmd.args([outer.as_ref(), "sh".as_ref(), bin("td-exec").as_os_str()]);
+        cmd.arg("--init").args(options.split_whitespace()).args(["sh", "-c", script]);
+        cmd
+    }
+
+    /// The sets of capabilities in a `status`: inheritable, permitted, effective, bounding, ambient.
+    fn sets(status: &str) -> [u64; 5] {
+        ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t"));
+            u64::from_str_radix(line.expect(name), 16).expect("a number")
+        })
+    }
+
+    fn caps(options: &str) -> [u64; 5] {
+        must_be_root();
+        sets(&out(options, "cat /proc/self/status"))
+    }
+
+    const KILL: u64 = 1 << 5;
+    const CHOWN: u64 = 1;
+
+    // ---- capabilities ----
+
+    #[test]
+    fn the_kept_capabilities_are_all_that_is_left() {
+        let all = caps("")[3];
+        assert_eq!(caps("--cap-keep none"), [0; 5]);
+        assert_eq!(
+            caps("--cap-keep chown,CAP_KILL"),
+            [0, CHOWN | KILL, CHOWN | KILL, CHOWN | KILL, 0]
+        );
+        assert_eq!(caps("--cap-keep all"), [0, all, all, all, 0]);
+        refused("--cap-keep chown,fly", "--cap-keep fly: there is no such capability");
+    }
+
+    #[test]
+    fn a_capability_that_is_not_held_is_not_kept() {
+        must_be_root();
+        let inner =
+            format!("{} --cap-keep chown,kill cat /proc/self/status", bin("td-exec").display());
+        let text = out("--cap-keep kill,setpcap", &inner);
+        assert_eq!(sets(&text), [0, KILL, KILL, KILL, 0]);
+    }
+
+    #[test]
+    fn inheritable_and_ambient_capabilities_are_taken_away() {
+        must_be_root();
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--inh-caps", "+kill,+chown", "--ambient-caps", "+kill"]).arg(bin("td-exec"));
+        let text = run(cmd.args(["cat", "/proc/self/status"])).ok().out();
+        let [inheritable, _, _, _, ambient] = sets(&text);
+        assert_eq!((inheritable, ambient), (0, 0));
+    }
+
+    #[test]
+    fn a_user_who_is_not_root_has_capabilities_only_if_ambient_says_so() {
+        let user = "--user 4242 --cap-keep kill,chown";
+        let both = KILL | CHOWN;
+        assert_eq!(caps(user), [0, 0, 0, both, 0]);
+        assert_eq!(caps(&format!("{user} --ambient")), [both; 5]);
+        assert_eq!(caps("--user 0 --cap-keep kill --ambient"), [0, KILL, KILL, KILL, 0]);
+        assert_eq!(caps("--user 4242")[..3], [0, 0, 0]);
+        refused("--user 4242 --ambient", "--ambient needs --cap-keep");
+    }
+
+    #[test]
+    fn without_cap_setpcap_the_bounding_set_stays_and_that_is_said() {
+        must_be_root();
+        let inner = format!("{} --cap-keep none echo PROG ran", bin("td-exec").display());
+        let output = run(&mut prog("--cap-keep kill", &inner)).exits(125);
+        let output = output.says("PR_CAPBSET_DROP, CAP_CHOWN): EPERM");
+        assert_eq!(output.says("this process has no CAP_SETPCAP").out(), "");
+    }
+
+    #[test]
+    fn a_capability_that_is_no_longer_permitted_is_named() {
+        must_be_root();
+        // The kernel's answer to capget(2) is made to lie: a set that is not held is asked for.
+        let cmd = td("td-exec", ["echo", "PROG ran"]);
+        let mut limited = Command::new(bin("td-exec"));
+        limited.args(["--cap-keep", "kill,setpcap", "strace", "-o", "/dev/null", "-e"]);
+        limited.arg(
+            "inject=capget:poke_exit=@arg2=ffffffffffffffff00000000ffffffffffffffff00000000:when=1",
+        );
+        limited.arg(cmd.get_program()).args(cmd.get_args());
+        let output = run(&mut limited).exits(125).says("capset(").says("EPERM");
+        assert_eq!(output.says("not permitted here: CAP_CHOWN, ").out(), "");
+    }
+
+    #[test]
+    fn an_ambient_capability_that_is_not_inheritable_is_named() {
+        must_be_root();
+        let cmd = prog("--user 4242 --cap-keep kill --ambient", "echo PROG ran");
+        let (output, _) = strace(&["-e", "inject=capset:retval=0"], &cmd);
+        let output = output.exits(125).says("PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0): EPERM");
+        assert_eq!(output.says("not both permitted and inheritable here: CAP_KILL").out(), "");
+    }
+
+    // ---- users ----
+
+    #[test]
+    fn a_user_has_the_ids_and_groups_of_the_databases_of_this_root() {
+        private_mounts();
+        let dir = TempDir::new();
+        let passwd = "root:x:0:0::/root:/bin/sh\napp:x:4001:4002::/srv/app:/bin/sh\nodd:x:y:1:::\n";
+        let group = "root:x:0:\napp:x:4002:\nmore:x:4003:root,app\n";
+        mount(["--bind".as_ref(), dir.file("passwd", passwd).as_os_str(), "/etc/passwd".as_ref()]);
+        mount(["--bind".as_ref(), dir.file("group", group).as_os_str(), "/etc/group".as_ref()]);
+        let ids = "grep -E '^(Uid|Gid|Groups)' /proc/self/status | tr -s '\\t \\n' ' '; echo $HOME";
+        for (options, expected) in [
+            ("--user app", "Uid: 4001 4001 4001 4001 Gid: 4002 4002 4002 4002 Groups: 4002 4003 "),
+            ("--user 4001", "Uid: 4001 4001 4001 4001 Gid: 4002 4002 4002 4002 Groups: 4002 4003 "),
+            ("--user app:more", "Uid: 4001 4001 4001 4001 Gid: 4003 4003 4003 4003 Groups: 4003 "),
+            ("--user 7:8", "Uid: 7 7 7 7 Gid: 8 8 8 8 Groups: 8 "),
+            ("--user 7", "Uid: 7 7 7 7 Gid: 0 0 0 0 Groups: 0 "),
+            (
+                "--user app --groups more,9",
+                "Uid: 4001 4001 4001 4001 Gid: 4002 4002 4002 4002 Groups: 9 4003 ",
+            ),
+            ("--groups 5,6", "Uid: 0 0 0 0 Gid: 0 0 0 0 Groups: 5 6 "),
+        ] {
+            assert_eq!(out(&format!("-i {options}"), ids), format!("{expected}\n"), "{options}");
+        }
+        let none = run(td("td-exec", ["--groups", "", "sh", "-c"]).arg(ids)).ok().out();
+        assert!(none.contains("Groups: "), "{none}");
+        assert!(!none.contains("Groups: 0"), "{none}");
+        assert_eq!(out("-i --user app --home", "echo $HOME"), "/srv/app\n");
+        assert_eq!(out("-i --user 7 --home", "echo $HOME"), "/\n");
+        assert_eq!(out("-i --home", "echo $HOME"), "/root\n");
+        assert_eq!(out("--env HOME=/x --home", "echo $HOME"), "/x\n");
+        refused("--user nobody-here", "there is no user nobody-here in /etc/passwd");
+        refused("--user app:none", "there is no group none in /etc/group");
+        refused("--groups none", "there is no group none in /etc/group");
+        refused("--user odd", "the line of odd in /etc/passwd has no valid ids");
+    }
+
+    #[test]
+    fn in_a_user_namespace_of_one_id_the_reasons_are_named() {
+        must_be_root();
+        let run_in = |options: &str| {
+            let mut cmd = td("td-unshare", ["-r", "td-exec"]);
+            run(cmd.args(options.split_whitespace()).args(["echo", "PROG", "ran"])).exits(125)
+        };
+        for output in [run_in("--groups 5"), run_in("--user 0")] {
+            let output = output.says("setgroups(").says("EPERM");
+            output.says("setgroups(2) is denied in this user namespace");
+        }
+        // Where setgroups is allowed, the ids are what is missing.
+        let maps = "echo 0 0 1 >/proc/$1/uid_map; echo 0 0 1 >/proc/$1/gid_map; echo done";
+        for (options, call, id) in [
+            ("--groups 5", "setgroups(1, [5])", 5),
+            ("--user 0:7 --groups 0", "setresgid(7, 7, 7)", 7),
+            ("--user 8:0 --groups 0", "setresuid(8, 8, 8)", 8),
+        ] {
+            let script = format!(
+                "exec 3<&0; unshare -U sh -c 'echo $$; read _; exec \"$0\" {options} echo PROG ran' \
+                 \"$1\""
+            );
+            let mut cmd = sh(&script);
+            cmd.arg("sh").arg(bin("td-exec")).stdin(std::process::Stdio::piped());
+            cmd.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            let mut child = cmd.spawn().expect("a shell");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+            let mut pid = String::new();
+            std::io::BufRead::read_line(&mut stdout, &mut pid).expect("a pid");
+            run(sh(maps).arg("sh").arg(pid.trim())).ok();
+            std::io::Write::write_all(&mut stdin, b"go\n").expect("go");
+            let output = child.wait_with_output().expect("its end");
+            let err = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(125), "{err}");
+            assert!(err.contains(&format!("{call}: EINVAL")), "{err}");
+            let why = format!("the id {id} is not mapped in this user namespace");
+            assert!(err.contains(&why), "{err}");
+        }
+    }
+
+    #[test]
+    fn without_the_capabilities_that_ids_need_it_says_so() {
+        must_be_root();
+        let td_exec = bin("td-exec");
+        for (options, cap) in [
+            ("--groups 5", "CAP_SETGID"),
+            ("--user 7", "CAP_SETGID"),
+            ("--user 0:7 --groups 0", "CAP_SETGID"),
+        ] {
+            let inner = format!("{} {options} echo PROG ran", td_exec.display());
+            let output = run(&mut prog("--cap-keep setuid", &inner)).exits(125).says("EPERM");
+            assert_eq!(output.says(&format!("this process has no {cap}")).out(), "");
+        }
+        let inner = format!("{} --user 7:0 --groups 0 echo PROG ran", td_exec.display());
+        run(&mut prog("--cap-keep setgid", &inner))
+            .exits(125)
+            .says("this process has no CAP_SETUID");
+    }
+
+    #[test]
+    fn a_prog_that_is_not_this_users_to_execute_is_named() {
+        must_be_root();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        let prog = |name: &str, mode: u32| {
+            let path = dir.program(name, "#!/bin/sh\n");
+            chmod(&path, mode);
+            run(td("td-exec", ["--user", "4242"]).arg(path)).exits(126).says("EACCES")
+        };
+        prog("private", 0o700).says("this process may not execute ");
+        prog("plain", 0o644).says("/plain has no execute permission");
+        run(Command::new("mkfifo").args(["-m", "755"]).arg(dir.join("fifo"))).ok();
+        let fifo = run(td("td-exec", ["--user", "4242"]).arg(dir.join("fifo"))).exits(126);
+        fifo.says("/fifo is no regular file");
+        chmod(dir.path(), 0o700);
+        let hidden = run(td("td-exec", ["--user", "4242"]).arg(dir.join("private"))).exits(126);
+        hidden.says("a directory on the way to ");
+    }
+
+    #[test]
+    fn a_hard_limit_that_is_too_low_is_named() {
+        must_be_root();
+        let inner = format!("{} --rlimit nofile=100:200 echo PROG ran", bin("td-exec").display());
+        let output = run(&mut prog("--cap-keep none --rlimit nofile=50:99", &inner)).exits(125);
+        let output = output.says("this process has no CAP_SYS_RESOURCE");
+        assert_eq!(output.says("the hard limit is 99, and this would raise it").out(), "");
+    }
+
+    #[test]
+    fn groups_come_before_ids_and_ids_before_capabilities() {
+        must_be_root();
+        let cmd = prog("--user 7:8 --cap-keep kill --ambient --no-new-privs", "true");
+        let (_, processes) = strace(&[], &cmd);
+        let names: Vec<String> = processes[0]
+            .calls
+            .iter()
+            .map(|call| match call.name.as_str() {
+                "prctl" => format!("prctl {}", call.args[0]),
+                name => name.to_string(),
+            })
+            .collect();
+        let at = |name: String| {
+            names.iter().rposition(|n| *n == name).unwrap_or_else(|| panic!("{name}: {names:?}"))
+        };
+        let prctl = |option: i32| at(format!("prctl {option}"));
+        let order = [
+            prctl(libc::PR_CAPBSET_DROP),
+            at("setgroups".into()),
+            prctl(libc::PR_SET_KEEPCAPS),
+            at("setresgid".into()),
+            at("setresuid".into()),
+            at("capset".into()),
+            prctl(libc::PR_CAP_AMBIENT),
+            prctl(libc::PR_SET_NO_NEW_PRIVS),
+        ];
+        assert!(order.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn a_step_that_fails_never_goes_on_to_prog() {
+        must_be_root();
+        let options = "--init --setsid --session-keyring --user 7 --cap-keep kill --ambient \
+            --no-new-privs --rlimit core=0 --chdir /";
+        let calls = [
+            "close_range:when=1",
+            "keyctl",
+            "setgroups",
+            "clone3",
+            "pidfd_open",
+            "setsid",
+            "prlimit64",
+            "chdir",
+            "setresgid",
+            "setresuid",
+            "getppid:when=2",
+            "capset",
+            "prctl:when=1",
+            "prctl:when=2",
+            "prctl:when=42",
+        ];
+        for call in calls {
+            let (name, when) = call.split_once(':').unwrap_or((call, "when=1+"));
+            let fault = format!("inject={name}:error=EACCES:{when}");
+            let (output, _) = strace(&["-e", &fault], &prog(options, "echo PROG ran"));
+            let output = output.exits(125);
+            assert_eq!(output.out(), "", "{call}: {output}");
+        }
+        // The same options do work.
+        assert_eq!(out(options, "echo PROG ran"), "PROG ran\n");
+    }
+
+    // ---- the session keyring ----
+
+    #[test]
+    fn the_session_keyring_is_a_new_one() {
+        must_be_root();
+        let ring = |options: &str| {
+            let text = out(options, "grep ' keyring .*_ses' /proc/keys || true");
+            text.lines()
+                .map(|l| l.split(' ').next().expect("an id").to_string())
+                .collect::<Vec<_>>()
+        };
+        let (first, second) = (ring("--session-keyring"), ring("--session-keyring"));
+        assert!(!first.is_empty() && first != second, "{first:?} {second:?}");
+    }
+
+    // ---- PID 1 ----
+
+    #[test]
+    fn pid_1_is_called_td_init_and_shows_nothing_of_the_host() {
+        let script = "cat /proc/1/comm; tr '\\0' '|' </proc/1/cmdline; echo; \
+            tr -d '\\0' </proc/1/environ | wc -c; ls /proc/1/fd | tr '\\n' ' '; echo $$ $PPID";
+        let mut cmd = as_pid_1("--clear-env", script);
+        give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
+        let text = run(cmd.env("SECRET", "host")).ok().out();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "td-init");
+        assert_eq!(lines[1].trim_end_matches('|'), "td-init");
+        assert_eq!(lines[2..], ["0", "0 1 2 3 1"]);
+    }
+
+    #[test]
+    fn pid_1_drops_what_prog_drops_but_kill() {
+        let bounding = caps("")[3];
+        for (options, permitted, bounding) in [
+            ("--cap-keep chown", CHOWN | KILL, CHOWN),
+            ("--cap-keep none", KILL, 0),
+            ("--cap-keep all --user 7", KILL, bounding),
+            ("--cap-keep chown --user 7 --ambient", CHOWN | KILL, CHOWN),
+            ("", bounding, bounding),
+        ] {
+            // PROG may be there before PID 1 has dropped them.
+            let running = start(&mut as_pid_1(options, "exec sleep 1000"));
+            let init = wait_for("PID 1", || children_of(running.pid()).first().copied());
+            let expected = [0, permitted, permitted, bounding, 0];
+            wait_for(&format!("{options}: {expected:x?}"), || {
+                let status = fs::read_to_string(format!("/proc/{init}/status")).ok()?;
+                (status.starts_with("Name:\ttd-init") && sets(&status) == expected).then_some(())
+            });
+            assert_eq!(status_of(init, "Uid"), "0\t0\t0\t0");
+            kill(init, libc::SIGKILL);
+            running.wait();
+        }
+    }
+
+    #[test]
+    fn pid_1_reaps_a_thousand_orphans() {
+        let script = "i=0; while [ $i -lt 1000 ]; do (true & ); i=$((i + 1)); done; \
+            until [ $(ls -d /proc/[0-9]* | wc -l) -le 5 ]; do :; done; grep -l zombie /proc/*/status; \
+            exit 7";
+        let output = run(&mut as_pid_1("", script)).exits(7);
+        assert_eq!(output.out(), "");
+    }
+
+    #[test]
+    fn pid_1_passes_signals_on_also_to_another_user() {
+        let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.05; done";
+        for options in ["", "--user 7 --cap-keep none", "--setsid"] {
+            let running = start(&mut as_pid_1(options, script));
+            running.prints("ready");
+            running.kill(libc::SIGUSR1);
+            assert_eq!(running.wait().exits(9).out(), "ready\ngot\n", "{options}");
+        }
+    }
+
+    #[test]
+    fn the_container_dies_with_the_parent_also_after_a_change_of_ids() {
+        for options in ["", "--user 7"] {
+            for init in [true, false] {
+                let mut cmd = match init {
+                    true => as_pid_1(options, "echo ready; exec sleep 1000"),
+                    false => {
+                        let mut cmd = td("td-unshare", ["-p", "td-exec"]);
+                        cmd.args(options.split_whitespace());
+                        cmd.args(["sh", "-c", "echo ready; exec sleep 1000"]);
+                        cmd
+                    }
+                };
+                let running = start(&mut cmd);
+                running.prints("ready");
+                let child = children_of(running.pid())[0];
+                running.kill(libc::SIGKILL);
+                wait_for("its end", || (!is_alive(child)).then_some(()));
+            }
+        }
+    }
+
+    #[test]
+    fn progs_mask_and_dispositions_are_the_callers() {
+        let state = |cmd: &mut Command| {
+            before_exec(cmd, || {
+                // SAFETY: a set of the stack's own, and signal numbers.
+                unsafe {
+                    let mut set = std::mem::zeroed();
+                    libc::sigemptyset(&mut set);
+                    libc::sigaddset(&mut set, libc::SIGUSR1);
+                    libc::sigaddset(&mut set, libc::SIGCHLD);
+                    libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+                    libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                    check(libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()))
+                }
+                .map(drop)
+            });
+            run(cmd).ok().out()
+        };
+        let grep = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"];
+        let direct = state(&mut td("td-exec", grep));
+        assert!(direct.contains("SigBlk:\t0000000000010200\n"), "{direct}");
+        assert!(direct.contains("11000\nSigCgt"), "{direct}");
+        assert_eq!(state(td("td-exec", ["--init"]).args(grep)), direct);
+    }
+
+    #[test]
+    fn an_idle_init_wakes_nobody() {
+        must_be_root();
+        let dir = TempDir::new();
+        let mut cmd = under_strace(&[], &prog("--init", "echo $$; exec sleep 1000"), &dir);
+        let running = start(&mut cmd);
+        let pid: i32 = running.prints("\n").trim().parse().expect("a pid");
+        let init: i32 = status_of(pid, "PPid").parse().expect("a pid");
+        let log = || fs::read_to_string(dir.join(format!("log.{init}"))).expect("its log");
+        let waits = || {
+            log()
+                .lines()
+                .last()
+                .is_some_and(|call| call.starts_with("rt_sigtimedwait(") && !call.contains(" = "))
+        };
+        wait_for("init to wait", || waits().then_some(()));
+        let (calls, switches) = (log(), status_of(init, "voluntary_ctxt_switches"));
+        run(Command::new("sleep").arg("1")).ok();
+        assert_eq!((log(), status_of(init, "voluntary_ctxt_switches")), (calls, switches));
+        kill(pid, libc::SIGKILL);
+        running.wait().exits(128 + libc::SIGKILL);
+    }
+
+    #[test]
+    fn a_trace_goes_on_to_the_next_tool_on_its_own_descriptor() {
+        must_be_root();
+        for fd in [3, 4, 77] {
+            for init in ["", " --init"] {
+                let dir = TempDir::new();
+                let trace = dir.file("trace", "");
+                let mut cmd = sh(&format!(
+                    "exec \"$0\" --trace={fd}{init} td-exec --chdir / true {fd}>>\"$1\""
+                ));
+                if fd > 9 {
+                    cmd = sh(&format!("exec \"$0\" --trace={fd}{init} td-exec --chdir / true"));
+                    let file = fs::File::options().append(true).open(&trace).expect("the trace");
+                    give_fd(&mut cmd, fd, file);
+                }
+                run(cmd.arg(bin("td-exec")).arg(&trace)).ok();
+                let text = fs::read_to_string(&trace).expect("the trace");
+                assert!(text.contains("chdir(\"/\") = 0\n"), "{fd}{init}: {text}");
+                assert_eq!(text.contains("exit_group(0)"), !init.is_empty(), "{fd}{init}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! td-pivot: the root changes, the old one goes, and nothing of it is left to hold on to.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::*;
+
+#[test]
+fn new_root_and_prog_must_be_there() {
+    run(&mut td("td-pivot", [""; 0])).exits(125).says("NEW_ROOT is missing");
+    run(&mut td("td-pivot", ["/"])).exits(125).says("PROG is missing");
+    run(&mut td("td-pivot", ["--keep-fd", "x", "/", "true"])).exits(125).says("no descriptor");
+}
+
+mod root {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::common::strace::strace;
+    use super::*;
+
+    /// A directory on a tmpfs of the test's own, with an image in `img`, which is no mount point, and the
+    /// same image mounted on `mnt`.
+    struct Place(TempDir);
+
+    impl Place {
+        #[track_caller]
+        fn new() -> Place {
+            private_mounts();
+            let dir = TempDir::new();
+            mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", text(dir.path())]);
+            chmod(dir.path(), 0o755);
+            image(&dir.dir("img"));
+            dir.dir("mnt");
+            mount(["--bind", text(&dir.join("img")), text(&dir.join("mnt"))]);
+            Place(dir)
+        }
+
+        fn path(&self, name: &str) -> String {
+            text(&self.0.join(name)).to_string()
+        }
+
+        /// `td-unshare -m LINE`, in which `{T}` is this directory.
+        fn td(&self, line: &str) -> Command {
+            let line = line.replace("{T}", text(self.0.path()));
+            let mut cmd = td("td-unshare", ["-m"]);
+            cmd.args(line.split(' '));
+            cmd
+        }
+
+        /// A shell script as PID 1 of a pid namespace, in a mount namespace with its own /proc. In it,
+        /// `$T` is this directory and td's programs are first in PATH.
+        fn sh(&self, script: &str) -> Command {
+            let script = format!("mount -t proc proc /proc && {script}");
+            let mut cmd = td("td-unshare", ["-m", "-p", "sh", "-c", &script]);
+            let path = std::env::var("PATH").unwrap_or_default();
+            cmd.env("T", self.0.path()).env("PATH", format!("{}:{path}", text(&bin_dir())));
+            cmd
+        }
+    }
+
+    fn text(path: &std::path::Path) -> &str {
+        path.to_str().expect("a plain path")
+    }
+
+    const REFUSED: &str = "this is the mount namespace of PID 1";
+
+    // ---- what PROG sees ----
+
+    #[test]
+    fn the_root_is_the_images_from_any_working_directory() {
+        let place = Place::new();
+        chmod(place.path("img"), 0o751);
+        let mut names: Vec<String> = fs::read_dir(place.path("img"))
+            .expect("the image")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        let expected = format!("{}\n751\n/\n", names.join("\n"));
+        let script = "ls -A /; stat -c %a /; pwd";
+        for (from, new_root) in
+            [("/", place.path("img")), ("", "img".into()), ("", "mnt".into()), ("img", ".".into())]
+        {
+            for chain in [&["td-pivot"][..], &["-p", "td-pivot"]] {
+                let mut cmd = td("td-unshare", ["-m"]);
+                cmd.args(chain).args([&new_root, "sh", "-c", script]);
+                let out = run(cmd.current_dir(place.0.join(from))).ok().out();
+                assert_eq!(out, expected, "{new_root} from {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_mount_of_the_old_root_stays() {
+        let place = Place::new();
+        for new_root in ["img", "mnt"] {
+            let mut cmd = td("td-unshare", ["-m", "-p", "td-pivot", &place.path(new_root)]);
+            cmd.args(["td-exec", "--init", "sh", "-c"]);
+            cmd.arg("mount -t proc p /proc; cut -d' ' -f5 /proc/self/mountinfo; ls -A /..");
+            let out = run(&mut cmd).ok().out();
+            assert!(out.starts_with("/\n/proc\nbin\n"), "{new_root}: {out}");
+        }
+    }
+
+    #[test]
+    fn the_mounts_below_new_root_come_along() {
+        let place = Place::new();
+        for new_root in ["img", "mnt"] {
+            let below = place.path(&format!("{new_root}/tmp"));
+            mount(["-t", "tmpfs", "tmpfs", &below]);
+            fs::write(format!("{below}/file"), "here").expect("a file");
+            let out = run(&mut place.td(&format!("td-pivot {{T}}/{new_root} cat /tmp/file"))).ok();
+            assert_eq!(out.out(), "here");
+        }
+    }
+
+    #[test]
+    fn the_callers_mounts_stay_as_they_are() {
+        let place = Place::new();
+        let before = own_mountinfo();
+        run(&mut place.td("td-pivot {T}/img true")).ok();
+        assert_eq!(own_mountinfo(), before);
+    }
+
+    #[test]
+    fn letting_go_of_a_shared_old_root_unmounts_nothing_of_its_peers() {
+        let place = Place::new();
+        mount(["--make-rshared", "/"]);
+        for name in ["private", "canary"] {
+            mount(["-t", "tmpfs", name, text(&place.0.dir(name))]);
+        }
+        mount(["--make-private", &place.path("private")]);
+        let new_root = place.0.dir("private/new");
+        image(&new_root);
+        mount(["--bind", text(&new_root), text(&new_root)]);
+        mount(["--make-private", text(&new_root)]);
+        let before = own_mountinfo();
+        run(&mut place.td("--propagation unchanged td-pivot {T}/private/new true")).ok();
+        assert_eq!(own_mountinfo(), before);
+        mount(["--make-rprivate", "/"]);
+    }
+
+    #[test]
+    fn prog_has_the_standard_descriptors_and_those_that_are_kept() {
+        let place = Place::new();
+        for (options, expected) in [("", "0\n1\n2\n"), ("--keep-fd 77 ", "0\n1\n2\n77\n")] {
+            let line = format!("-p td-pivot {options}{{T}}/img td-exec {options}sh -c");
+            let mut cmd = place.td(&line);
+            cmd.arg("mount -t proc p /proc; ls /proc/1/fd; true");
+            for fd in [77, 78] {
+                give_fd(&mut cmd, fd, fs::File::open("/").expect("the host's root"));
+            }
+            assert_eq!(run(&mut cmd).ok().out(), expected);
+        }
+        run(&mut place.td("td-pivot --keep-fd 77 {T}/img true"))
+            .exits(125)
+            .says("descriptor 77 is not open, so it cannot be kept");
+    }
+
+    #[test]
+    fn a_directory_on_a_standard_stream_is_refused() {
+        let place = Place::new();
+        for fd in 0..3 {
+            let script = format!("touch $T/stderr; exec td-pivot $T/img touch /ran {fd}</");
+            let output = run(&mut place.sh(&script)).exits(125);
+            if fd < 2 {
+                output.says(&format!("descriptor {fd} is a directory, which leads out"));
+            }
+            assert!(!place.0.join("img/ran").exists());
+        }
+        run(&mut place.sh("exec td-pivot $T/img touch /ran 0<&-")).ok();
+        assert!(place.0.join("img/ran").exists());
+    }
+
+    // ---- nothing half done ----
+
+    #[test]
+    fn a_pivot_that_fails_never_executes_prog() {
+        let place = Place::new();
+        let faults = [
+            "pivot_root:error=EPERM",
+            "pivot_root:error=EBUSY",
+            "umount2:error=EPERM",
+            "mount_setattr:error=EPERM",
+            "move_mount:error=EPERM",
+            "open_tree:error=EPERM",
+            "chdir:error=EACCES:when=1",
+            "chdir:error=EACCES:when=2",
+            "fchdir:error=EACCES",
+            "memfd_create:error=ENFILE",
+            "sendfile:error=EIO",
+            "sendfile:retval=0",
+            "fcntl:error=EINVAL",
+            "close_range:error=EINVAL",
+            "execveat:error=EPERM",
+        ];
+        for fault in faults {
+            let cmd = place.td("td-pivot {T}/img td-exec touch /ran");
+            let (output, _) = strace(&["-e", &format!("inject={fault}")], &cmd);
+            let call = fault.split(':').next().expect("a name");
+            let made = if fault.ends_with("retval=0") { "was cut short" } else { call };
+            output.exits(125).says(made);
+            assert!(!place.0.join("img/ran").exists(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_bind_that_was_of_no_use_is_undone() {
+        let place = Place::new();
+        let script = "\
+            cat /proc/self/mountinfo >$T/before; td-pivot $T/img touch /ran; echo $?; \
+            cat /proc/self/mountinfo >$T/after";
+        for fault in ["inject=pivot_root:error=EBUSY", "inject=fchdir:error=EACCES"] {
+            let mut cmd = td("td-unshare", ["-m", "sh", "-c", script]);
+            let path = format!("{}:/usr/bin:/bin", text(&bin_dir()));
+            cmd.env("T", place.0.path()).env("PATH", path);
+            let (output, _) = strace(&["-e", fault], &cmd);
+            assert_eq!(output.out(), "125\n", "{output}");
+            let read = |name| fs::read_to_string(place.0.join(name)).expect(name);
+            assert_eq!(read("before"), read("after"), "{fault}");
+            assert!(!place.0.join("img/ran").exists());
+        }
+    }
+
+    #[test]
+    fn a_prog_that_is_not_in_the_new_root_ends_with_127() {
+        let place = Place::new();
+        let path = place.0.join("img").join("img");
+        run(&mut place.td(&format!("td-pivot {{T}}/img {}", text(&path))))
+            .exits(127)
+            .says("in this root");
+        run(&mut place.td("td-pivot {T}/img mandoc-is-not-there")).exits(127).says("not found in");
+    }
+
+    // ---- no way to a file of the host ----
+
+    /// Fail unless the program that a process runs is sealed, also for whoever keeps it open until
+    /// nobody executes it any more.
+    #[track_caller]
+    fn assert_sealed(pid: i32, end: impl FnOnce()) {
+        let exe = fs::File::open(format!("/proc/{pid}/exe")).expect("exe");
+        // SAFETY: numbers.
+        let seals = unsafe { libc::fcntl(exe.as_raw_fd(), libc::F_GET_SEALS) };
+        let all = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+        assert_eq!(seals & all, all);
+        end();
+        let again = format!("/proc/self/fd/{}", exe.as_raw_fd());
+        let mut file = wait_for("the program to have ended", || {
+            fs::File::options().write(true).open(&again).ok()
+        });
+        let error = file.write(b"x").expect_err("a sealed file takes nothing");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn pid_1_runs_from_a_sealed_copy() {
+        let place = Place::new();
+        let running = start(&mut place.td("-p td-pivot {T}/img td-exec --init sleep 1000"));
+        let is_init = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "td-init\n")
+        };
+        let init = wait_for("PID 1", || children_of(running.pid()).into_iter().find(is_init));
+        let link = fs::read_link(format!("/proc/{init}/exe")).expect("exe");
+        assert_eq!(link.to_str(), Some("/memfd:td-exec (deleted)"));
+        assert_sealed(init, || kill(init, libc::SIGKILL));
+        running.wait().exits(128 + libc::SIGKILL);
+    }
+
+    #[test]
+    fn a_prog_that_is_interpreted_by_its_own_executor_gets_the_sealed_copy() {
+        let place = Place::new();
+        mount(["-t", "proc", "proc", &place.path("mnt/proc")]);
+        // td-exec waits in the middle of its work, for somebody to write to the fifo.
+        fs::remove_file(place.path("mnt/etc/passwd")).expect("passwd");
+        run(Command::new("mkfifo").arg(place.path("mnt/etc/passwd"))).ok();
+        place.0.program("mnt/evil", "#!/proc/self/exe --home\n");
+        let running = start(&mut place.td("-p td-pivot {T}/mnt td-exec /evil"));
+        let waits = |pid| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            (line == "/proc/self/exe\0--home\0/evil\0").then_some(pid)
+        };
+        let pid = wait_for("the script", || children_of(running.pid()).into_iter().find_map(waits));
+        assert_sealed(pid, || kill(pid, libc::SIGKILL));
+    }
+
+    #[test]
+    fn td_pivot_itself_is_sealed_before_it_executes_a_prog_of_the_new_root() {
+        let place = Place::new();
+        mount(["-t", "proc", "proc", &place.path("mnt/proc")]);
+        place.0.program("mnt/evil", "#!/proc/self/exe --help\n");
+        let err = run(&mut place.td("td-pivot --trace {T}/mnt /evil")).exits(0).err();
+        let at = |call: &str| err.find(call).unwrap_or_else(|| panic!("no {call} in {err}"));
+        assert!(at("memfd_create(\"td-pivot\"") < at("fcntl(4, F_ADD_SEALS"));
+        assert!(at("fcntl(4, F_ADD_SEALS") < at("execveat(4, \"\", [\"td-pivot\""));
+        assert!(at("execveat(4, \"\", [\"td-pivot\"") < at("pivot_root(\".\", \".\") = 0"));
+        assert!(at("pivot_root(\".\", \".\") = 0") < at("execve(\"/evil\""));
+    }
+
+    #[test]
+    fn a_kernel_without_mfd_exec_is_asked_again() {
+        let place = Place::new();
+        let cmd = place.td("td-pivot --trace {T}/img td-exec echo done");
+        let (output, _) = strace(&["-e", "inject=memfd_create:error=EINVAL:when=1"], &cmd);
+        let output = output.exits(0);
+        assert_eq!(output.out(), "done\n");
+        let creates: Vec<String> =
+            output.err().lines().filter(|l| l.contains("memfd_create")).map(String::from).collect();
+        assert!(creates[0].ends_with("|MFD_EXEC) = -1 EINVAL (Invalid argument)"), "{creates:?}");
+        assert!(creates[1].contains("MFD_CLOEXEC|MFD_ALLOW_SEALING) = "), "{creates:?}");
+    }
+
+    #[test]
+    fn where_nothing_in_memory_may_be_executed_the_tool_is_on_a_read_only_mount() {
+        let place = Place::new();
+        let script = "\
+            echo 2 >/proc/sys/vm/memfd_noexec && exec td-pivot --trace $T/img td-exec --init sh -c \
+            'mount -t proc p /proc; : >/proc/1/exe'";
+        let size = fs::metadata(bin("td-exec")).expect("td-exec").size();
+        let output = run(&mut place.sh(script)).says("Read-only file system");
+        assert_ne!(output.code, Some(0));
+        let output = output.says("MFD_EXEC) = -1 EACCES").says("attr_set=MOUNT_ATTR_RDONLY");
+        assert!(!output.err().contains("MFD_ALLOW_SEALING) = "), "{output}");
+        assert_eq!(fs::metadata(bin("td-exec")).expect("td-exec").size(), size);
+    }
+
+    // ---- the namespace of PID 1 ----
+
+    #[test]
+    fn the_mount_namespace_of_pid_1_is_refused() {
+        let place = Place::new();
+        let before = "ls / >$T/before; ";
+        let after = "; echo $?; ls / | cmp - $T/before";
+        let script = format!("{before}td-pivot $T/img touch /ran{after}");
+        let output = run(&mut place.sh(&script)).says(REFUSED).says("say --host-namespace");
+        assert_eq!(output.out(), "125\n");
+        assert!(!place.0.join("img/ran").exists());
+    }
+
+    #[test]
+    fn it_is_refused_also_where_only_its_mounts_can_be_seen() {
+        let place = Place::new();
+        let script = "td-exec --user 65534 td-pivot --trace $T/img true; echo $?";
+        let output = run(&mut place.sh(script)).says(REFUSED);
+        let output = output.says("\"/proc/1/mountinfo\"");
+        assert_eq!(output.out(), "125\n");
+    }
+
+    #[test]
+    fn pid_1_of_a_pid_namespace_in_the_mount_namespace_of_another_pid_1_is_refused() {
+        let place = Place::new();
+        let output = run(&mut place.sh("td-unshare -p td-pivot $T/img true; echo $?"));
+        assert_eq!(output.says(REFUSED).out(), "125\n");
+    }
+
+    #[test]
+    fn pid_1_may_pivot_and_so_may_who_says_host_namespace() {
+        let place = Place::new();
+        run(&mut place.sh("exec td-pivot $T/img touch /ran1")).ok();
+        run(&mut place.sh("td-pivot --host-namespace $T/img touch /ran2")).ok();
+        assert!(place.0.join("img/ran1").exists() && place.0.join("img/ran2").exists());
+    }
+
+    #[test]
+    fn without_proc_only_pid_1_may_pivot() {
+        let place = Place::new();
+        run(&mut place.sh("umount -l /proc; umount -l /proc; exec td-pivot $T/img true")).ok();
+        let script = "umount -l /proc; umount -l /proc; td-pivot $T/img true; echo $?";
+        let output = run(&mut place.sh(script)).says("it cannot be seen in /proc whether");
+        assert_eq!(output.out(), "125\n");
+    }
+
+    // ---- --put-old ----
+
+    #[test]
+    fn put_old_keeps_the_old_root_there() {
+        let place = Place::new();
+        let seen = format!("/old{}", place.path("mark"));
+        fs::write(place.path("mark"), "host").expect("mark");
+        place.0.dir("img/old");
+        for new_root in ["img", "mnt"] {
+            for old in ["old", "/old", "//old/"] {
+                let line = format!("td-pivot --put-old {old} {{T}}/{new_root} cat {seen}");
+                assert_eq!(run(&mut place.td(&line)).ok().out(), "host");
+            }
+        }
+    }
+
+    #[test]
+    fn put_old_leads_nowhere_else() {
+        let place = Place::new();
+        symlink("/tmp", place.0.join("img/link")).expect("a link");
+        symlink("../../tmp", place.0.join("img/up")).expect("a link");
+        fs::write(place.path("img/file"), "").expect("a file");
+        for old in ["link", "up", "../tmp", "missing", "file", "tmp/../../tmp"] {
+            run(&mut place.td(&format!("td-pivot -o {old} {{T}}/img true")))
+                .exits(125)
+                .says(&format!("{old} is no directory inside the new root"));
+        }
+        for old in ["/", ".", "tmp/.."] {
+            run(&mut place.td(&format!("td-pivot -o {old} {{T}}/img true")))
+                .exits(125)
+                .says("there the old root would cover the new one");
+        }
+    }
+
+    // ---- why ----
+
+    #[test]
+    fn without_cap_sys_admin_it_says_so() {
+        let place = Place::new();
+        run(&mut place.td("td-exec --user 65534 td-pivot {T}/img true"))
+            .exits(125)
+            .says("pivot_root(\".\", \".\"): EPERM")
+            .says("this process has no CAP_SYS_ADMIN");
+    }
+
+    #[test]
+    fn in_a_mount_namespace_of_another_user_namespace_it_says_so() {
+        let place = Place::new();
+        run(&mut place.td("td-unshare -r td-pivot {T}/img true"))
+            .exits(125)
+            .says("pivot_root(\".\", \".\"): EPERM")
+            .says("belongs to a user namespace that is not ours");
+    }
+
+    #[test]
+    fn a_new_root_that_cannot_be_entered_is_named() {
+        let place = Place::new();
+        fs::write(place.path("file"), "").expect("a file");
+        symlink("loop", place.0.join("loop")).expect("a link");
+        chmod(place.0.dir("closed"), 0o700);
+        for (name, errno, why) in [
+            ("missing", "ENOENT", "there is no "),
+            ("file", "ENOTDIR", "/file is no directory"),
+            ("file/x", "ENOTDIR", "there is a file in the place of a directory"),
+            ("loop", "ELOOP", "lead in a circle"),
+            ("closed", "EACCES", "this process may not search "),
+            ("closed/x", "EACCES", "may not be searched"),
+        ] {
+            run(&mut place.td(&format!("td-exec --user 65534 td-pivot {{T}}/{name} true")))
+                .exits(125)
+                .says(errno)
+                .says(why);
+        }
+    }
+
+    #[test]
+    fn a_shared_mount_is_named() {
+        let place = Place::new();
+        let dir = place.path("");
+        let dir = dir.trim_end_matches('/');
+        let pivot = "--propagation unchanged td-pivot {T}/mnt true";
+        mount(["--make-shared", dir]);
+        run(&mut place.td(pivot)).exits(125).says("EINVAL").says(&format!(
+            "the parent mount of {dir}/mnt, {dir}, is shared, so the new root would propagate"
+        ));
+        run(&mut place.td("--propagation unchanged td-pivot {T}/img true"))
+            .exits(125)
+            .says(&format!("the mount of {dir}/img, {dir}, is shared"));
+        mount(["--make-private", dir]);
+        mount(["--make-shared", &place.path("mnt")]);
+        run(&mut place.td(pivot))
+            .exits(125)
+            .says("EINVAL")
+            .says(&format!("the mount of {dir}/mnt, {dir}/mnt, is shared"));
+        mount(["--make-private", &place.path("mnt")]);
+        mount(["-t", "tmpfs", "tmpfs", &place.path("mnt/tmp")]);
+        mount(["--make-shared", &place.path("mnt/tmp")]);
+        place.0.dir("mnt/tmp/old");
+        run(&mut place.td("--propagation unchanged td-pivot -o tmp/old {T}/mnt true"))
+            .exits(125)
+            .says(&format!("the mount of --put-old, {dir}/mnt/tmp, is shared"));
+    }
+
+    #[test]
+    fn a_new_root_that_is_no_mount_point_is_bound_unless_that_is_forbidden() {
+        let place = Place::new();
+        run(&mut place.td("td-pivot --no-bind {T}/mnt true")).ok();
+        run(&mut place.td("td-pivot --no-bind {T}/img true"))
+            .exits(125)
+            .says("EINVAL")
+            .says("/img is no mount point\n")
+            .says("leave out --no-bind");
+        run(&mut place.td("td-pivot --no-bind / true"))
+            .exits(125)
+            .says("EBUSY")
+            .says("/ is no mount point, but on the mount of the current root");
+        run(&mut place.td("td-pivot / true")).ok();
+    }
+
+    #[test]
+    fn a_locked_new_root_is_bound_unless_that_is_forbidden() {
+        let place = Place::new();
+        run(&mut place.td("-r td-pivot --no-bind {T}/mnt true"))
+            .exits(125)
+            .says("EINVAL")
+            .says("came locked into the mount namespace of this user namespace");
+        run(&mut place.td("-r td-pivot {T}/mnt true")).ok();
+        run(&mut place.td("-r td-pivot {T}/img true")).ok();
+    }
+
+    #[test]
+    fn in_a_chroot_it_says_so() {
+        let place = Place::new();
+        fs::copy(bin("td-pivot"), place.path("img/bin/td-pivot")).expect("a copy");
+        mount(["-t", "proc", "proc", &place.path("img/proc")]);
+        mount(["-t", "tmpfs", "tmpfs", &place.path("img/tmp")]);
+        run(&mut place.td("chroot {T}/img /bin/td-pivot /tmp true"))
+            .exits(125)
+            .says("EINVAL")
+            .says("the current root is no mount point: this process is in a chroot(2)");
+    }
+}
