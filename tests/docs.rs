@@ -276,14 +276,18 @@ fn distinctive(parts: impl Iterator<Item = String>) -> String {
     parts.max_by_key(String::len).unwrap_or_default()
 }
 
-/// Plain words of a line of mdoc, with "\0" in place of what varies.
+/// The words of a message in a manual, with "\0" for each that varies: a word in capitals, an option, "...",
+/// and what is put in by a macro.
 fn plain_words(line: &str) -> String {
-    let words = line.split_whitespace().map(|word| {
+    let varies = |word: &str| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let is_variable = !bare.is_empty() && !bare.contains(|c: char| c.is_lowercase());
-        if is_macro(word) || is_variable || word == "..." { "\0" } else { word }
-    });
-    words.collect::<Vec<_>>().join(" ").replace(['"'], "")
+        let first = bare.split('/').next().unwrap_or_default();
+        let in_capitals = !first.is_empty() && !first.contains(|c: char| c.is_lowercase());
+        in_capitals || is_macro(word) || word.starts_with('-') || word.contains("...")
+    };
+    let line = line.replace('"', "");
+    let words = line.split_whitespace().map(|word| if varies(word) { "\0" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The messages that a manual's DIAGNOSTICS lists, without the lists inside.
@@ -324,21 +328,39 @@ fn reasons(source: &str) -> Vec<String> {
     strings.map(str::to_string).collect()
 }
 
+/// The part of a reason that is always the same.
+fn constant(reason: &str) -> String {
+    let parts = reason.split('{').map(|part| part.split_once('}').map_or(part, |p| p.1));
+    distinctive(parts.map(|part| part.trim_matches([' ', ':', ',', '(', ')']).to_string()))
+}
+
+/// DIAGNOSTICS of a manual, as it is read.
+fn text_of_diagnostics(program: &Program) -> String {
+    let manual = program.manual();
+    let words = section(&manual, "DIAGNOSTICS").split_whitespace();
+    words.filter(|word| !is_macro(word)).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn every_reason_that_a_tool_gives_is_in_its_manual() {
     let mut faults = Vec::new();
     for program in programs().iter().filter(|program| program.is_tool()) {
-        let manual = program.manual();
-        let text = section(&manual, "DIAGNOSTICS").split_whitespace();
-        let text = text.filter(|word| !is_macro(word)).collect::<Vec<_>>().join(" ");
-        for reason in reasons(&read(&program.source)) {
-            let parts = reason.split('{').map(|part| part.split_once('}').map_or(part, |p| p.1));
-            let part = distinctive(parts.map(|part| part.trim().to_string()));
-            let part = part.trim_matches([' ', ':', ',']);
-            if !text.contains(part) {
-                faults.push(format!("{}: {reason:?}: {part:?}", program.name));
-            }
-        }
+        let text = text_of_diagnostics(program);
+        let reasons = reasons(&read(&program.source)).into_iter();
+        let missing = reasons.filter(|reason| !text.contains(&constant(reason)));
+        faults.extend(missing.map(|reason| format!("{}: {reason}", program.name)));
+    }
+    none(faults);
+}
+
+#[test]
+fn every_reason_that_tools_share_is_in_a_manual() {
+    let text: String = programs().iter().map(text_of_diagnostics).collect();
+    let mut faults = Vec::new();
+    for room in files_in("src", ".rs") {
+        let missing = reasons(&read(&room)).into_iter();
+        let missing = missing.filter(|reason| !text.contains(&constant(reason)));
+        faults.extend(missing.map(|reason| format!("{}: {reason}", room.display())));
     }
     none(faults);
 }
