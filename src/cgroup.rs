@@ -56,25 +56,22 @@ fn fields(line: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
 fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
     let (controllers, path) = fields(line)?;
     let v2 = controllers.is_empty();
-    let mut found: Vec<&Mount> = mounts
-        .iter()
-        .filter(|mount| match v2 {
-            true => mount.fstype == b"cgroup2",
-            false => {
-                let options: Vec<&[u8]> = mount.super_options.split(|b| *b == b',').collect();
-                mount.fstype == b"cgroup" && controllers.iter().all(|c| options.contains(&&c[..]))
-            }
-        })
-        .collect();
-    found.sort_by_key(|mount| mount.root.len());
-    let (mount, others) = found.split_first()?;
+    let is_of = |mount: &&Mount| match v2 {
+        true => mount.fstype == b"cgroup2",
+        false => {
+            let has = |c: &Vec<u8>| mount.super_options.split(|b| *b == b',').any(|o| o == c);
+            mount.fstype == b"cgroup" && controllers.iter().all(has)
+        }
+    };
+    let mount = mounts.iter().filter(is_of).min_by_key(|mount| mount.root.len())?;
+    let others = mounts.iter().filter(is_of).filter(|other| other.id != mount.id);
+    let others = others.map(|mount| mount.point.clone()).collect();
     let below = match mount.root.as_slice() {
         b"/" => Some(path),
         root => path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/")),
     };
     // `/..` leads out of the root of our cgroup namespace.
     let own = below.filter(|path| !path.starts_with(b"/..")).map(<[u8]>::to_vec);
-    let others = others.iter().map(|mount| mount.point.clone()).collect();
     Some(Hierarchy { point: mount.point.clone(), others, v2, controllers, own })
 }
 
@@ -117,16 +114,16 @@ impl Hierarchy {
     /// of them are there whatever happens. `/a/b` is named from the mount point, `a/b` from the
     /// caller's own cgroup. `None`: that one lies outside what is mounted.
     pub fn levels(&self, name: &[u8]) -> Option<(Vec<CString>, usize)> {
-        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|b| *b == b'/').filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect()
-        };
-        let own = if name.starts_with(b"/") { Vec::new() } else { parts(self.own.as_ref()?) };
+        let own = if name.starts_with(b"/") { b"" } else { self.own.as_deref()? };
         let mut levels = vec![CString::new(self.point.clone()).ok()?];
-        for part in own.iter().chain(&parts(name)) {
-            let next = join(levels.last()?, part);
-            levels.push(next);
+        let mut there = 0;
+        for path in [own, name] {
+            there = if path == name { levels.len() } else { there };
+            for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+                levels.push(join(levels.last()?, part));
+            }
         }
-        Some((levels, own.len() + 1))
+        Some((levels, there))
     }
 
     /// The directory of the cgroup `name`, as in [`Hierarchy::levels`].
@@ -315,8 +312,8 @@ fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
 /// One outside our pid namespace has no number here, and is left out.
 pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
     let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+    let pid = |line: &[u8]| std::str::from_utf8(line).ok()?.parse().ok();
+    Ok(text.split(|b| *b == b'\n').filter_map(pid).filter(|pid| *pid > 0).collect())
 }
 
 /// `12 (sh), 15 (sleep)`: processes for a message.

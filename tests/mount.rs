@@ -27,7 +27,7 @@ fn a_bind_takes_no_options_of_a_file_system() {
 
 #[test]
 fn a_bind_needs_two_values() {
-    refuses(&["--bind", "/a"], "'--bind'");
+    refuses(&["--bind", "/a"], "--bind: its value is missing");
 }
 
 #[test]
@@ -216,6 +216,13 @@ mod root {
         assert_eq!((mode("run"), mode("tmp")), (0o710, 0o1777));
         let full = fs::write(place.image.join("run/file"), [0; 70000]).expect_err("it is full");
         assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn sys_can_be_written_to_where_the_options_say_so() {
+        let place = place();
+        run(&mut place.fill(&["--sys", "--options", "rw"], &["true"])).ok();
+        assert_eq!(place.now(), ["sys sysfs rw,nosuid,nodev,noexec"]);
     }
 
     #[test]

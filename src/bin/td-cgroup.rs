@@ -25,15 +25,13 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
 ";
 
 use std::ffi::{CStr, CString};
-use std::io::stdout;
-use std::os::fd::AsFd;
 
 use syscalls::Errno;
 use td::cgroup::{self, Hierarchy};
 use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
-use td::limits::{self, LIMITS, Limit};
+use td::limits::{self, LIMITS};
 use td::made::{self, Made, Write};
 use td::show::plain;
 use td::sys::{self, Cx};
@@ -43,7 +41,8 @@ td::step!(HELP, parse, apply);
 #[derive(Default)]
 struct Opts {
     action: Action,
-    limits: Vec<(&'static Limit, String)>,
+    /// A value for each of `LIMITS`.
+    limits: [Option<String>; LIMITS.len()],
     set: Vec<(CString, CString)>,
     stay: bool,
     path: CString,
@@ -63,10 +62,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
     while let Some(option) = cli.option()? {
         let option = if option == "-m" { "--memory" } else { option.as_str() };
-        if let Some(limit) = LIMITS.iter().find(|limit| limit.option == option) {
-            let value = cli.word()?;
-            opts.limits.retain(|(other, _)| other.option != option); // the last one counts
-            opts.limits.push((limit, value));
+        let limit = LIMITS.iter().zip(&mut opts.limits).find(|(limit, _)| limit.option == option);
+        if let Some((_, value)) = limit {
+            *value = Some(cli.word()?); // of several the last counts
             continue;
         }
         match option {
@@ -78,11 +76,13 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             _ => return Err(cli.unknown(option)),
         }
     }
-    opts.limits.sort_by_key(|(limit, _)| LIMITS.iter().position(|l| l.option == limit.option));
     check_limits(cli, &mut opts.limits)?;
     opts.path = cli.operand("PATH")?;
     opts.prog = cli.optional_prog();
-    let extra = opts.prog.is_some() || opts.stay || !opts.limits.is_empty() || !opts.set.is_empty();
+    let extra = opts.prog.is_some()
+        || opts.stay
+        || opts.limits.iter().any(Option::is_some)
+        || !opts.set.is_empty();
     if opts.action != Action::Make && extra {
         return Err(cli.usage("--remove, --kill and --stat take PATH and nothing else"));
     }
@@ -110,16 +110,16 @@ fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
 }
 
 /// Values are checked before anything is made. What --memory-swap means depends on --memory.
-fn check_limits(cli: &Cli, asked: &mut [(&Limit, String)]) -> Result<(), Error> {
-    let memory = asked.iter().find(|(limit, _)| limit.option == "--memory");
-    let memory = memory.map(|(_, value)| value.clone());
-    for (limit, value) in asked {
+fn check_limits(cli: &Cli, limits: &mut [Option<String>]) -> Result<(), Error> {
+    let mut memory = None;
+    for (limit, value) in LIMITS.iter().zip(limits) {
+        let Some(value) = value else { continue };
         let typed = value.clone();
-        if limit.option == "--memory-swap" {
-            let Some(memory) = &memory else {
-                return Err(cli.usage("--memory-swap needs --memory"));
-            };
-            *value = format!("{typed} {memory}");
+        match (limit.option, &memory) {
+            ("--memory", _) => memory = Some(typed.clone()),
+            ("--memory-swap", None) => return Err(cli.usage("--memory-swap needs --memory")),
+            ("--memory-swap", Some(memory)) => *value = format!("{typed} {memory}"),
+            _ => {}
         }
         if !limit.accepts(value) {
             let typed = plain(typed.as_bytes());
@@ -175,7 +175,8 @@ fn used<'a>(
         all.extend(writes(hierarchy.v2));
         Ok(())
     };
-    for (limit, value) in &opts.limits {
+    for (limit, value) in LIMITS.iter().zip(&opts.limits) {
+        let Some(value) = value else { continue };
         want(limit.controller.as_bytes(), &|v2| limit.writes(value, v2))?;
     }
     for (file, value) in &opts.set {
@@ -212,7 +213,7 @@ fn stat(cx: &Cx, path: &CStr) -> Result<usize, Error> {
             cgroup::processes_below(cx, directory).map(|pids| any || !pids.is_empty())
         })?;
         text.push_str(if populated { "populated 1\n" } else { "populated 0\n" });
-        sys::write(cx, stdout().as_fd(), text.as_bytes())?;
+        sys::write(cx, sys::standard_fd(1), text.as_bytes())?;
     }
     Ok(found.len())
 }

@@ -124,8 +124,8 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         return Err(cli.usage("--options stands behind the mount that it is for"));
     };
     let new = matches!(op.what, What::Proc | What::Tmpfs);
-    if !new && !matches!(op.what, What::Bind(_)) {
-        return Err(cli.usage("--options is for --proc, --tmpfs, --bind and --ro-bind"));
+    if !new && !matches!(op.what, What::Sys | What::Bind(_)) {
+        return Err(cli.usage("--options is for --proc, --sys, --tmpfs, --bind and --ro-bind"));
     }
     for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
         let bit = |table: Table| table.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b);
@@ -134,7 +134,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
             (Some(bit), ..) => op.attr |= bit,
             (_, Some(bit), _) => op.attr &= !bit,
             _ if !new => {
-                let what = format!("--options {}: a bind has no such option", plain(word));
+                let what = format!("--options {}: this mount has no such option", plain(word));
                 return Err(cli.usage(&what));
             }
             (.., None) => op.options.push((string(word), None)),

@@ -1,0 +1,1307 @@
+//! scripts/td-run, and with it the whole flow: real containers, and the kernel's answer.
+
+mod common;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::*;
+
+const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+const MANUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run.8");
+
+/// td-run with these arguments.
+fn td_run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut cmd = Command::new(TD_RUN);
+    cmd.args(args);
+    cmd
+}
+
+/// It must be refused with these words, before anything is made.
+#[track_caller]
+fn refuses(args: &[&str], text: &str) {
+    let dir = TempDir::new();
+    let output = run(td_run(["--state"]).arg(dir.path()).args(args)).exits(125).says(text);
+    assert!(output.err().lines().all(|line| line.starts_with("td-run: ")), "{output:#}");
+    assert_eq!(fs::read_dir(dir.path()).expect("the state").count(), 0, "something was made");
+}
+
+#[test]
+fn a_name_that_is_none_is_refused() {
+    for name in ["", ".a", "-a", "_a", "a/b", "../a", "a b", "a\nb", "ä"] {
+        refuses(&["--", name, "true"], "NAME is letters, digits, '.', '_' and '-'");
+    }
+    refuses(&[&"a".repeat(65)], "NAME has at most 64 bytes");
+    refuses(&[&"a".repeat(64)], "there is no image");
+    refuses(&["A1._-"], "there is no image");
+    refuses(&[], "NAME is missing");
+}
+
+#[test]
+fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
+    refuses(&["-d", "c", "true"], "there is no daemon to hand a container to");
+    refuses(&["--detach", "c", "true"], "td-run NAME COMMAND &");
+    refuses(&["-p", "80:80", "c", "true"], "no port is forwarded: use --net host");
+    refuses(&["--publish=80:80", "c", "true"], "no port is forwarded");
+    refuses(&["--name", "c", "true"], "the name is the first operand: td-run NAME COMMAND");
+    refuses(&["--name=c", "true"], "the name is the first operand");
+}
+
+#[test]
+fn options_that_are_wrong_are_refused_by_name() {
+    refuses(&["--nothing", "c"], "--nothing: there is no such option");
+    refuses(&["--nothing=1", "c"], "--nothing: there is no such option");
+    refuses(&["-x", "c"], "-x: there is no such option");
+    refuses(&["--keep=yes", "c"], "--keep takes no value");
+    refuses(&["--memory"], "--memory needs a value");
+    refuses(&["--net", "bridge", "c"], "--net bridge: it is none or host");
+    refuses(&["--image", "", "c"], "--image : this is no name");
+    refuses(&["--image", "..", "c"], "--image ..: this is no name");
+    refuses(&["--image", "/no/such", "c"], "there is no image /no/such");
+    refuses(&["--state", "", "c"], "--state needs a directory");
+}
+
+#[test]
+fn a_volume_needs_two_paths() {
+    for volume in ["/src", "/src:", "src:/dst", "/src:dst", "/src:/dst:z", "/a:/b:/c:d", ":/dst"] {
+        refuses(&["-v", volume, "c"], "it is SRC:DST[:ro]");
+    }
+}
+
+#[test]
+fn help_names_every_option_that_is_parsed() {
+    let help = run(&mut td_run(["--help"])).ok().out();
+    let script = fs::read_to_string(TD_RUN).expect("td-run");
+    let parser = script.split("The options with a value.").nth(1).expect("the parser");
+    let parser = parser.split("-d | --detach").next().expect("the end").replace("-ge", "");
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '-';
+    for word in parser.split(|c: char| c.is_whitespace() || ")|\\".contains(c)) {
+        if word.starts_with('-') && word.len() > 1 && word.chars().all(is_letter) {
+            let mut words = help.split(|c: char| !is_letter(c));
+            let listed = ["-it", "-ti"].contains(&word) || words.any(|w| w == word);
+            assert!(listed, "--help does not name {word}");
+        }
+    }
+    assert_eq!(run(&mut td_run(["--version"])).ok().out(), "td-run 0.1.0\n");
+}
+
+#[test]
+fn a_variable_that_td_run_has_itself_is_not_taken_over() {
+    refuses(&["-e", "image", "c"], "-e image: td-run has a variable of this name itself");
+
+    let script = fs::read_to_string(TD_RUN).expect("td-run");
+    let own = script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
+    let own: Vec<&str> = own.split([' ', '\\', '\n']).filter(|word| !word.is_empty()).collect();
+    let code = script.split("\nEND\n").nth(1).expect("what comes after the help");
+    for line in code.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let set = words.iter().filter_map(|word| word.split_once('=')).map(|(name, _)| name);
+        let listed = match words[..] {
+            ["for", name, ..] => vec![name],
+            ["unset", "-v", ref names @ ..] => names.to_vec(),
+            ["while", "read", "-r", key, uid, ..] => vec![key, uid],
+            _ => Vec::new(),
+        };
+        let is_name = |name: &&str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
+        for name in set.filter(is_name).chain(listed) {
+            assert!(own.contains(&name), "{name} is missing in the list: {line}");
+        }
+    }
+}
+
+mod root {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Stdio;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::strace::{executed, logs, under_strace};
+    use super::*;
+
+    /// A state of the test's own with an image, and a name that no other container has.
+    struct House {
+        dir: TempDir,
+        name: String,
+    }
+
+    impl House {
+        /// In a mount namespace of the test's own.
+        #[track_caller]
+        fn new() -> House {
+            private_mounts();
+            House::in_these_mounts()
+        }
+
+        #[track_caller]
+        fn in_these_mounts() -> House {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let house =
+                House { dir: TempDir::new(), name: format!("t{}-{number}", std::process::id()) };
+            image(&house.image());
+            house
+        }
+
+        fn state(&self) -> PathBuf {
+            self.dir.join("state")
+        }
+
+        fn image(&self) -> PathBuf {
+            self.dir.join("state/images/default")
+        }
+
+        /// td-run in this state, with these options.
+        fn run<S: AsRef<OsStr>>(&self, options: impl IntoIterator<Item = S>) -> Command {
+            let mut cmd = td_run(["--state"]);
+            cmd.arg(self.state()).args(options);
+            cmd
+        }
+
+        /// A command in the container.
+        fn container(&self, options: &[&str], command: &[&str]) -> Command {
+            let mut cmd = self.run(options);
+            cmd.arg(&self.name).args(command);
+            cmd
+        }
+
+        /// A script in the container, run to its end.
+        #[track_caller]
+        fn sh(&self, options: &[&str], script: &str) -> Output {
+            run(&mut self.container(options, &["sh", "-c", script]))
+        }
+
+        /// A script in the container that is at a `read`, having printed "ready".
+        #[track_caller]
+        fn hold(&self, options: &[&str], script: &str) -> Held {
+            hold(&mut self.container(options, &["sh", "-c", script]))
+        }
+
+        /// The directories of the containers' cgroups, in every hierarchy.
+        fn cgroups(&self) -> Vec<PathBuf> {
+            cgroups(&self.name)
+        }
+
+        /// What the state keeps of containers.
+        fn containers(&self) -> Vec<PathBuf> {
+            let list = fs::read_dir(self.state().join("containers"));
+            list.into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
+        }
+
+        #[track_caller]
+        fn nothing_is_left(&self) {
+            assert_eq!(self.cgroups(), [] as [PathBuf; 0], "a cgroup is left");
+            assert_eq!(self.containers(), [] as [PathBuf; 0], "a directory is left");
+        }
+    }
+
+    impl Drop for House {
+        fn drop(&mut self) {
+            for _ in self.cgroups().iter().take(1) {
+                for action in ["--kill", "--remove"] {
+                    run(&mut td("td-cgroup", [action, &format!("/td/c-{}", self.name)]));
+                }
+            }
+        }
+    }
+
+    /// A container that goes on when this is told to.
+    struct Held {
+        running: Running,
+        pipe: fs::File,
+    }
+
+    #[track_caller]
+    fn hold(cmd: &mut Command) -> Held {
+        let (reader, pipe) = pipe();
+        let running = start_with(cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        wait_for("the container", || {
+            assert!(is_alive(running.pid()), "{}{}", running.out(), running.err());
+            running.out().contains("ready").then_some(())
+        });
+        Held { running, pipe }
+    }
+
+    /// Its reading and its writing end.
+    fn pipe() -> (OwnedFd, fs::File) {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors, which are nobody else's afterwards.
+        unsafe {
+            check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).expect("a pipe");
+            (OwnedFd::from_raw_fd(ends[0]), fs::File::from_raw_fd(ends[1]))
+        }
+    }
+
+    impl Held {
+        /// The waiting parent, PID 1 and COMMAND, each the only child of the one before.
+        #[track_caller]
+        fn processes(&self) -> [i32; 3] {
+            let only = |pid| match children_of(pid)[..] {
+                [child] => child,
+                ref children => panic!("{pid} has the children {children:?}"),
+            };
+            let first = only(self.running.pid());
+            [self.running.pid(), first, only(first)]
+        }
+
+        #[track_caller]
+        fn go_on(self) -> Output {
+            drop(self.pipe);
+            self.running.wait()
+        }
+    }
+
+    fn cgroups(name: &str) -> Vec<PathBuf> {
+        let mounts = own_mountinfo();
+        let of_cgroups = mounts.lines().filter(|line| line.contains(" - cgroup"));
+        let points = of_cgroups.filter_map(|line| line.split(' ').nth(4));
+        points.map(|p| Path::new(p).join(format!("td/c-{name}"))).filter(|p| p.exists()).collect()
+    }
+
+    /// Every file below a directory: name, type, mode, size, times, and what it holds.
+    #[track_caller]
+    fn tree(dir: &Path) -> String {
+        let find = |args: &[&str]| run(Command::new("find").arg(dir).args(args)).ok().out();
+        let mut lines: Vec<String> = find(&["-printf", "%p %y %m %U:%G %s %T@ %C@ %l\n"])
+            .lines()
+            .chain(find(&["-type", "f", "-exec", "cksum", "{}", "+"]).lines())
+            .map(String::from)
+            .collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
+    fn text(path: &Path) -> &str {
+        path.to_str().expect("a plain path")
+    }
+
+    const HOLD: &str = "echo ready; read x || :";
+
+    // ---- 1 and 2: layers ----
+
+    #[test]
+    fn two_containers_at_once_share_an_image_and_nothing_else() {
+        let house = House::new();
+        let before = tree(&house.image());
+        let run_as = |name: &str, script: &str| {
+            let name = format!("{}-{name}", house.name);
+            hold(house.run::<&str>([]).arg(name).args(["sh", "-c", script]))
+        };
+        let one = run_as(
+            "hello1",
+            "mkdir /test; rm /etc/group; echo x >/etc/passwd; echo ready; read x; ls -d /test",
+        );
+        let two = run_as(
+            "hello2",
+            "ls -d /test; cat /etc/group /etc/passwd; mkdir /two; echo ready; read x || :",
+        );
+        let one = one.go_on().ok().out();
+        assert_eq!(one, "ready\n/test\n");
+        let two = two.go_on();
+        let passwd = "root:x:0:\nroot:x:0:0:root:/root:/bin/sh\n";
+        assert_eq!(two.out(), format!("{passwd}ready\n"));
+        assert!(two.err().contains("/test: No such file"), "{two:#}");
+        assert!(tree(&house.image()) == before, "the image has changed");
+        house.nothing_is_left();
+        assert_eq!(cgroups(&format!("{}-hello1", house.name)), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn of_two_images_the_first_is_on_top_and_only_the_upper_layer_is_written_to() {
+        let house = House::new();
+        let top = house.dir.dir("top/etc");
+        fs::write(top.join("which"), "top\n").expect("a file");
+        fs::write(house.image().join("etc/which"), "default\n").expect("a file");
+        fs::write(house.image().join("etc/below"), "below\n").expect("a file");
+        let layers = [house.dir.join("top"), house.image()];
+        let before = layers.each_ref().map(|layer| tree(layer));
+        let top = text(&layers[0]);
+        let script = "cat /etc/which /etc/below; echo new >/etc/which; find / -xdev -name work";
+        let out = house.sh(&["--keep", "--image", top, "--image", "default"], script).ok().out();
+        assert_eq!(out, "top\nbelow\n", "and the work directory is nowhere");
+        assert!(layers.each_ref().map(|layer| tree(layer)) == before, "a layer has changed");
+        let upper = house.state().join("containers").join(&house.name).join("upper");
+        assert_eq!(fs::read_to_string(upper.join("etc/which")).expect("upper"), "new\n");
+    }
+
+    // ---- 3: the root ----
+
+    #[test]
+    fn the_root_is_that_of_the_image_from_any_working_directory() {
+        let house = House::new();
+        chmod(house.image(), 0o751);
+        let names = run(Command::new("ls").arg("-A").arg(house.image())).ok().out();
+        let script = "ls -A /; stat -c %a /; pwd; ls -A /..";
+        let expected = format!("{names}751\n/\n{names}");
+        let gone = house.dir.dir("gone");
+        for directory in [Path::new("/"), Path::new("/proc"), &house.image(), &gone] {
+            let mut cmd = house.container(&[], &["sh", "-c", script]);
+            cmd.current_dir(directory);
+            if directory == gone {
+                let gone = gone.clone();
+                before_exec(&mut cmd, move || fs::remove_dir(&gone));
+            }
+            let output = run(&mut cmd).exits(0); // a shell may complain of a directory that is gone
+            assert_eq!(output.out(), expected, "from {}", directory.display());
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_mounted_or_open_inside() {
+        let house = House::new();
+        let held = house.hold(&[], HOLD);
+        let [_, first, command] = held.processes();
+        let hosts: Vec<String> =
+            own_mountinfo().lines().filter_map(|l| l.split(' ').next().map(String::from)).collect();
+        for pid in [first, command] {
+            for mount in mountinfo_of(pid).lines() {
+                let id = mount.split(' ').next().expect("an id");
+                assert!(!hosts.iter().any(|host| host == id), "a mount of the host: {mount}");
+            }
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+            let mut fds: Vec<OsString> = fds.map(|fd| fd.expect("one").file_name()).collect();
+            fds.sort();
+            assert_eq!(fds, ["0", "1", "2"], "of {}", status_of(pid, "Name"));
+            assert_eq!(status_of(pid, "Groups"), "");
+            assert!(!held.running.err().contains("pivot"), "{}", held.running.err());
+        }
+        held.go_on().ok();
+    }
+
+    // ---- 4: processes and namespaces ----
+
+    #[test]
+    fn a_container_has_its_own_processes_an_init_and_the_command() {
+        let house = House::new();
+        let script = "echo $$; cat /proc/[0-9]*/comm; ps -o pid,comm; :";
+        let out = house.sh(&[], script).ok().out();
+        let words: Vec<&str> = out.split_whitespace().collect();
+        // (What is listed is listed before cat begins; ps lists itself.)
+        let expected = ["2", "td-init", "sh", "PID", "COMMAND", "1", "td-init", "2", "sh"];
+        assert_eq!(words[..9], expected, "{out}");
+        assert!(words.len() == 11 && words[10] == "ps", "{out}");
+
+        let alone = house.sh(&["--no-init"], "echo $$; cat /proc/1/comm; :").ok().out();
+        assert_eq!(alone, "1\nsh\n");
+    }
+
+    #[test]
+    fn every_namespace_is_the_containers_own_but_the_network_with_net_host() {
+        let house = House::new();
+        let kinds = ["uts", "pid", "mnt", "net", "ipc", "cgroup"];
+        let inside = |options: &[&str]| {
+            let script = kinds.map(|kind| format!("readlink /proc/self/ns/{kind}")).join("; ");
+            let out = house.sh(options, &script).ok().out();
+            out.lines().map(String::from).collect::<Vec<_>>()
+        };
+        let host = kinds.map(|kind| ns("thread-self", kind));
+        for (own, hosts) in inside(&[]).iter().zip(&host) {
+            assert_ne!(own, hosts);
+        }
+        let shared: Vec<bool> =
+            inside(&["--net", "host"]).iter().zip(&host).map(|(own, hosts)| own == hosts).collect();
+        assert_eq!(shared, [false, false, false, true, false, false]);
+        let net = "hostname; ls /sys/class/net; cat /sys/class/net/lo/flags; cat /proc/self/cgroup";
+        let out = house.sh(&["-h", "some.host"], net).ok().out();
+        assert!(out.starts_with("some.host\nlo\n0x9\n"), "the loopback interface is up: {out}");
+        assert!(!out.contains(&house.name), "the cgroup is the root of what is seen: {out}");
+        assert_eq!(house.sh(&[], "hostname").ok().out(), format!("{}\n", house.name));
+    }
+
+    // ---- 5: mounts ----
+
+    /// The mounts of td-run.8, as `POINT TYPE OPTIONS`.
+    fn documented() -> Vec<String> {
+        let manual = fs::read_to_string(MANUAL).expect("td-run.8");
+        let list = manual.split(".Bd -literal -offset indent -compact\n").nth(1).expect("the list");
+        let list = list.split(".Ed").next().expect("its end");
+        let join = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        list.lines().map(join).collect()
+    }
+
+    /// What `mount` prints, in the same form, less what the file systems say for themselves.
+    fn mounts_of(out: &str) -> Vec<String> {
+        let own = ["rw", "ro", "nosuid", "nodev", "noexec"];
+        let line = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["on", point, "type", fs, options] = words[1..] else { panic!("{line}") };
+            let options = options.trim_matches(['(', ')']).split(',');
+            let options: Vec<&str> = options.filter(|option| own.contains(option)).collect();
+            format!("{point} {fs} {}", options.join(","))
+        };
+        let mut list: Vec<String> = out.lines().map(line).collect();
+        list.sort();
+        list
+    }
+
+    #[test]
+    fn mount_shows_exactly_the_list_of_the_manual() {
+        let house = House::new();
+        let is_there = |line: &String| {
+            let point = line.split(' ').next().expect("a point");
+            !point.starts_with("/proc/") && !point.starts_with("/sys/") || Path::new(point).exists()
+        };
+        let mut list: Vec<String> = documented().into_iter().filter(is_there).collect();
+        list.sort();
+        assert_eq!(mounts_of(&house.sh(&[], "mount").ok().out()), list);
+
+        let privileged = house.sh(&["--privileged"], "mount").ok().out();
+        let lifted = |line: &&String| !line.starts_with("/proc/") && !line.starts_with("/sys");
+        let mut list: Vec<String> = list.iter().filter(lifted).cloned().collect();
+        list.push(String::from("/sys sysfs rw,nosuid,nodev,noexec"));
+        list.sort();
+        assert_eq!(mounts_of(&privileged), list);
+
+        let read_only = house.sh(&["--read-only"], "mount; echo x >/x").exits(1);
+        assert!(mounts_of(&read_only.out()).contains(&String::from("/ overlay ro,nodev")));
+        assert!(read_only.err().contains("Read-only file system"), "{read_only:#}");
+    }
+
+    // ---- 6: limits ----
+
+    /// The first of these files that the container's cgroup has.
+    #[track_caller]
+    fn limit(house: &House, files: &[&str]) -> String {
+        let cgroups = house.cgroups();
+        let paths = files.iter().flat_map(|file| cgroups.iter().map(move |dir| dir.join(file)));
+        let found = paths.filter_map(|path| fs::read_to_string(path).ok()).next();
+        found.unwrap_or_else(|| panic!("none of {files:?} in {cgroups:?}")).trim().to_string()
+    }
+
+    #[test]
+    fn limits_are_the_kernels_and_gone_afterwards() {
+        let house = House::new();
+        let options = [
+            "-m64M",
+            "--memory-swap=128M",
+            "--cpus",
+            "0.5",
+            "--cpu-shares",
+            "512",
+            "--cpuset-cpus",
+            "0",
+            "--cpuset-mems",
+            "0",
+            "--pids-limit",
+            "33",
+        ];
+        let held = house.hold(&options, HOLD);
+        assert_eq!(limit(&house, &["memory.limit_in_bytes", "memory.max"]), "67108864");
+        let quota = limit(&house, &["cpu.cfs_quota_us", "cpu.max"]);
+        assert!(["50000", "50000 100000"].contains(&&quota[..]), "{quota}");
+        let shares = limit(&house, &["cpu.shares", "cpu.weight"]);
+        assert!(["512", "59", "20"].contains(&&shares[..]), "{shares}");
+        assert_eq!(limit(&house, &["cpuset.cpus"]), "0");
+        assert_eq!(limit(&house, &["cpuset.mems"]), "0");
+        assert_eq!(limit(&house, &["pids.max"]), "33");
+        // COMMAND is in every one of these cgroups, the waiting parent in none.
+        let [parent, first, command] = held.processes();
+        for cgroup in house.cgroups() {
+            let procs = fs::read_to_string(cgroup.join("cgroup.procs")).expect("cgroup.procs");
+            let mut procs: Vec<i32> = procs.lines().map(|pid| pid.parse().expect("pid")).collect();
+            procs.sort_unstable();
+            assert_eq!(procs, [first, command], "{}", cgroup.display());
+            assert!(!procs.contains(&parent));
+        }
+        held.go_on().ok();
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn the_command_is_in_its_cgroup_from_the_beginning_without_a_move_by_cgroup_procs() {
+        let house = House::new();
+        let dir = TempDir::new();
+        let cmd = house.container(&["--pids", "20"], &["cat", "/proc/self/cgroup"]);
+        let options = ["-s", "4096", "-e", "trace=openat,openat2,write,clone3,execve,execveat"];
+        run(&mut under_strace(&options, &cmd, &dir)).ok();
+        let processes = logs(&dir);
+        let moves = processes.iter().flat_map(|p| &p.calls).filter(|call| {
+            call.name.starts_with("openat")
+                && call.args.iter().any(|arg| arg.contains("cgroup.procs"))
+        });
+        assert_eq!(moves.count(), 0);
+        // Nothing is written to a cgroup by PID 1 after its first execve.
+        let tools: Vec<String> =
+            processes.iter().flat_map(|p| p.calls.iter().filter_map(executed)).collect();
+        assert!(!tools.is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_is_refused_leaves_nothing_and_runs_nothing() {
+        let house = House::new();
+        for options in [
+            ["--memory", "lots"],
+            ["--memory", ""],
+            ["--cpus", "-3"],
+            ["--pids", "0x"],
+            ["--cpuset-cpus", "4000"],
+            ["--memory-swap", "64M"],
+            ["--cpu-shares", "1"],
+        ] {
+            let output = house.sh(&options, "echo it runs").exits(125);
+            assert_eq!(output.out(), "", "{options:?}");
+            assert!(output.err().contains("td-cgroup: "), "{output:#}");
+            house.nothing_is_left();
+        }
+    }
+
+    // ---- 7 and 8: the host's mounts, and a pivot that fails ----
+
+    #[test]
+    fn the_mounts_of_the_host_stay_as_they_are_also_where_they_are_shared() {
+        let house = House::new();
+        for propagation in ["private", "shared", "slave"] {
+            run(Command::new("mount").args([&format!("--make-r{propagation}"), "/"])).ok();
+            let before = own_mountinfo();
+            let held = house.hold(&["--tmpfs", "/run"], HOLD);
+            assert_eq!(own_mountinfo(), before, "{propagation}, during");
+            held.go_on().ok();
+            assert_eq!(own_mountinfo(), before, "{propagation}, after");
+        }
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn what_fails_on_the_way_never_runs_the_command_and_leaves_nothing() {
+        let house = House::new();
+        let before = own_mountinfo();
+        for call in ["pivot_root", "umount2", "move_mount", "setgroups", "capset", "sethostname"] {
+            let dir = TempDir::new();
+            let cmd = house.container(&[], &["echo", "it runs"]);
+            let inject = format!("inject={call}:error=EPERM");
+            let trace = format!("trace={call}");
+            let output = run(&mut under_strace(&["-e", &trace, "-e", &inject], &cmd, &dir));
+            let output = output.exits(125).says(&format!(": {call}(")).says("EPERM");
+            assert_eq!(output.out(), "", "{call}");
+            house.nothing_is_left();
+            assert_eq!(own_mountinfo(), before);
+        }
+    }
+
+    // ---- 9: status, arguments, descriptors, signals ----
+
+    #[test]
+    fn the_exit_status_is_that_of_the_command() {
+        let house = House::new();
+        fs::write(house.image().join("etc/plain"), "").expect("a file");
+        for init in [&[][..], &["--no-init"]] {
+            for (script, status) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255)] {
+                house.sh(init, script).exits(status);
+            }
+            run(&mut house.container(init, &["/etc/plain"]))
+                .exits(126)
+                .says("no execute permission");
+            run(&mut house.container(init, &["/etc"])).exits(126);
+            run(&mut house.container(init, &["/no/such"])).exits(127);
+            run(&mut house.container(init, &["nosuch"])).exits(127).says("not found in PATH");
+        }
+        house.sh(&[], "kill -KILL $$").exits(137);
+        house.sh(&[], "kill -TERM $$").exits(143);
+        run(&mut house.container(&["-w", "/no"], &["true"])).exits(125).says("chdir(\"/no\")");
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn without_a_command_it_is_a_shell() {
+        let house = House::new();
+        let held = hold(&mut house.container(&["-it"], &["sh", "-c", "echo ready; exec sh"]));
+        use std::io::Write;
+        (&held.pipe).write_all(b"echo $((6*7)); exit 5\n").expect("the pipe");
+        assert_eq!(held.go_on().exits(5).out(), "ready\n42\n");
+        for terminal in ["-i", "-t", "-it", "-ti"] {
+            run(&mut house.container(&[terminal], &[])).ok();
+        }
+    }
+
+    #[test]
+    fn arguments_arrive_whole() {
+        let house = House::new();
+        let args: Vec<OsString> = [
+            &b"a b"[..],
+            b"",
+            b"two\nlines\n",
+            b"\xff\xfe",
+            b"*",
+            b"--help",
+            b"-x=1\n0\n",
+            b"\\ $HOME '\"",
+        ]
+        .into_iter()
+        .map(|bytes| OsString::from_vec(bytes.to_vec()))
+        .collect();
+        let mut cmd = house.container(&[], &["printf", "[%s]"]);
+        let output = run(cmd.args(&args)).ok();
+        let expected: Vec<u8> =
+            args.iter().flat_map(|arg| [b"[", arg.as_bytes(), b"]"].concat()).collect();
+        assert_eq!(output.stdout, expected);
+    }
+
+    #[test]
+    fn ignored_signals_and_the_mask_arrive_as_they_were() {
+        let house = House::new();
+        for sigpipe in [libc::SIG_DFL, libc::SIG_IGN] {
+            let grep = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+            let seen_by = |mut cmd: Command| {
+                before_exec(&mut cmd, move || {
+                    // SAFETY: system calls on a set of our own.
+                    unsafe {
+                        let mut set: libc::sigset_t = std::mem::zeroed();
+                        libc::sigaddset(&mut set, libc::SIGUSR2);
+                        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+                        libc::signal(libc::SIGPIPE, sigpipe);
+                        libc::signal(libc::SIGUSR1, libc::SIG_IGN);
+                    }
+                    Ok(())
+                });
+                run(&mut cmd).ok().out()
+            };
+            let mut host = Command::new(busybox());
+            host.args(grep);
+            let outside = seen_by(host);
+            assert_eq!(seen_by(house.container(&[], &grep)), outside);
+            assert!(outside.starts_with("SigBlk:\t0000000000000800\n"), "{outside}");
+            let ignored = if sigpipe == libc::SIG_IGN { "1200" } else { "0200" };
+            assert!(outside.trim_end().ends_with(ignored), "{outside}");
+        }
+    }
+
+    #[test]
+    fn descriptors_inside_are_0_to_2_and_no_terminal_controls() {
+        let house = House::new();
+        let secret = house.dir.file("secret", "secret");
+        let mut cmd = house.container(&[], &["sh", "-c", HOLD]);
+        give_fd(&mut cmd, 9, fs::File::open(&secret).expect("secret"));
+        let held = hold(&mut cmd);
+        let [_, first, command] = held.processes();
+        for pid in [first, command] {
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
+            assert_eq!(fds, 3);
+        }
+        let stat = fs::read_to_string(format!("/proc/{command}/stat")).expect("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
+        assert_eq!(fields[5], "0", "no controlling terminal: {stat}");
+        assert_eq!(fields[4], command.to_string(), "a session of its own: {stat}");
+        held.go_on().ok();
+    }
+
+    // ---- 10 and 11: hostile images, and what a container may not do ----
+
+    #[test]
+    fn links_of_an_image_lead_nowhere_outside() {
+        let house = House::new();
+        let outside = house.dir.dir("outside");
+        fs::write(outside.join("file"), "theirs").expect("a file");
+        let data = house.dir.dir("data");
+        let volume = format!("{}:/vol/new", text(&data));
+        let (before, mounts) = (tree(&outside), own_mountinfo());
+        let up = format!("{}{}", "../".repeat(20), text(&outside));
+        for target in [text(&outside), &up, "loop", "..", "/", "/etc"] {
+            for name in ["proc", "dev", "sys", "dev/null", "vol", "vol/new"] {
+                let path = house.image().join(name);
+                let _ = fs::remove_dir_all(house.image().join("vol"));
+                if name.starts_with("vol/") {
+                    fs::create_dir(house.image().join("vol")).expect("a directory");
+                }
+                let _ = fs::remove_dir(&path);
+                let target =
+                    if target == "loop" { name.rsplit('/').next().expect("x") } else { target };
+                symlink(target, &path).expect("a link");
+                let image = tree(&house.image());
+
+                let output =
+                    house.sh(&["-v", &volume, "--tmpfs", "/vol/tmp"], "echo x >/vol/new/x");
+                let refused = ["proc", "dev", "sys"].contains(&name);
+                assert!(!refused || output.code == Some(125), "{name} -> {target}: {output:#}");
+                assert_eq!(tree(&outside), before, "{name} -> {target}: {output:#}");
+                assert_eq!(own_mountinfo(), mounts, "{name} -> {target}");
+                assert!(tree(&house.image()) == image, "{name} -> {target}: the image has changed");
+                house.nothing_is_left();
+
+                fs::remove_file(&path).expect("the link");
+                if !name.contains('/') && name != "vol" {
+                    fs::create_dir(&path).expect("a directory");
+                }
+            }
+        }
+    }
+
+    /// It must be refused in a container, and go in one that is privileged.
+    #[track_caller]
+    fn only_privileged(house: &House, script: &str) {
+        let refused = house.sh(&[], script);
+        assert!(refused.code != Some(0) && !refused.stderr.is_empty(), "{refused:#}");
+        house.sh(&["--privileged"], script).ok();
+    }
+
+    #[test]
+    fn the_kernels_own_files_cannot_be_written_to() {
+        let house = House::new();
+        // Opened for writing is enough, and changes nothing where it goes.
+        for file in [
+            "/proc/sys/kernel/core_pattern",
+            "/proc/sys/kernel/hostname",
+            "/proc/sysrq-trigger",
+            "/sys/kernel/uevent_helper",
+            "/sys/class/net/lo/mtu",
+            "/proc/irq/default_smp_affinity",
+        ] {
+            if Path::new(file).exists() {
+                only_privileged(&house, &format!(": >>{file}"));
+            }
+        }
+        let masked =
+            house.sh(&[], "cat /proc/keys /proc/timer_list /proc/interrupts; ls /sys/firmware");
+        assert_eq!(masked.ok().out(), "");
+    }
+
+    #[test]
+    fn nothing_can_be_mounted_and_no_device_made_or_used() {
+        let house = House::new();
+        for mount in [
+            "mount -t tmpfs none /tmp",
+            "mount -t cgroup2 none /tmp",
+            "mount -t proc none /tmp",
+            "mount --bind /etc /tmp",
+            "mount -o remount,rw /sys",
+            "umount /dev/shm",
+            "mknod /dev/null2 c 1 3",
+        ] {
+            only_privileged(&house, mount);
+        }
+        // release_agent is a file of version 1.
+        house.sh(&[], "mount -t cgroup -o memory none /tmp && echo x >/tmp/release_agent").exits(1);
+        house.sh(&[], "unshare -Ur mount -t tmpfs none /tmp").exits(1);
+        run(Command::new("mknod").arg(house.image().join("zero")).args(["c", "1", "5"])).ok();
+        house.sh(&[], "head -c 1 /zero").exits(1).says("Permission denied");
+        house.sh(&[], "head -c 1 /dev/zero >/dev/null; echo x >/dev/tty").exits(1);
+    }
+
+    #[test]
+    fn a_set_user_id_file_of_the_image_gives_nothing_unless_privileged() {
+        let house = House::new();
+        let suid = house.image().join("bin/suid");
+        fs::copy(bin("td-exec"), &suid).expect("a program");
+        chmod(&suid, 0o4755);
+        let uids = |options: &[&str]| {
+            let options = [options, &["-u", "1000"]].concat();
+            let held = hold(&mut house.container(&options, &["suid", "--init", "sh", "-c", HOLD]));
+            let [.., command] = held.processes();
+            let uids = status_of(command, "Uid") + " " + &status_of(command, "CapEff");
+            held.go_on().ok();
+            uids
+        };
+        assert_eq!(uids(&[]), "1000\t1000\t1000\t1000 0000000000000000");
+        assert!(uids(&["--privileged"]).starts_with("1000\t0\t"), "it works at all");
+    }
+
+    #[test]
+    fn no_process_of_the_container_leads_to_a_file_of_the_host() {
+        let house = House::new();
+        fs::write(house.image().join("evil"), "#!/proc/self/exe --unset\n").expect("a program");
+        chmod(house.image().join("evil"), 0o755);
+        let sums = || {
+            let names = ["td-exec", "td-pivot", "td-unshare"];
+            run(Command::new("cksum").args(names.map(bin))).ok().out()
+        };
+        let before = sums();
+        let script = "readlink /proc/$PPID/exe; (echo x >>/proc/$PPID/exe) || echo refused; \
+                      (exec 5</proc/$PPID/exe; echo x >>/proc/self/fd/5) || echo refused";
+        for options in [&[][..], &["--privileged"]] {
+            for first in [&["sh", "-c"][..], &["/evil", "--init", "--", "sh", "-c"]] {
+                let output = run(house.container(options, first).arg(script)).exits(0);
+                let lines: Vec<String> = output.out().lines().map(String::from).collect();
+                assert_eq!(lines.len(), 3, "{output:#}");
+                assert!(lines[0].starts_with("/memfd:td-exec"), "{output:#}");
+                assert_eq!(lines[1..], ["refused", "refused"], "{output:#}");
+            }
+        }
+        assert_eq!(sums(), before);
+    }
+
+    #[test]
+    fn pid_1_shows_nothing_of_the_host() {
+        let house = House::new();
+        let mut cmd = house.container(&[], &["sh", "-c", "cat /proc/1/cmdline /proc/1/environ"]);
+        cmd.env("SECRET_OF_THE_HOST", "x");
+        let shown = run(&mut cmd).ok().stdout;
+        let words: Vec<&[u8]> = shown.split(|b| *b == 0).filter(|word| !word.is_empty()).collect();
+        assert_eq!(words, [b"td-init"]);
+        let script =
+            "ls /proc/1/root/ /proc/1/cwd/; readlink /proc/1/root; readlink /proc/1/cwd; env";
+        let mut cmd = house.container(&[], &["sh", "-c", script]);
+        let out = run(cmd.env("SECRET_OF_THE_HOST", "x").env("TERM", "dumb")).ok().out();
+        assert!(!out.contains("SECRET"), "{out}");
+        assert!(!out.contains(text(house.dir.path())), "{out}");
+    }
+
+    #[test]
+    fn capabilities_are_dockers_less_mknod_and_a_user_has_none() {
+        let house = House::new();
+        let script = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status";
+        let sets = |cap: &str, user: &str, inh: &str, no_new: u8| {
+            format!(
+                "CapInh:\t{inh}\nCapPrm:\t{user}\nCapEff:\t{user}\nCapBnd:\t{cap}\nCapAmb:\t{inh}\nNoNewPrivs:\t{no_new}\n"
+            )
+        };
+        let (default, none) = ("00000000a00425fb", "0000000000000000");
+        assert_eq!(default.len(), none.len());
+        // 0xa80425fb is docker's; its bit 27 is mknod.
+        assert_eq!(0xa804_25fb_u64 & !(1 << 27), 0xa004_25fb);
+        assert_eq!(house.sh(&[], script).ok().out(), sets(default, default, none, 1));
+        assert_eq!(house.sh(&["-u", "1000"], script).ok().out(), sets(default, none, none, 1));
+        let held = house.hold(&[], HOLD);
+        let [_, first, _] = held.processes();
+        assert_eq!(status_of(first, "CapEff"), default, "PID 1 has no more");
+        held.go_on().ok();
+    }
+
+    // ---- 12: the waiting parent ----
+
+    #[test]
+    fn the_waiting_parent_is_in_no_namespace_of_the_container_and_no_shell_stays() {
+        let house = House::new();
+        let held = house.hold(&[], HOLD);
+        let [parent, first, command] = held.processes();
+        assert_eq!(fs::read_link(format!("/proc/{parent}/root")).expect("root"), Path::new("/"));
+        assert_eq!(mountinfo_of(parent), own_mountinfo());
+        for kind in ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"] {
+            assert_eq!(ns(parent, kind), ns("thread-self", kind));
+        }
+        let exe = fs::read_link(format!("/proc/{parent}/exe")).expect("exe");
+        assert_eq!(exe, fs::canonicalize(bin("td-unshare")).expect("td-unshare"));
+        assert_eq!(children_of(command), [] as [i32; 0]);
+        assert_eq!(status_of(first, "NSpid").split_whitespace().last(), Some("1"));
+        held.go_on().ok();
+    }
+
+    #[test]
+    fn signals_reach_the_command_at_once() {
+        let house = House::new();
+        let script = "for s in TERM INT HUP USR1; do trap \"echo got $s; exit 3\" $s; done; \
+                      sleep 1000 & echo ready; wait";
+        let signals = [("TERM", 15), ("INT", 2), ("HUP", 1), ("USR1", 10)];
+        for (name, number) in signals {
+            let held = house.hold(&[], script);
+            held.running.kill(number);
+            assert_eq!(held.go_on().exits(3).out(), format!("ready\ngot {name}\n"));
+            let held = house.hold(&[], "echo ready; exec sleep 1000");
+            held.running.kill(number);
+            held.go_on().exits(128 + number);
+        }
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn an_idle_container_wakes_nobody() {
+        let house = House::new();
+        let held = hold(&mut house.container(&[], &["sh", "-c", "echo ready; exec cat"]));
+        let processes = held.processes();
+        let asleep = |pid: &i32| status_of(pid, "State").starts_with('S');
+        wait_for("all to sleep", || processes.iter().all(asleep).then_some(()));
+        let wakes = || {
+            processes.map(|pid| {
+                status_of(pid, "voluntary_ctxt_switches")
+                    + "+"
+                    + &status_of(pid, "nonvoluntary_ctxt_switches")
+            })
+        };
+        std::thread::sleep(Duration::from_millis(100));
+        let before = wakes();
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(wakes(), before);
+        held.go_on().ok();
+    }
+
+    #[test]
+    fn when_the_waiting_parent_is_killed_the_container_dies_and_the_next_run_works() {
+        let house = House::new();
+        let held = house.hold(&[], HOLD);
+        let [parent, first, command] = held.processes();
+        kill(parent, libc::SIGKILL);
+        for pid in [first, command] {
+            wait_for("its end", || (!is_alive(pid)).then_some(()));
+        }
+        drop(held);
+        house.sh(&[], "exit 4").exits(4);
+        assert_eq!(house.cgroups(), [] as [PathBuf; 0]);
+    }
+
+    // ---- 13: parts of the chain ----
+
+    #[test]
+    fn a_private_tmp_is_one_line() {
+        private_mounts();
+        let before = own_mountinfo();
+        let list = |cmd: &mut Command| run(cmd.current_dir("/")).ok().out();
+        let script = "ls -A /; ls -A /tmp; grep -c ' /tmp ' /proc/self/mounts; echo x >/tmp/td-x";
+        let args = ["-m", "td-mount", "--tmpfs", "/tmp", "/", "sh", "-c", script];
+        let inside = list(&mut td("td-unshare", args));
+        assert_eq!(inside, list(&mut sh("ls -A /")) + "1\n");
+        assert_eq!(own_mountinfo(), before);
+        assert!(!Path::new("/tmp/td-x").exists());
+    }
+
+    #[test]
+    fn a_root_of_the_hosts_programs_is_entered_by_td_pivot() {
+        private_mounts();
+        let dir = TempDir::new();
+        let rootfs = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
+        let image = dir.join("image");
+        run(Command::new(rootfs).arg("--host").arg(&image).args(["ls", "cat", "stat"])).ok();
+        let before = tree(&image);
+        let args = [OsStr::new("-m"), OsStr::new("td-pivot"), image.as_os_str()];
+        let script = "ls -A /; stat -c %a /; cat /etc/group";
+        let out = run(td("td-unshare", args).args(["sh", "-c", script])).ok().out();
+        let names = run(Command::new("ls").arg("-A").arg(&image)).ok().out();
+        let group = fs::read_to_string(image.join("etc/group")).expect("group");
+        assert_eq!(out, format!("{names}755\n{group}"));
+        assert!(tree(&image) == before);
+    }
+
+    // ---- 15: callers that have or give little ----
+
+    #[test]
+    fn closed_standard_descriptors_change_nothing() {
+        let house = House::new();
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+            let script = format!("exec \"$@\" {closed}");
+            let mut cmd = sh(&script);
+            cmd.arg("sh").arg(TD_RUN).arg("--state").arg(house.state()).arg(&house.name);
+            cmd.args(["sh", "-c", "[ ! -e /proc/self/fd/9 ]; exit 7"]);
+            let output = run(&mut cmd).exits(7);
+            assert_eq!(output.err(), "", "{closed}");
+            house.nothing_is_left();
+        }
+        for stderr in ["2>&-", "2>/dev/full"] {
+            run(sh(&format!("exec \"$0\" -x {stderr}")).arg(TD_RUN)).exits(125);
+            let script =
+                format!("exec \"$0\" --trace --state \"$1\" \"$2\" sh -c 'exit 6' {stderr}");
+            run(sh(&script).arg(TD_RUN).arg(house.state()).arg(&house.name)).exits(6);
+        }
+    }
+
+    #[test]
+    fn an_empty_environment_is_enough() {
+        let house = House::new();
+        let mut cmd = house.container(&[], &["env"]);
+        cmd.env_clear();
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let out = run(&mut cmd).ok().out();
+        let mut lines: Vec<&str> = out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["HOME=/root", path]);
+    }
+
+    #[test]
+    fn without_proc_it_fails_by_name_and_leaves_nothing() {
+        let house = House::new();
+        let script = "umount -l /proc; exec \"$0\" --state \"$1\" \"$2\" echo it runs";
+        let mut cmd = Command::new("unshare");
+        cmd.args(["-m", "sh", "-c", script, TD_RUN]).arg(house.state()).arg(&house.name);
+        let output = run(&mut cmd).exits(125).says("/proc");
+        assert_eq!(output.out(), "");
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn a_caller_that_ignores_sigchld_or_blocks_everything_gets_the_status() {
+        let house = House::new();
+        for blocked in [false, true] {
+            let mut cmd = house.container(&[], &["sh", "-c", "sleep 0; true | true; exit 9"]);
+            before_exec(&mut cmd, move || {
+                // SAFETY: system calls on a set of our own.
+                unsafe {
+                    let mut set: libc::sigset_t = std::mem::zeroed();
+                    libc::sigfillset(&mut set);
+                    if blocked {
+                        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+                    } else {
+                        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                    }
+                }
+                Ok(())
+            });
+            run(&mut cmd).exits(9);
+        }
+        house.nothing_is_left();
+    }
+
+    // ---- options ----
+
+    #[test]
+    fn what_is_kept_is_there_in_the_next_run_and_else_nothing_is() {
+        let house = House::new();
+        house.sh(&[], "echo lost >/file").ok();
+        house.sh(&[], "cat /file").exits(1);
+        house.nothing_is_left();
+        house.sh(&["--keep"], "echo kept >/file; rm /etc/group").ok();
+        assert_eq!(house.cgroups(), [] as [PathBuf; 0]);
+        house.sh(&["--rm", "--keep"], "cat /file; ! ls /etc/group 2>/dev/null").ok();
+        // A run that keeps nothing neither sees nor removes it.
+        house.sh(&["--keep", "--rm"], "ls /etc/group; ! ls /file 2>/dev/null").ok();
+        let out = house.sh(&["--keep"], "cat /file").ok().out();
+        assert_eq!(out, "kept\n");
+    }
+
+    #[test]
+    fn the_state_is_the_owners_alone_whatever_the_umask() {
+        let house = House::new();
+        for options in [&[][..], &["--keep"]] {
+            let mut cmd = house.container(options, &["sh", "-c", "umask; echo ready; read x || :"]);
+            before_exec(&mut cmd, || {
+                // SAFETY: a number.
+                unsafe { libc::umask(0) };
+                Ok(())
+            });
+            let held = hold(&mut cmd);
+            let containers = house.state().join("containers");
+            let mut directories = vec![containers.clone(), containers.join(&house.name)];
+            if options.is_empty() {
+                let run = format!("run.{}", held.running.pid());
+                directories.push(directories[1].join(run));
+            }
+            for directory in &directories {
+                let mode = fs::metadata(directory).expect("a directory").permissions().mode();
+                assert_eq!(mode & 0o7777, 0o700, "{}", directory.display());
+            }
+            assert_eq!(held.go_on().ok().out(), "0022\nready\n");
+        }
+    }
+
+    #[test]
+    fn volumes_are_files_and_directories_and_may_be_read_only() {
+        let house = House::new();
+        let data = house.dir.dir("da:ta");
+        house.dir.file("da:ta/file", "data\n");
+        let file = house.dir.file("file", "file\n");
+        let data = text(&data).to_string();
+        let volumes = [
+            format!("{data}:/data"),
+            format!("{data}:/new/dir:ro"),
+            format!("{}:/etc/passwd", text(&file)),
+            format!("{}:/new/file:ro", text(&file)),
+        ];
+        let options: Vec<&str> = volumes.iter().flat_map(|v| ["-v", v]).collect();
+        let script = "cat /data/file /new/dir/file /etc/passwd /new/file; echo x >/data/made; \
+                      echo y >>/etc/passwd; ! echo z >/new/dir/z; ! echo z >/new/file";
+        let output = house.sh(&options, script).exits(0);
+        assert_eq!(output.out(), "data\ndata\nfile\nfile\n");
+        assert_eq!(output.err().matches("Read-only file system").count(), 2, "{output:#}");
+        assert_eq!(fs::read_to_string(house.dir.join("da:ta/made")).expect("made"), "x\n");
+        assert_eq!(fs::read_to_string(&file).expect("file"), "file\ny\n");
+        // From the working directory; and a set-user-id file or a device of a volume is nothing new.
+        let mut cmd = house.container(&["-v", "./file:/f:rw"], &["cat", "/f"]);
+        assert_eq!(run(cmd.current_dir(house.dir.path())).ok().out(), "file\ny\n");
+        house.sh(&["-v", "/no/such:/x"], "echo it runs").exits(125).says("/no/such");
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn a_tmpfs_has_its_options_and_read_only_leaves_it_writable() {
+        let house = House::new();
+        let script =
+            "stat -c %a /run /scratch; df -k /scratch | tail -n 1; echo x >/scratch/x; echo x >/x";
+        let options = ["--read-only", "--tmpfs", "/run", "--tmpfs", "/scratch:size=64k,mode=750"];
+        let output = house.sh(&options, script).exits(1).says("Read-only file system");
+        let out = output.out();
+        assert!(out.starts_with("1777\n750\n"), "{out}");
+        assert_eq!(out.split_whitespace().nth(3), Some("64"), "{out}");
+    }
+
+    #[test]
+    fn the_environment_is_clean_but_for_what_is_asked() {
+        let house = House::new();
+        let mut cmd = house.container(
+            &[
+                "-e",
+                "A=1=2",
+                "-eB=two\nlines",
+                "--env=C= ",
+                "-e",
+                "TAKEN",
+                "-e",
+                "MISSING",
+                "-e",
+                "A=3",
+            ],
+            &["env", "-0"],
+        );
+        let out = run(cmd.env("TAKEN", "over").env("OTHER", "x").env("TERM", "dumb")).ok().stdout;
+        let mut vars: Vec<String> = out
+            .split(|b| *b == 0)
+            .map(|var| String::from_utf8_lossy(var).into_owned())
+            .filter(|var| !var.is_empty() && !var.starts_with("PATH="))
+            .collect();
+        vars.sort();
+        assert_eq!(vars, ["A=3", "B=two\nlines", "C= ", "HOME=/root", "TAKEN=over", "TERM=dumb"]);
+    }
+
+    #[test]
+    fn users_and_groups_are_those_of_the_image() {
+        let house = House::new();
+        let passwd = "root:x:0:0::/root:/bin/sh\nann:x:700:701::/home/ann:/bin/sh\n";
+        fs::write(house.image().join("etc/passwd"), passwd).expect("passwd");
+        fs::write(house.image().join("etc/group"), "root:x:0:\nann:x:701:\nstaff:x:50:ann\n")
+            .expect("group");
+        let script = "echo $(id -u) $(id -g) $(id -G) $HOME";
+        for (user, expected) in [
+            ("ann", "700 701 701 50 /home/ann\n"),
+            ("ann:staff", "700 50 50 /home/ann\n"),
+            ("700", "700 701 701 50 /home/ann\n"),
+            ("1234:77", "1234 77 77 /\n"),
+            ("root", "0 0 0 /root\n"),
+        ] {
+            let mut cmd = house.container(&["-u", user, "-w", "/tmp"], &["sh", "-c", script]);
+            before_exec(&mut cmd, || {
+                // SAFETY: one number, which outlives the call.
+                check(unsafe { libc::setgroups(1, &4242) }).map(drop)
+            });
+            assert_eq!(run(&mut cmd).ok().out(), expected, "{user}");
+        }
+        house.sh(&["-u", "nobody.knows"], "echo it runs").exits(125).says("nobody.knows");
+        assert_eq!(house.sh(&["-w", "/etc"], "pwd").ok().out(), "/etc\n");
+    }
+
+    #[test]
+    fn a_missing_image_prints_the_line_that_makes_it() {
+        let house = House::new();
+        let state = house.dir.dir("st ate's");
+        let mut cmd = td_run(["--state"]);
+        let cmd = cmd.arg(&state).arg(&house.name).args(["echo", "it runs"]);
+        let output = run(cmd).exits(125).says("there is no image");
+        let err = output.err();
+        let line =
+            err.lines().find_map(|line| line.strip_prefix("td-run: make it: ")).expect("the line");
+        run(&mut sh(line)).ok();
+        assert_eq!(run(cmd).ok().out(), "it runs\n");
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn a_state_is_named_from_the_working_directory_also_with_a_dash() {
+        let house = House::new();
+        fs::rename(house.state(), house.dir.join("--state")).expect("rename");
+        for state in ["--state", "./--state"] {
+            let mut cmd = td_run(["--state", state, &house.name, "echo", "it runs"]);
+            assert_eq!(run(cmd.current_dir(house.dir.path())).ok().out(), "it runs\n");
+        }
+        assert_eq!(fs::read_dir(house.dir.join("--state/containers")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn variables_of_the_caller_change_nothing() {
+        let house = House::new();
+        let script = fs::read_to_string(TD_RUN).expect("td-run");
+        let own =
+            script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
+        let mut cmd = house.container(
+            &[],
+            &["sh", "-c", "hostname; id -u; pwd; mount | grep -c ' / '; echo ready; read x || :"],
+        );
+        for name in own.split([' ', '\\', '\n']).filter(|name| !name.is_empty()) {
+            cmd.env(name, "1");
+        }
+        cmd.envs([("IFS", "/"), ("CDPATH", "/"), ("TD_BIN", "/"), ("TD_TRACE", "1")]);
+        let held = hold(&mut cmd);
+        let home = house.cgroups();
+        assert_eq!(
+            home.len(),
+            1,
+            "no limit, so in the one hierarchy where every container is: {home:?}"
+        );
+        let out = held.go_on().ok().out();
+        assert_eq!(out, format!("{}\n0\n/\n1\nready\n", house.name));
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn trace_shows_every_step_and_dry_run_makes_none() {
+        let house = House::new();
+        // (The clone3 of td-unshare may be printed after what its child does.)
+        let order = [
+            "td-unshare",
+            "sethostname(",
+            "td-overlay",
+            "fsopen(\"overlay\"",
+            "td-mount",
+            "move_mount(",
+            "td-pivot",
+            "pivot_root(",
+            "td-exec",
+            "capset(",
+            "\"it runs\"",
+        ];
+        let in_order = |text: &str| {
+            let mut rest = text;
+            for word in order {
+                rest = rest
+                    .split_once(word)
+                    .unwrap_or_else(|| panic!("{word} is missing in:\n{text}"))
+                    .1;
+            }
+        };
+        let trace = run(&mut house.container(&["--trace"], &["echo", "it runs"])).exits(0);
+        assert_eq!(trace.out(), "it runs\n");
+        in_order(&trace.err());
+        assert!(trace.err().contains("AT_REMOVEDIR"), "and the cleaning up");
+        house.nothing_is_left();
+
+        let before = tree(house.dir.path());
+        let dry =
+            run(&mut house.container(&["--dry-run", "-m", "64M"], &["echo", "it runs"])).exits(0);
+        assert_eq!(dry.err(), "");
+        in_order(&dry.out());
+        assert_eq!(tree(house.dir.path()), before);
+        assert_eq!(house.cgroups(), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn every_shell_runs_it_alike() {
+        let house = House::new();
+        let file = house.dir.file("file", "file\n");
+        let volume = format!("{}:/a dir/file:ro", text(&file));
+        let script = "printf '[%s]' \"$@\" \"$A\"; cat '/a dir/file'; hostname; exit 7";
+        for shell in [&["dash"][..], &["busybox", "sh"], &["mksh"], &["yash"], &["bash"]] {
+            let td_run = |args: &[&str]| {
+                let mut cmd = Command::new(shell[0]);
+                cmd.args(&shell[1..]).arg(TD_RUN).arg("--state").arg(house.state()).args(args);
+                cmd
+            };
+            let args = [
+                "-e",
+                "A=x\ny 'z\"\\",
+                "-v",
+                &volume,
+                "--hostname=h",
+                "--pids",
+                "50",
+                "--tmpfs",
+                "/x y:mode=700",
+                &house.name,
+                "sh",
+                "-c",
+                script,
+                "a b",
+                "",
+                "two\nlines",
+                "*",
+                "--keep",
+            ];
+            let output = run(&mut td_run(&args)).exits(7);
+            // The first argument behind a script is its $0.
+            let expected = "[][two\nlines][*][--keep][x\ny 'z\"\\]file\nh\n";
+            assert_eq!(output.out(), expected, "{shell:?}");
+            run(&mut td_run(&["-m", "lots", &house.name])).exits(125).says("td-cgroup: ");
+            run(&mut td_run(&["a/b"])).exits(125).says("NAME is letters");
+            run(&mut td_run(&["-v", "x", "c"])).exits(125).says("SRC:DST");
+            run(&mut td_run(&["--help"])).ok();
+            house.nothing_is_left();
+        }
+    }
+}
