@@ -243,12 +243,12 @@ fn manuals_have_the_sections_of_the_house_in_its_order() {
         "DIAGNOSTICS",
         "SEE ALSO",
     ];
-    let others = ["ENVIRONMENT", "FILES", "CAVEATS", "SECURITY CONSIDERATIONS"];
+    // A manual may have others as well, where mandoc(1) takes them.
     let mut faults = Vec::new();
     for program in programs() {
         let text = program.manual();
         let headings = text.lines().filter_map(|line| line.strip_prefix(".Sh "));
-        let headings: Vec<_> = headings.filter(|heading| !others.contains(heading)).collect();
+        let headings: Vec<_> = headings.filter(|heading| house.contains(heading)).collect();
         if headings != house {
             faults.push(format!("{}: {headings:?}", program.manual.display()));
         }
@@ -447,6 +447,7 @@ fn all_files() -> Vec<PathBuf> {
 #[test]
 fn no_file_names_a_place_of_one_machine() {
     let hosts = ["github.com/", "rustup.rs"];
+    let users = ["user", "ann"]; // of images
     for file in all_files() {
         let text = String::from_utf8_lossy(&fs::read(&file).expect("a file")).into_owned();
         // In two pieces, for this file is looked at too.
@@ -454,14 +455,12 @@ fn no_file_names_a_place_of_one_machine() {
             assert!(!text.contains(place), "{}: {place}", file.display());
         }
         for home in text.split(concat!("/ho", "me/")).skip(1) {
-            assert!(home.starts_with("user"), "{}: a home directory", file.display());
+            let is_ours = users.iter().any(|user| home.starts_with(user));
+            assert!(is_ours, "{}: a home directory", file.display());
         }
         for host in text.split(concat!("http", "s://")).skip(1) {
-            assert!(
-                hosts.iter().any(|known| host.starts_with(known)),
-                "{}: a host",
-                file.display()
-            );
+            let is_known = hosts.iter().any(|known| host.starts_with(known));
+            assert!(is_known, "{}: a host", file.display());
         }
     }
 }
