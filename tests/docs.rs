@@ -471,7 +471,8 @@ mod root {
 
     /// Run text of the README at the top of the checkout, as if pasted. The programs are built already.
     fn paste(text: &str, dir: &TempDir) -> Output {
-        let text = text.replace("scripts/build --out", "cp -R bin").replace("scripts/build\n", "");
+        let text =
+            text.replace("scripts/build --small --out", "cp -R bin").replace("scripts/build\n", "");
         let mut cmd = sh(&format!("set -e\n{text}"));
         run(cmd.current_dir(root()).env("TMPDIR", dir.path())).exits(0)
     }
