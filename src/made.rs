@@ -409,9 +409,11 @@ fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
             .because(format!("the cgroup uses {used} bytes, of which too few can be freed"));
     }
     let (true, Some((limit, _))) = (refused, write.limit) else { return error };
-    if write.file == b"memory.limit_in_bytes"
-        && let Some(most) = read_word(cx, cgroup, b"memory.memsw.limit_in_bytes")
-    {
+    let most = match write.file {
+        b"memory.limit_in_bytes" => read_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
+        _ => None,
+    };
+    if let Some(most) = most {
         return error
             .because(format!("it cannot be above memory.memsw.limit_in_bytes, which is {most}"))
             .way_out("set both: --memory-swap");

@@ -477,7 +477,7 @@ impl Show for RLimit {
     fn show(&self, out: &mut String) {
         let show = |n: u64| match n {
             u64::MAX => String::from("RLIM64_INFINITY"),
-            _ if n > 1024 && n.is_multiple_of(1024) => format!("{}*1024", n / 1024),
+            _ if n > 1024 && n % 1024 == 0 => format!("{}*1024", n / 1024),
             _ => n.to_string(),
         };
         put!(out, "{{rlim_cur={}, rlim_max={}}}", show(self.soft), show(self.hard));

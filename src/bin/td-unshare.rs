@@ -254,9 +254,7 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
 /// When the container has ended: what is not removed is said, and changes nothing else.
 fn clean_up(cx: &Cx, opts: &Opts) {
     let mut results: Vec<Result<(), Error>> = Vec::new();
-    if opts.remove_cgroup
-        && let Some(path) = &opts.into_cgroup
-    {
+    if let Some(path) = opts.into_cgroup.as_ref().filter(|_| opts.remove_cgroup) {
         results.push(cgroup::remove(cx, path).map(drop));
     }
     results.extend(opts.remove.iter().map(|path| remove::remove_tree(cx, path)));

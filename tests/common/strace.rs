@@ -185,16 +185,21 @@ fn sets(tokens: &[String]) -> Vec<String> {
     while let Some(token) = tokens.get(i) {
         let inverted = token == "~";
         let open = if inverted { i + 1 } else { i };
-        if tokens.get(open).is_some_and(|t| t == "[")
-            && let Some(length) = tokens[open..].iter().position(|t| t == "]")
-            && let Some(set) = set(&tokens[open + 1..open + length])
-            && (inverted || set != 0)
-        {
-            out.push(format!("{}", if inverted { !set } else { set }));
-            i = open + length + 1;
-        } else {
-            out.push(token.clone());
-            i += 1;
+        let length = || tokens[open..].iter().position(|t| t == "]");
+        let opens = tokens.get(open).is_some_and(|t| t == "[");
+        let found = opens.then(length).flatten().and_then(|length| {
+            let set = set(&tokens[open + 1..open + length])?;
+            (inverted || set != 0).then_some((set, length))
+        });
+        match found {
+            Some((set, length)) => {
+                out.push(format!("{}", if inverted { !set } else { set }));
+                i = open + length + 1;
+            }
+            None => {
+                out.push(token.clone());
+                i += 1;
+            }
         }
     }
     out
