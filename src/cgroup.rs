@@ -13,6 +13,9 @@ use crate::mounts::{self, Mount};
 use crate::show::plain;
 use crate::sys::{self, Cx};
 
+pub mod limits;
+pub mod make;
+
 /// A mounted hierarchy.
 #[derive(Debug, PartialEq)]
 pub struct Hierarchy {

@@ -19,9 +19,7 @@
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root, and taking their ids
 //! - [`caps`]: capabilities, by name and as sets
-//! - [`cgroup`]: version 1, 2 and hybrid: where a controller lives, where a cgroup lies
-//! - [`limits`]: which file of a cgroup holds a limit, and how it is written there
-//! - [`made`]: making a cgroup and setting its limits, so that a failure leaves nothing behind
+//! - [`cgroup`]: version 1, 2 and hybrid: where a cgroup lies; its limits; making it
 
 pub mod caps;
 pub mod cgroup;
@@ -31,8 +29,6 @@ pub mod cli;
 pub mod directories;
 pub mod error;
 pub mod flags;
-pub mod limits;
-pub mod made;
 pub mod mounts;
 pub mod overlay;
 pub mod remove;

@@ -54,7 +54,7 @@ impl Program {
         let mut options = option_literals(&source);
         options.extend(option_literals(&read(&root().join("src/cli.rs"))));
         if source.contains("LIMITS") {
-            options.extend(option_literals(&read(&root().join("src/limits.rs"))));
+            options.extend(option_literals(&read(&root().join("src/cgroup/limits.rs"))));
         }
         options
     }
@@ -63,7 +63,7 @@ impl Program {
     fn sources(&self) -> String {
         let mut files = vec![self.source.clone()];
         if self.is_tool() {
-            files.extend(files_in("src", ".rs"));
+            files.extend(rooms());
         }
         files.iter().map(|file| joined(&read(file))).collect()
     }
@@ -97,6 +97,11 @@ fn files_in(directory: &str, end: &str) -> Vec<PathBuf> {
     let mut paths: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(end)).collect();
     paths.sort();
     paths
+}
+
+/// The files of the library.
+fn rooms() -> Vec<PathBuf> {
+    ["src", "src/cgroup"].iter().flat_map(|directory| files_in(directory, ".rs")).collect()
 }
 
 // ---- options ----
@@ -357,7 +362,7 @@ fn every_reason_that_a_tool_gives_is_in_its_manual() {
 fn every_reason_that_tools_share_is_in_a_manual() {
     let text: String = programs().iter().map(text_of_diagnostics).collect();
     let mut faults = Vec::new();
-    for room in files_in("src", ".rs") {
+    for room in rooms() {
         let missing = reasons(&read(&room)).into_iter();
         let missing = missing.filter(|reason| !text.contains(&constant(reason)));
         faults.extend(missing.map(|reason| format!("{}: {reason}", room.display())));

@@ -27,12 +27,12 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
 use std::ffi::{CStr, CString};
 
 use syscalls::Errno;
+use td::cgroup::limits::{self, LIMITS};
+use td::cgroup::make::{self, Made, Write};
 use td::cgroup::{self, Hierarchy};
 use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
-use td::limits::{self, LIMITS};
-use td::made::{self, Made, Write};
 use td::show::plain;
 use td::sys::{self, Cx};
 
@@ -171,7 +171,7 @@ fn used<'a>(
     let mut want = |controller: &'a [u8], writes: &dyn Fn(bool) -> Vec<Write<'a>>| {
         let hierarchy = cgroup::of_controller(hierarchies, controller);
         let entry = used.iter_mut().find(|(h, _)| Some(*h) == hierarchy);
-        let (hierarchy, all) = entry.ok_or_else(|| made::why_nowhere(cx, controller))?;
+        let (hierarchy, all) = entry.ok_or_else(|| make::why_nowhere(cx, controller))?;
         all.extend(writes(hierarchy.v2));
         Ok(())
     };

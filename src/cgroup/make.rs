@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::cgroup::limits::{self, Limit};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;
-use crate::limits::{self, Limit};
 use crate::show::plain;
 use crate::sys::{self, Cx};
 

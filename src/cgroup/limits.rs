@@ -4,8 +4,8 @@
 use std::ffi::CString;
 
 use crate::cgroup::join;
+use crate::cgroup::make::Write;
 use crate::cli;
-use crate::made::Write;
 use crate::sys::{self, Cx};
 
 /// A limit that has an option of its own.
