@@ -731,6 +731,25 @@ mod root {
         }
     }
 
+    #[test]
+    fn databases_of_an_image_that_are_no_files_are_refused_by_name() {
+        let house = House::new();
+        let passwd = house.image().join("etc/passwd");
+        for (make, what) in [
+            ("mkfifo \"$0\"", "is no regular file"),
+            ("ln -s /dev/zero \"$0\"", "is no regular file"),
+            ("mkdir \"$0\"", "is no regular file"),
+            ("truncate -s 1G \"$0\"", "is larger than 16777216 bytes"),
+        ] {
+            run(Command::new("rm").arg("-rf").arg(&passwd)).ok();
+            run(sh(make).arg(&passwd)).ok();
+            let output = house.sh(&[], "echo it runs").exits(125);
+            assert_eq!(output.out(), "");
+            output.says(&format!("/etc/passwd of this root {what}"));
+            house.nothing_is_left();
+        }
+    }
+
     /// It must be refused in a container, and go in one that is privileged.
     #[track_caller]
     fn only_privileged(house: &House, script: &str) {
