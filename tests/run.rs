@@ -1214,6 +1214,28 @@ mod root {
     }
 
     #[test]
+    fn a_state_may_have_any_bytes_in_its_path() {
+        let house = House::new();
+        let odd = house.dir.join(OsStr::from_bytes(b"a:b,c\\d e\n'\xff"));
+        fs::rename(house.state(), &odd).expect("rename");
+        let mut cmd = td_run(["--state"]);
+        cmd.arg(&odd).arg(&house.name).args(["sh", "-c", "echo x >/x; cat /x"]);
+        assert_eq!(run(&mut cmd).ok().out(), "x\n");
+        assert_eq!(fs::read_dir(odd.join("containers")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_directory_on_a_standard_stream_is_refused() {
+        let house = House::new();
+        let mut cmd = house.container(&[], &["echo", "it runs"]);
+        cmd.stdin(fs::File::open("/").expect("a directory")).stdout(Stdio::piped());
+        let output = start_with(cmd.stderr(Stdio::piped())).wait().exits(125);
+        assert_eq!(output.out(), "");
+        output.says("descriptor 0 is a directory");
+        house.nothing_is_left();
+    }
+
+    #[test]
     fn variables_of_the_caller_change_nothing() {
         let house = House::new();
         let script = fs::read_to_string(TD_RUN).expect("td-run");
