@@ -56,30 +56,25 @@ pub fn set(cx: &Cx, set: u64, ambient: bool) -> Result<(), Error> {
     // The kernel takes from the ambient set what is not inheritable any more.
     let inheritable = if ambient { set } else { 0 };
     sys::capset(cx, &CapData::new(set, set, inheritable))
-        .map_err(|e| why_beyond(cx, set, "permitted", CapData::permitted, e))?;
+        .map_err(|e| why_beyond(cx, set, "not permitted here", CapData::permitted, e))?;
     for cap in (0..64).filter(|cap| ambient && set >> cap & 1 == 1) {
         let usable = |own: &CapData| own.permitted() & own.inheritable();
-        sys::prctl_cap_ambient_raise(cx, cap)
-            .map_err(|e| why_beyond(cx, 1 << cap, "both permitted and inheritable", usable, e))?;
+        sys::prctl_cap_ambient_raise(cx, cap).map_err(|e| {
+            why_beyond(cx, 1 << cap, "not both permitted and inheritable here", usable, e)
+        })?;
     }
     Ok(())
 }
 
 /// Why `set` was refused: look whether all of it is in those of our own sets that it must be in.
-fn why_beyond(
-    cx: &Cx,
-    set: u64,
-    must_be: &str,
-    of: impl Fn(&CapData) -> u64,
-    error: Error,
-) -> Error {
+fn why_beyond(cx: &Cx, set: u64, what: &str, of: impl Fn(&CapData) -> u64, error: Error) -> Error {
     let own = sys::capget(cx).map_or(ALL, |own| of(&own));
     let names: Vec<String> =
         (0..64).filter(|cap| (set & !own) >> cap & 1 == 1).map(shown).collect();
     if names.is_empty() {
         return error;
     }
-    error.because(format!("not {must_be} here: {}", names.join(", ")))
+    error.because(format!("{what}: {}", names.join(", ")))
 }
 
 fn shown(cap: u64) -> String {

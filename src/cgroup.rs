@@ -312,8 +312,8 @@ fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
 /// One outside our pid namespace has no number here, and is left out.
 pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
     let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+    let pid = |line: &[u8]| std::str::from_utf8(line).ok()?.parse().ok();
+    Ok(text.split(|b| *b == b'\n').filter_map(pid).filter(|pid| *pid > 0).collect())
 }
 
 /// `12 (sh), 15 (sleep)`: processes for a message.

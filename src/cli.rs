@@ -15,7 +15,7 @@ use crate::sys::{self, Cx, Start};
 /// What a step returns when it went well: nothing, for the process has become PROG.
 pub type Never = Infallible;
 
-/// Two lines of help on the options that every tool has. They end the list of options.
+/// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]    print every system call on standard error, or on FD
       --dry-run       print the calls that would change something; make none
       --help          print this

@@ -203,7 +203,7 @@ fn log2(mut n: f64) -> f64 {
 
 /// A list. The kernel knows more of what it may name; but an empty one it would take for no write.
 fn list(value: &str) -> Option<String> {
-    (!value.trim().is_empty()).then(|| String::from(value))
+    (!value.as_bytes().trim_ascii().is_empty()).then(|| String::from(value))
 }
 
 fn pids(value: &str) -> Option<String> {
@@ -217,7 +217,7 @@ fn pids(value: &str) -> Option<String> {
 /// Did the kernel take what was written? `read` is the file afterwards. Bytes are rounded down to
 /// pages; no limit is a large number in version 1; a list may be written in another way.
 pub fn taken(file: &str, written: &str, read: &str) -> bool {
-    let read = read.trim();
+    let read = read.trim_ascii();
     if read == written {
         return true;
     }
@@ -286,7 +286,7 @@ impl Key {
                 let text = sys::read_file(cx, None, &join(directory, file.as_bytes())).ok()?;
                 let value = match word {
                     Some(word) => field(&text, word)?,
-                    None => String::from_utf8_lossy(&text).trim().into(),
+                    None => String::from_utf8_lossy(text.trim_ascii()).into_owned(),
                 };
                 Some(match value.parse::<u64>() {
                     Ok(n) if n > i64::MAX as u64 - PAGE => String::from("max"),
@@ -300,9 +300,9 @@ impl Key {
 
 /// The value behind a word, in a file with a line for each.
 pub fn field(text: &[u8], word: &str) -> Option<String> {
-    String::from_utf8_lossy(text).lines().find_map(|line| {
-        let (first, value) = line.split_once(' ')?;
-        (first == word).then(|| value.into())
+    text.split(|b| *b == b'\n').find_map(|line| {
+        let value = line.strip_prefix(word.as_bytes())?.strip_prefix(b" ")?;
+        Some(String::from_utf8_lossy(value).into_owned())
     })
 }
 

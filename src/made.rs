@@ -124,25 +124,21 @@ impl Made {
         made: impl Fn(&Hierarchy) -> bool,
     ) -> Result<(), Error> {
         for hierarchy in hierarchies {
-            let one = std::slice::from_ref(hierarchy);
-            let cradle = cgroup::cradle(cx, one, name, &made)?;
             let (Some(own), Some(there)) = (hierarchy.directory(b""), hierarchy.directory(name))
             else {
                 continue;
             };
+            let mut cradle = cgroup::cradle(cx, std::slice::from_ref(hierarchy), name, &made)?;
             let file: &[u8] = if hierarchy.v2 { b"cgroup.procs" } else { b"tasks" };
             if let Some(directory) = &cradle.v2 {
                 let procs =
                     sys::openat(cx, Some(directory.as_fd()), c"cgroup.procs", libc::O_WRONLY)
                         .map_err(|e| why_refused(cx, &join(&there, file), e))?;
-                sys::write(cx, procs.as_fd(), b"0")
-                    .map_err(|e| why_not_moved(cx, hierarchy, &there, e))?;
+                cradle.tasks.push(procs);
             }
-            for tasks in &cradle.tasks {
-                sys::write(cx, tasks.as_fd(), b"0")
+            for file_to_enter in &cradle.tasks {
+                sys::write(cx, file_to_enter.as_fd(), b"0")
                     .map_err(|e| why_not_moved(cx, hierarchy, &there, e))?;
-            }
-            if cradle.v2.is_some() || !cradle.tasks.is_empty() {
                 self.back.push(join(&own, file));
             }
         }
@@ -250,7 +246,7 @@ fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> 
         return Ok(());
     }
     let used = sys::read_file(cx, None, &join(cgroup, b"memory.current"))?;
-    let number = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().parse::<u64>().ok();
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes.trim_ascii()).ok()?.parse::<u64>().ok();
     match (number(&used), number(&write.value)) {
         (Some(used), Some(most)) if used > most => {
             let cgroup = plain(cgroup.to_bytes());
@@ -270,7 +266,7 @@ fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
     if limits::taken(taken, &written, &read) {
         return Ok(());
     }
-    let (path, read) = (plain(path.to_bytes()), plain(read.trim().as_bytes()));
+    let (path, read) = (plain(path.to_bytes()), plain(read.as_bytes().trim_ascii()));
     Err(Error::refusal(format!("{path}: {written} was written, and it says {read}"))
         .because(format!("{} takes {}", limit.option, limit.accepts)))
 }
@@ -282,12 +278,16 @@ pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
     if controller == b"cgroup" {
         return error.because("files called cgroup.* are those of version 2, which is not mounted");
     }
-    match cgroup::bound_to_v1(cx, controller) {
-        true => {
-            error.because(format!("{name} is on a version 1 hierarchy that is not mounted here"))
-        }
-        false => error,
+    why_on_v1(cx, controller, error)
+}
+
+/// A controller is not there for version 2 when version 1 has it.
+fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
+    if !cgroup::bound_to_v1(cx, controller) {
+        return error;
     }
+    let name = plain(controller);
+    error.because(format!("{name} is on a version 1 hierarchy that is not mounted here"))
 }
 
 /// Why a file or directory may not be written to: whose is it?
@@ -349,7 +349,7 @@ fn parent(path: &CStr) -> CString {
 /// What a file of a cgroup says, as text. `None`: it has no such file.
 fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
     let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
-    Some(String::from_utf8_lossy(&text).trim().into())
+    Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())
 }
 
 /// Why a controller was not turned on.
@@ -359,14 +359,8 @@ fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
         Some(Errno::ENOENT | Errno::EINVAL) => {
             let offered = read_word(cx, level, b"cgroup.controllers").unwrap_or_default();
             let offered = if offered.is_empty() { String::from("none") } else { offered };
-            let error =
-                error.because(format!("{shown} does not offer {name}, its controllers: {offered}"));
-            match cgroup::bound_to_v1(cx, controller) {
-                true => error.because(format!(
-                    "{name} is on a version 1 hierarchy that is not mounted here"
-                )),
-                false => error,
-            }
+            let why = format!("{shown} does not offer {name}, its controllers: {offered}");
+            why_on_v1(cx, controller, error.because(why))
         }
         Some(Errno::EBUSY) => {
             let pids = cgroup::processes(cx, level).unwrap_or_default();
@@ -395,7 +389,7 @@ fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
     }
     let controller = plain(write.controller);
     match read_word(cx, &parent(cgroup), b"cgroup.subtree_control") {
-        Some(on) if !on.split_whitespace().any(|word| word == controller) => {
+        Some(on) if !on.split(' ').any(|word| word == controller) => {
             let parent = plain(parent(cgroup).to_bytes());
             error.because(format!("{controller} is not on in {parent}/cgroup.subtree_control"))
         }

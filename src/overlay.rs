@@ -108,8 +108,8 @@ pub fn new(
     let refused = |e| why(cx, layers, mounts::fs_log(cx, config, e));
     for (i, layer) in layers.iter().enumerate() {
         match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
-            // Linux before 6.13; or the reason is another, and shows in the fallback as well.
-            Err(e) if i == 0 && e.is(Errno::EINVAL) => {
+            // Linux before 6.5, and before 6.13; or the reason is another, and the fallback shows it too.
+            Err(e) if i == 0 && (e.is(Errno::EOPNOTSUPP) || e.is(Errno::EINVAL)) => {
                 return new_by_number(cx, layers, options, target);
             }
             other => other.map_err(refused)?,

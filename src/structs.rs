@@ -303,12 +303,17 @@ impl SigSet {
 impl Show for SigSet {
     fn show(&self, out: &mut String) {
         // strace names those that are missing where most are there.
-        let (sign, set) = if self.0.count_ones() > 42 { ("~", !self.0) } else { ("", self.0) };
-        let names: Vec<String> = (1..=64)
-            .filter(|n| set >> (n - 1) & 1 == 1)
-            .map(|n| signal(n).replace("SIG", ""))
-            .collect();
-        put!(out, "{sign}[{}]", names.join(" "));
+        let (sign, set) = if self.0.count_ones() > 42 { ("~[", !self.0) } else { ("[", self.0) };
+        out.push_str(sign);
+        let start = out.len();
+        for n in (1..=64).filter(|n| set >> (n - 1) & 1 == 1) {
+            if out.len() > start {
+                out.push(' ');
+            }
+            let name = signal(n);
+            out.push_str(name.strip_prefix("SIG").unwrap_or(&name));
+        }
+        out.push(']');
     }
 }
 
@@ -437,21 +442,27 @@ impl CapData {
 
 impl Show for CapData {
     fn show(&self, out: &mut String) {
-        put!(out, "{{effective={}", caps(self.effective()));
-        put!(out, ", permitted={}", caps(self.permitted()));
-        put!(out, ", inheritable={}}}", caps(self.inheritable()));
+        out.push_str("{effective=");
+        caps(self.effective(), out);
+        out.push_str(", permitted=");
+        caps(self.permitted(), out);
+        out.push_str(", inheritable=");
+        caps(self.inheritable(), out);
+        out.push('}');
     }
 }
 
 /// `1<<CAP_CHOWN|1<<CAP_KILL`, as strace writes a set of capabilities.
-fn caps(set: u64) -> String {
-    let known = flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1);
-    let mut names: Vec<String> = known.map(|(_, name)| format!("1<<{name}")).collect();
-    let unknown = set & !flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
-    if unknown != 0 || set == 0 {
-        names.push(if set == 0 { String::from("0") } else { format!("{unknown:#x}") });
+fn caps(set: u64, out: &mut String) {
+    let start = out.len();
+    let mut left = set;
+    for &(cap, name) in flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1) {
+        left &= !(1 << cap);
+        put!(out, "{}1<<{name}", if out.len() > start { "|" } else { "" });
     }
-    names.join("|")
+    if left != 0 || set == 0 {
+        put!(out, "{}{left:#x}", if out.len() > start { "|" } else { "" });
+    }
 }
 
 /// `struct rlimit64`: getrlimit(2).
@@ -466,7 +477,7 @@ impl Show for RLimit {
     fn show(&self, out: &mut String) {
         let show = |n: u64| match n {
             u64::MAX => String::from("RLIM64_INFINITY"),
-            _ if n > 1024 && n % 1024 == 0 => format!("{}*1024", n / 1024),
+            _ if n > 1024 && n.is_multiple_of(1024) => format!("{}*1024", n / 1024),
             _ => n.to_string(),
         };
         put!(out, "{{rlim_cur={}, rlim_max={}}}", show(self.soft), show(self.hard));

@@ -21,7 +21,7 @@ fn options_of_a_mount_that_takes_none_are_refused() {
 fn a_bind_takes_no_options_of_a_file_system() {
     refuses(
         &["--bind", "/a", "/b", "--options", "ro,size=1", "/", "true"],
-        "size=1: a bind has no",
+        "size=1: this mount has no",
     );
 }
 

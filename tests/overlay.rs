@@ -53,8 +53,8 @@ mod root {
         cmd
     }
 
-    /// What makes strace stand for Linux before 6.13, whose fsconfig(2) refuses the first directory. The
-    /// calls before that one are for a tmpfs.
+    /// What makes strace stand for Linux 6.1, whose fsconfig(2) refuses the first directory. The calls
+    /// before that one are for a tmpfs.
     fn old(cmd: &Command) -> String {
         let words: Vec<String> =
             cmd.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -63,15 +63,15 @@ mod root {
             true => 3,
             false => 0,
         };
-        format!("inject=fsconfig:error=EINVAL:when={}", before + 1)
+        format!("inject=fsconfig:error=EOPNOTSUPP:when={}", before + 1)
     }
 
-    /// Run a command as on Linux before 6.13.
+    /// Run a command as on Linux 6.1.
     #[track_caller]
     fn run_old(cmd: &Command) -> Output {
         let (output, processes) = strace(&["-e", &old(cmd)], cmd);
         let is_refused =
-            |call: &Call| call.args[2] == "\"lowerdir+\"" && call.result == "-1 EINVAL";
+            |call: &Call| call.args[2] == "\"lowerdir+\"" && call.result == "-1 EOPNOTSUPP";
         let mut calls = processes.iter().flat_map(|process| &process.calls);
         assert!(calls.any(|call| call.name == "fsconfig" && is_refused(call)), "{output}");
         output
@@ -126,6 +126,14 @@ mod root {
                 ("over\n".into(), "new\n".into())
             );
         }
+    }
+
+    #[test]
+    fn a_kernel_that_knows_layers_by_text_alone_gets_them_by_number_too() {
+        let dir = place(); // Linux 6.5 to 6.12
+        let cmd = overlay(&dir, "--lower l1 --lower l2 T", "cat T/a");
+        let output = strace(&["-e", "inject=fsconfig:error=EINVAL:when=1"], &cmd).0.ok();
+        assert_eq!(output.out(), "first");
     }
 
     #[test]

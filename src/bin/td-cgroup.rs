@@ -25,8 +25,6 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
 ";
 
 use std::ffi::{CStr, CString};
-use std::io::stdout;
-use std::os::fd::AsFd;
 
 use syscalls::Errno;
 use td::cgroup::{self, Hierarchy};
@@ -215,7 +213,7 @@ fn stat(cx: &Cx, path: &CStr) -> Result<usize, Error> {
             cgroup::processes_below(cx, directory).map(|pids| any || !pids.is_empty())
         })?;
         text.push_str(if populated { "populated 1\n" } else { "populated 0\n" });
-        sys::write(cx, stdout().as_fd(), text.as_bytes())?;
+        sys::write(cx, sys::standard_fd(1), text.as_bytes())?;
     }
     Ok(found.len())
 }

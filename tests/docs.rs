@@ -1,0 +1,524 @@
+//! What is written agrees with what is there: help, manuals, parsers, README, and the house as a whole.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{bin, run};
+
+// ---- the programs ----
+
+/// A program with help and manual: a tool, or a script.
+struct Program {
+    name: String,
+    source: PathBuf,
+    manual: PathBuf,
+}
+
+impl Program {
+    fn is_tool(&self) -> bool {
+        self.source.extension().is_some_and(|e| e == "rs")
+    }
+
+    /// What it prints for `--help`.
+    fn help(&self) -> String {
+        let program = if self.is_tool() { bin(&self.name) } else { self.source.clone() };
+        run(Command::new(program).arg("--help")).ok().out()
+    }
+
+    fn options_in_help(&self) -> BTreeSet<String> {
+        let help = self.help();
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        lines.flat_map(names_before_the_text).collect()
+    }
+
+    /// Its manual; nothing where there is none, which a test says.
+    fn manual(&self) -> String {
+        fs::read_to_string(&self.manual).unwrap_or_default()
+    }
+
+    fn options_in_manual(&self) -> BTreeSet<String> {
+        let text = self.manual();
+        let items = section(&text, "OPTIONS").lines().filter(|line| line.starts_with(".It Fl"));
+        items.flat_map(flags).collect()
+    }
+
+    fn options_in_parser(&self) -> BTreeSet<String> {
+        let source = read(&self.source);
+        if !self.is_tool() {
+            return case_patterns(&source);
+        }
+        let mut options = option_literals(&source);
+        options.extend(option_literals(&read(&root().join("src/cli.rs"))));
+        if source.contains("LIMITS") {
+            options.extend(option_literals(&read(&root().join("src/limits.rs"))));
+        }
+        options
+    }
+
+    /// Everything that its messages may come from.
+    fn sources(&self) -> String {
+        let mut files = vec![self.source.clone()];
+        if self.is_tool() {
+            files.extend(files_in("src", ".rs"));
+        }
+        files.iter().map(|file| joined(&read(file))).collect()
+    }
+}
+
+/// Every tool, and every script that has a manual.
+fn programs() -> Vec<Program> {
+    let tools = files_in("src/bin", ".rs");
+    let scripts = files_in("scripts", "").into_iter().filter(|path| path.extension().is_none());
+    let programs = tools.into_iter().chain(scripts).filter_map(|source| {
+        let name = source.file_stem()?.to_str()?.to_string();
+        let manual = source.with_file_name(format!("{name}.8"));
+        name.starts_with("td-").then_some(Program { name, source, manual })
+    });
+    programs.collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The files of a directory of the checkout whose names end so, in order.
+fn files_in(directory: &str, end: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(directory)).expect("a directory of the checkout");
+    let paths = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
+    let mut paths: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+    paths.sort();
+    paths
+}
+
+// ---- options ----
+
+/// `-m, --memory SIZE  bytes` has `-m` and `--memory`.
+fn names_before_the_text(line: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for word in line.split(' ') {
+        let name = word.split(['=', '[', ',']).next().unwrap_or_default();
+        names.push(name.to_string());
+        if !word.ends_with(',') {
+            break;
+        }
+    }
+    names
+}
+
+/// The options that a line of mdoc names: `Fl m , -mount`, `Fl -remove | -kill`, and `Fl mu`, which is two.
+fn flags(line: &str) -> Vec<String> {
+    let mut options = Vec::new();
+    let mut in_flag = false;
+    for word in line.split_whitespace() {
+        match word {
+            "Fl" => in_flag = true,
+            "," | "|" => {}
+            _ if !in_flag || is_macro(word) || word.starts_with(['=', '"']) => in_flag = false,
+            _ if word.starts_with('-') => options.push(format!("-{word}")),
+            _ => options.extend(word.chars().map(|letter| format!("-{letter}"))),
+        }
+    }
+    options
+}
+
+fn is_macro(word: &str) -> bool {
+    matches!(word.as_bytes(), [first, second]
+        if first.is_ascii_uppercase() && second.is_ascii_lowercase())
+}
+
+/// `"-m"` and `"--mount"` in Rust: strings that are an option, whole.
+fn option_literals(source: &str) -> BTreeSet<String> {
+    source.split('"').filter(|text| is_option(text)).map(str::to_string).collect()
+}
+
+fn is_option(text: &str) -> bool {
+    let name = text.strip_prefix("--").filter(|name| name.len() > 1);
+    let name = name.or_else(|| text.strip_prefix('-').filter(|name| name.len() == 1));
+    name.is_some_and(|name| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    })
+}
+
+/// The options in a script's case patterns, but for those that are there to be refused.
+fn case_patterns(source: &str) -> BTreeSet<String> {
+    let source = joined(source);
+    let arms = source.lines().filter_map(|line| line.trim_start().split_once(')'));
+    let taken = arms.filter(|(_, body)| !body.trim_start().starts_with("fail "));
+    let patterns = taken.flat_map(|(patterns, _)| patterns.split('|'));
+    let names = patterns.map(|pattern| pattern.trim().split('=').next().unwrap_or_default());
+    names.filter(|name| is_option(name)).map(str::to_string).collect()
+}
+
+/// The text with lines that a backslash continues in one piece, and what is filled in later cut out.
+fn joined(source: &str) -> String {
+    let mut text = String::new();
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let mut line = line.to_string();
+        while let Some(start) = line.strip_suffix('\\') {
+            let next = lines.next().unwrap_or_default();
+            line = format!("{start}{}", next.trim_start());
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// A test finds all that is wrong before it fails.
+#[track_caller]
+fn none(faults: Vec<String>) {
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn help_manual_and_parser_have_the_same_options() {
+    let mut faults = Vec::new();
+    for program in programs() {
+        let parser = program.options_in_parser();
+        assert!(parser.contains("--help") && parser.contains("--version"), "{}", program.name);
+        let places =
+            [("--help", program.options_in_help()), ("the manual", program.options_in_manual())];
+        for (place, options) in places {
+            let missing = parser.difference(&options);
+            let extra = options.difference(&parser);
+            faults.extend(missing.map(|o| format!("{}: {o} is not in {place}", program.name)));
+            faults.extend(extra.map(|o| format!("{}: {o} is only in {place}", program.name)));
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn a_synopsis_names_no_option_that_is_not_explained() {
+    let mut faults = Vec::new();
+    for program in programs() {
+        let text = program.manual();
+        let synopsis: BTreeSet<_> = section(&text, "SYNOPSIS").lines().flat_map(flags).collect();
+        let explained = program.options_in_manual();
+        faults.extend(synopsis.difference(&explained).map(|o| format!("{}: {o}", program.name)));
+    }
+    none(faults);
+}
+
+#[test]
+fn help_fits_a_screen_of_80_columns() {
+    let mut faults = Vec::new();
+    for program in programs() {
+        let help = program.help();
+        assert!(help.starts_with(&format!("usage: {} ", program.name)), "{help}");
+        let bad = help.lines().filter(|line| line.chars().count() > 80 || line.starts_with('-'));
+        faults.extend(bad.map(|line| format!("{}: {line}", program.name)));
+    }
+    none(faults);
+}
+
+// ---- manuals ----
+
+/// What stands under a heading of a manual.
+fn section<'a>(manual: &'a str, heading: &str) -> &'a str {
+    let text = manual.split_once(&format!("\n.Sh {heading}\n")).map_or("", |parts| parts.1);
+    text.split("\n.Sh ").next().unwrap_or_default()
+}
+
+#[test]
+fn manuals_have_the_sections_of_the_house_in_its_order() {
+    let house = [
+        "NAME",
+        "SYNOPSIS",
+        "DESCRIPTION",
+        "OPTIONS",
+        "EXIT STATUS",
+        "EXAMPLES",
+        "DIAGNOSTICS",
+        "SEE ALSO",
+    ];
+    // A manual may have others as well, where mandoc(1) takes them.
+    let mut faults = Vec::new();
+    for program in programs() {
+        let text = program.manual();
+        let headings = text.lines().filter_map(|line| line.strip_prefix(".Sh "));
+        let headings: Vec<_> = headings.filter(|heading| house.contains(heading)).collect();
+        if headings != house {
+            faults.push(format!("{}: {headings:?}", program.manual.display()));
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn a_manual_refers_only_to_tools_that_have_one() {
+    let names: Vec<String> = programs().into_iter().map(|program| program.name).collect();
+    for program in programs() {
+        let text = program.manual();
+        for reference in text.split("Xr ").skip(1).filter(|text| text.starts_with("td-")) {
+            let mut words = reference.split_whitespace();
+            let (name, volume) = (words.next().unwrap_or_default(), words.next());
+            assert!(names.iter().any(|other| other == name), "{}: {name}", program.name);
+            assert_eq!(volume, Some("8"), "{}: {name}", program.name);
+        }
+    }
+}
+
+/// The longest part of a message that is always the same: in a manual, what stands between the words in
+/// capitals; in a source, what stands between the things filled in.
+fn distinctive(parts: impl Iterator<Item = String>) -> String {
+    parts.max_by_key(String::len).unwrap_or_default()
+}
+
+/// The words of a message in a manual, with "\0" for each that varies: a word in capitals, an option, "...",
+/// and what is put in by a macro.
+fn plain_words(line: &str) -> String {
+    let varies = |word: &str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let first = bare.split('/').next().unwrap_or_default();
+        let in_capitals = !first.is_empty() && !first.contains(|c: char| c.is_lowercase());
+        in_capitals || is_macro(word) || word.starts_with('-') || word.contains("...")
+    };
+    let line = line.replace('"', "");
+    let words = line.split_whitespace().map(|word| if varies(word) { "\0" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The messages that a manual's DIAGNOSTICS lists, without the lists inside.
+fn diagnostics(manual: &str) -> Vec<String> {
+    let items = section(manual, "DIAGNOSTICS").lines().filter_map(|line| line.strip_prefix(".It "));
+    items.map(str::to_string).collect()
+}
+
+#[test]
+fn every_message_of_a_manual_is_in_the_sources() {
+    let mut faults = Vec::new();
+    for program in programs() {
+        let sources = program.sources();
+        let messages = diagnostics(&program.manual());
+        if messages.is_empty() {
+            faults.push(format!("{}: nothing in DIAGNOSTICS", program.name));
+        }
+        for message in messages {
+            let words = plain_words(&message);
+            let parts = words.split('\0').map(|part| part.trim_matches([' ', ':', ',', '(', ')']));
+            let part = distinctive(parts.map(str::to_string));
+            if part.is_empty() || !sources.contains(&part) {
+                faults.push(format!("{}: {message}: {part:?}", program.name));
+            }
+        }
+    }
+    none(faults);
+}
+
+/// What follows each `.because(` and `.because(format!(` that is a string.
+fn reasons(source: &str) -> Vec<String> {
+    let source = joined(source);
+    let after = source.split(".because(").skip(1).map(|text| {
+        let text = text.trim_start();
+        text.strip_prefix("format!(").unwrap_or(text).trim_start()
+    });
+    let strings = after.filter_map(|text| text.strip_prefix('"')?.split('"').next());
+    strings.map(str::to_string).collect()
+}
+
+/// The part of a reason that is always the same.
+fn constant(reason: &str) -> String {
+    let parts = reason.split('{').map(|part| part.split_once('}').map_or(part, |p| p.1));
+    distinctive(parts.map(|part| part.trim_matches([' ', ':', ',', '(', ')']).to_string()))
+}
+
+/// DIAGNOSTICS of a manual, as it is read.
+fn text_of_diagnostics(program: &Program) -> String {
+    let manual = program.manual();
+    let words = section(&manual, "DIAGNOSTICS").split_whitespace();
+    words.filter(|word| !is_macro(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_reason_that_a_tool_gives_is_in_its_manual() {
+    let mut faults = Vec::new();
+    for program in programs().iter().filter(|program| program.is_tool()) {
+        let text = text_of_diagnostics(program);
+        let reasons = reasons(&read(&program.source)).into_iter();
+        let missing = reasons.filter(|reason| !text.contains(&constant(reason)));
+        faults.extend(missing.map(|reason| format!("{}: {reason}", program.name)));
+    }
+    none(faults);
+}
+
+#[test]
+fn every_reason_that_tools_share_is_in_a_manual() {
+    let text: String = programs().iter().map(text_of_diagnostics).collect();
+    let mut faults = Vec::new();
+    for room in files_in("src", ".rs") {
+        let missing = reasons(&read(&room)).into_iter();
+        let missing = missing.filter(|reason| !text.contains(&constant(reason)));
+        faults.extend(missing.map(|reason| format!("{}: {reason}", room.display())));
+    }
+    none(faults);
+}
+
+// ---- the README ----
+
+fn readme() -> String {
+    read(&root().join("README.md"))
+}
+
+/// Its code blocks of one kind, ```` ```sh ```` or ```` ```text ````.
+fn blocks(kind: &str) -> Vec<String> {
+    let text = readme();
+    let start = format!("```{kind}\n");
+    let blocks = text.split(&start).skip(1).filter_map(|text| text.split("```").next());
+    blocks.map(str::to_string).collect()
+}
+
+#[test]
+fn the_readme_lists_every_program_with_its_manual() {
+    let text = readme();
+    for program in programs() {
+        let manual = program.manual.strip_prefix(root()).expect("below the root").display();
+        let link = format!("[{}(8)]({manual})", program.name);
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", program.name)));
+        assert!(row.is_some_and(|row| row.contains(&link)), "{}: no row with {link}", program.name);
+    }
+}
+
+#[test]
+fn the_readme_links_to_what_is_there() {
+    for link in readme().split("](").skip(1).filter_map(|text| text.split(')').next()) {
+        assert!(root().join(link).exists(), "{link}");
+    }
+}
+
+#[test]
+fn the_readme_gives_the_programs_options_that_they_have() {
+    let programs = programs();
+    for code in readme().split('`').chain(blocks("sh").iter().map(String::as_str)) {
+        let mut options = BTreeSet::new();
+        for word in code.split_whitespace() {
+            let name = word.rsplit('/').next().unwrap_or_default();
+            if let Some(program) = programs.iter().find(|program| program.name == name) {
+                options = program.options_in_help();
+            } else if word == "--" {
+                options.clear(); // what follows is for PROG
+            } else if is_option(word) && !options.is_empty() && word.starts_with("--") {
+                assert!(options.contains(word), "{word} in {code}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_says_which_rust_is_needed() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let version =
+        manifest.split("rust-version = \"").nth(1).and_then(|text| text.split('"').next());
+    let sentence = format!("Rust {}", version.expect("rust-version"));
+    assert!(readme().contains(&sentence), "{sentence}");
+}
+
+// ---- the house ----
+
+/// Every file of the checkout, but for what git ignores.
+fn all_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root().to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory of the checkout") {
+            let path = entry.expect("an entry").path();
+            let ignored = [".git", "bin", "target"].map(|name| root().join(name));
+            if path.is_dir() && !ignored.contains(&path) {
+                directories.push(path);
+            } else if path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn no_file_names_a_place_of_one_machine() {
+    let hosts = ["github.com/", "rustup.rs"];
+    let users = ["user", "ann"]; // of images
+    for file in all_files() {
+        let text = String::from_utf8_lossy(&fs::read(&file).expect("a file")).into_owned();
+        // In two pieces, for this file is looked at too.
+        for place in [concat!("/wo", "rk/ma"), concat!("/wo", "rk/sh"), concat!("/ro", "ot/.")] {
+            assert!(!text.contains(place), "{}: {place}", file.display());
+        }
+        for home in text.split(concat!("/ho", "me/")).skip(1) {
+            let is_ours = users.iter().any(|user| home.starts_with(user));
+            assert!(is_ours, "{}: a home directory", file.display());
+        }
+        for host in text.split(concat!("http", "s://")).skip(1) {
+            let is_known = hosts.iter().any(|known| host.starts_with(known));
+            assert!(is_known, "{}: a host", file.display());
+        }
+    }
+}
+
+mod root {
+    use super::*;
+    use common::{Output, TempDir, mount, private_mounts, sh};
+
+    /// Run text of the README at the top of the checkout, as if pasted. The programs are built already.
+    fn paste(text: &str, dir: &TempDir) -> Output {
+        let text =
+            text.replace("scripts/build --small --out", "cp -R bin").replace("scripts/build\n", "");
+        let mut cmd = sh(&format!("set -e\n{text}"));
+        run(cmd.current_dir(root()).env("TMPDIR", dir.path())).exits(0)
+    }
+
+    #[test]
+    fn the_chain_at_the_top_of_the_readme_works_as_typed() {
+        private_mounts();
+        let dir = TempDir::new();
+        let block = blocks("text").swap_remove(0);
+        let column = block.find("(a script").expect("what the first line does");
+        let lines = block.lines().map(|line| line.get(..column).unwrap_or(line).trim_end());
+        let image = dir.join("image");
+        let typed = lines
+            .collect::<Vec<_>>()
+            .join("\n")
+            .replace("/tmp/image", image.to_str().expect("UTF-8"));
+        assert!(typed.contains("-- /bin/sh\n"), "{typed}");
+        let output = paste(&typed.replace("-- /bin/sh\n", "-- /bin/sh -c 'echo $$'\n"), &dir);
+        assert_eq!(output.out(), "2\n");
+        assert_eq!(output.err(), "");
+    }
+
+    #[test]
+    fn each_block_of_the_readme_works_when_pasted() {
+        private_mounts();
+        let dir = TempDir::new();
+        let shown = ["from the layer above\n", "td-exec 0.1.0\n", " /mnt "];
+        let blocks = blocks("sh");
+        assert_eq!(blocks.len(), shown.len());
+        for (block, shown) in blocks.iter().zip(shown) {
+            let output = paste(block, &dir);
+            assert!(output.out().contains(shown), "{shown}: {output}");
+        }
+        let left: Vec<_> = fs::read_dir(dir.path()).expect("the directory").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn the_demo_prints_what_the_readme_shows() {
+        private_mounts();
+        // Its state is the machine's, of which it gets one of its own.
+        mount(["-t", "tmpfs", "none", "/var/lib"]);
+        let demo = run(&mut Command::new(root().join("scripts/demo"))).exits(0);
+        let printed = demo.out() + &demo.err();
+        for line in blocks("text")[1].lines() {
+            assert!(printed.contains(&format!("{line}\n")), "{line}: {demo}");
+        }
+    }
+}
