@@ -1,6 +1,7 @@
 //! Users and groups of the root that we are in: passwd(5), group(5); and taking their ids.
 
 use std::ffi::CStr;
+use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -27,15 +28,35 @@ pub struct Databases {
     pub group: Vec<u8>,
 }
 
+/// No database of users is larger.
+const LARGEST: usize = 16 << 20;
+
+/// A file of an image, which may be hostile: neither must a FIFO hold us, nor a device fill the memory.
+fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
+    let file = match sys::openat(cx, None, path, libc::O_RDONLY | libc::O_NONBLOCK) {
+        // A root without it has ids all the same; a dry run may be in another root.
+        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let shown = plain(path.to_bytes());
+    if sys::fstatx(cx, file.as_fd())?.file_type() != libc::S_IFREG {
+        return Err(Error::refusal(format!("{shown} of this root is no regular file")));
+    }
+    let mut text = Vec::new();
+    let mut block = vec![0; 32768];
+    while text.len() <= LARGEST {
+        match sys::read(cx, file.as_fd(), &mut block)? {
+            0 => return Ok(text),
+            n => text.extend_from_slice(block.get(..n).unwrap_or_default()),
+        }
+    }
+    Err(Error::refusal(format!("{shown} of this root is larger than {LARGEST} bytes")))
+}
+
 impl Databases {
     /// Read both.
     pub fn read(cx: &Cx) -> Result<Databases, Error> {
-        let read = |path| match sys::read_file(cx, None, path) {
-            // A root without them has ids all the same; a dry run may be in another root.
-            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => Ok(Vec::new()),
-            other => other,
-        };
-        Ok(Databases { passwd: read(c"/etc/passwd")?, group: read(c"/etc/group")? })
+        Ok(Databases { passwd: read(cx, c"/etc/passwd")?, group: read(cx, c"/etc/group")? })
     }
 
     /// `USER[:GROUP]`, each a name or a number. A number that is nobody's is a user in group 0, as

@@ -731,6 +731,25 @@ mod root {
         }
     }
 
+    #[test]
+    fn databases_of_an_image_that_are_no_files_are_refused_by_name() {
+        let house = House::new();
+        let passwd = house.image().join("etc/passwd");
+        for (make, what) in [
+            ("mkfifo \"$0\"", "is no regular file"),
+            ("ln -s /dev/zero \"$0\"", "is no regular file"),
+            ("mkdir \"$0\"", "is no regular file"),
+            ("truncate -s 1G \"$0\"", "is larger than 16777216 bytes"),
+        ] {
+            run(Command::new("rm").arg("-rf").arg(&passwd)).ok();
+            run(sh(make).arg(&passwd)).ok();
+            let output = house.sh(&[], "echo it runs").exits(125);
+            assert_eq!(output.out(), "");
+            output.says(&format!("/etc/passwd of this root {what}"));
+            house.nothing_is_left();
+        }
+    }
+
     /// It must be refused in a container, and go in one that is privileged.
     #[track_caller]
     fn only_privileged(house: &House, script: &str) {
@@ -1192,6 +1211,28 @@ mod root {
             assert_eq!(run(cmd.current_dir(house.dir.path())).ok().out(), "it runs\n");
         }
         assert_eq!(fs::read_dir(house.dir.join("--state/containers")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_state_may_have_any_bytes_in_its_path() {
+        let house = House::new();
+        let odd = house.dir.join(OsStr::from_bytes(b"a:b,c\\d e\n'\xff"));
+        fs::rename(house.state(), &odd).expect("rename");
+        let mut cmd = td_run(["--state"]);
+        cmd.arg(&odd).arg(&house.name).args(["sh", "-c", "echo x >/x; cat /x"]);
+        assert_eq!(run(&mut cmd).ok().out(), "x\n");
+        assert_eq!(fs::read_dir(odd.join("containers")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_directory_on_a_standard_stream_is_refused() {
+        let house = House::new();
+        let mut cmd = house.container(&[], &["echo", "it runs"]);
+        cmd.stdin(fs::File::open("/").expect("a directory")).stdout(Stdio::piped());
+        let output = start_with(cmd.stderr(Stdio::piped())).wait().exits(125);
+        assert_eq!(output.out(), "");
+        output.says("descriptor 0 is a directory");
+        house.nothing_is_left();
     }
 
     #[test]
