@@ -349,7 +349,7 @@ fn parent(path: &CStr) -> CString {
 /// What a file of a cgroup says, as text. `None`: it has no such file.
 fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
     let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
-    Some(String::from_utf8_lossy(&text).trim().into())
+    Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())
 }
 
 /// Why a controller was not turned on.

@@ -283,5 +283,9 @@ fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
 /// A decimal number, which a newline may end.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = text.strip_suffix(b"\n").unwrap_or(text);
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digit = |n: u64, byte: &u8| match byte {
+        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    };
+    digits.iter().try_fold(0, digit).filter(|_| !digits.is_empty())
 }
