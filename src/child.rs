@@ -1,12 +1,23 @@
 //! A child: cloning it, passing signals on to it, reaping, and how it ended.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
 use crate::error::{Error, FAILED};
 use crate::structs::{SigAction, SigSet, WaitStatus};
 use crate::sys::{self, At, Cx};
+
+/// What a terminal sends to a process group: signal(7), termios(3).
+const FROM_TERMINAL: [i32; 7] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGWINCH,
+];
 
 /// Which side of a clone this process is.
 pub enum Side {
@@ -29,16 +40,25 @@ pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
         0 => cx.trace_child(),
         pid => return Ok(Side::Parent(pid)),
     }
+    // What the caller does after a failure is the parent's to do.
+    if let Err(error) = be_child(cx, &parent, &sigchld, mask) {
+        cx.say(&error);
+        sys::exit(cx, FAILED);
+    }
+    Ok(Side::Child)
+}
+
+/// Die with the parent, and have the signals as the caller had them.
+fn be_child(cx: &Cx, parent: &OwnedFd, sigchld: &SigAction, mask: SigSet) -> Result<(), Error> {
     // The signal comes only for a parent that dies from now on. Is it dead already?
     sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
     if sys::readable(cx, parent.as_fd())? {
         sys::exit(cx, FAILED);
     }
     if sigchld.loses_children() {
-        sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
+        sys::rt_sigaction(cx, libc::SIGCHLD, Some(sigchld))?;
     }
-    sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
-    Ok(Side::Child)
+    sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask).map(drop)
 }
 
 /// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
@@ -76,16 +96,25 @@ fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
 
 fn pass_on(cx: &Cx, child: i32, signal: i32, code: i32) -> Result<(), Error> {
     // What the terminal sends goes to the whole process group, so that the child may have it already.
-    let from_terminal = code == libc::SI_KERNEL;
+    // From the kernel comes also what is for us alone: a timer that the caller has set, a limit.
+    let from_terminal = code == libc::SI_KERNEL && FROM_TERMINAL.contains(&signal);
     if !(from_terminal && sys::getpgid(cx, child)? == sys::getpgid(cx, 0)?) {
         match sys::kill(cx, child, signal) {
             Err(e) if e.is(Errno::ESRCH) => {} // it has just ended; its SIGCHLD is on the way
             other => other?,
         }
     }
-    // A shell that stops the job waits for us to stop, not for the child.
     if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
-        sys::kill(cx, sys::getpid(cx)?, libc::SIGSTOP)?;
+        stop(cx, signal)?;
     }
     Ok(())
+}
+
+/// A shell that stops the job waits for us to stop, not for the child. The signal itself decides
+/// whether we do: not where the caller ignores it, nor where no shell could continue us (an orphaned
+/// process group), which SIGSTOP would not ask.
+fn stop(cx: &Cx, signal: i32) -> Result<(), Error> {
+    sys::kill(cx, sys::getpid(cx)?, signal)?;
+    sys::rt_sigprocmask(cx, libc::SIG_UNBLOCK, SigSet(1 << (signal - 1)))?;
+    sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL).map(drop)
 }

@@ -12,6 +12,7 @@
 //! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
+//! - [`namespaces`]: why the kernel refuses to make them, and what is set in them
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
@@ -30,6 +31,7 @@ pub mod directories;
 pub mod error;
 pub mod flags;
 pub mod mounts;
+pub mod namespaces;
 pub mod overlay;
 pub mod remove;
 pub mod root;

@@ -9,10 +9,27 @@ use crate::error::Error;
 use crate::show::plain;
 use crate::sys::{self, Cx};
 
+const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
+
+/// A directory that may be removed, without the slashes behind its name: with them a link would be
+/// followed. `None`: what is no name in a directory, `/`, `.`, `..` or nothing. A script that calls
+/// its directory `$dir/` shall not remove the root when `$dir` is empty.
+pub fn named(typed: &CStr) -> Option<CString> {
+    let mut path = typed.to_bytes();
+    while let Some(rest) = path.strip_suffix(b"/") {
+        path = rest;
+    }
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    if matches!(name, b"" | b"." | b"..") {
+        return None;
+    }
+    CString::new(path).ok()
+}
+
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
 /// It is no failure where there is none.
 ///
-/// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor
+/// `path` has no slash at its end, see [`named`]. A directory in a directory is moved up to the top before it is emptied. So neither the stack nor
 /// the number of descriptors grows with the depth of a tree, which a container chooses.
 pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -20,6 +37,10 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
         Err(e) if e.is(Errno::ENOENT) => return Ok(()),
         other => other?,
     };
+    if sys::fstatx(cx, top.as_fd())?.is_mount_root() {
+        let what = format!("{} {MOUNTED}", plain(path.to_bytes()));
+        return Err(Error::refusal(what).way_out("unmount it first"));
+    }
     let mut moved = 0;
     loop {
         // A descriptor is read on from where it was left, so each look at the directory has its own.
@@ -58,10 +79,8 @@ fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error>
 fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
     match sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) if error.is(Errno::EBUSY) && stat.is_mount_root() => {
-            let name = plain(name.to_bytes());
-            error
-                .because(format!("{name} is a mount point, and what is mounted is not removed"))
-                .way_out("unmount it first")
+            let what = format!("{} {MOUNTED}", plain(name.to_bytes()));
+            error.because(what).way_out("unmount it first")
         }
         _ => error,
     }

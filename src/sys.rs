@@ -300,6 +300,9 @@ impl<'a> Cx<'a> {
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
         if self.trace.is_some() {
             self.print(nr::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
+        }
+        // A dry run has printed it already.
+        if self.trace.is_some() && !self.dry {
             self.line(&format!("{} = ?", show::call(call.1, exec, None)));
         }
         if old.is_some() {

@@ -169,14 +169,19 @@ fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
 }
 
 /// Does a line of uid_map or gid_map have the id? user_namespaces(7): first, first outside, count.
-fn is_mapped(map: &[u8], id: u32) -> bool {
-    String::from_utf8_lossy(map).lines().any(|line| {
-        let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
+pub fn is_mapped(map: &[u8], id: u32) -> bool {
+    map.split(|b| *b == b'\n').any(|line| {
+        let mut numbers = line.split(|b| *b == b' ').filter_map(decimal).map(count);
         match (numbers.next(), numbers.nth(1)) {
             (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
             _ => false,
         }
     })
+}
+
+/// A number of a map, of 32 bits at most.
+fn count(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
 }
 
 /// The fields of each line.

@@ -475,3 +475,14 @@ mod root {
         });
     }
 }
+
+#[test]
+fn a_dry_run_that_is_traced_prints_the_next_tool_once() {
+    let line = ["--trace", "--dry-run", "-u", "td-unshare", "-i", "td-exec", "true"];
+    let err = run(&mut td("td-unshare", line)).exits(0).err();
+    for (call, times) in
+        [("execve(", 3), ("unshare(CLONE_NEWUTS)", 1), ("unshare(CLONE_NEWIPC)", 1)]
+    {
+        assert_eq!(err.matches(call).count(), times, "{call}: {err}");
+    }
+}

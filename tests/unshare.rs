@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ fn wrong_values_are_refused_by_name() {
         ("--monotonic soon true", "soon: this is no number of seconds"),
         ("--boottime 1.5 true", "1.5: this is no number of seconds"),
         ("--remove-cgroup true", "--remove-cgroup needs --into-cgroup"),
+        ("--remove / true", "--remove /: this is no name of a directory in another"),
+        ("--remove x/.. true", "--remove x/..: this is no name"),
+        ("--rmdir . true", "--rmdir .: this is no name"),
     ] {
         run(&mut unshare(line)).exits(125).says(says);
     }
@@ -376,6 +380,72 @@ mod root {
         }
     }
 
+    #[test]
+    fn a_timer_of_the_caller_reaches_prog_though_it_comes_from_the_kernel() {
+        private_mounts();
+        let mut cmd = unshare_sh("--rmdir /nowhere", "exec sleep 1000");
+        before_exec(&mut cmd, || {
+            // SAFETY: a number. The timer outlasts execve(2).
+            unsafe { libc::alarm(1) };
+            Ok(())
+        });
+        run(&mut cmd).exits(128 + libc::SIGALRM);
+    }
+
+    /// `T` stopped, `S` asleep: proc_pid_status(5).
+    fn state(pid: i32) -> String {
+        status_of(pid, "State").chars().take(1).collect()
+    }
+
+    #[test]
+    fn a_stop_signal_stops_the_parent_with_prog_where_a_shell_can_continue_them() {
+        private_mounts();
+        let script = "echo ready; exec sleep 1000";
+        let mut cmd = unshare_sh("--rmdir /nowhere", script);
+        // A group of its own, whose leader's parent is in another group of the session.
+        cmd.process_group(0);
+        let running = start(&mut cmd);
+        running.prints("ready\n");
+        let child = children_of(running.pid())[0];
+        for _ in 0..2 {
+            running.kill(libc::SIGTSTP);
+            wait_for("the stop", || Some(()).filter(|()| state(running.pid()) == "T"));
+            wait_for("PROG to stop", || Some(()).filter(|()| state(child) == "T"));
+            running.kill(libc::SIGCONT);
+            wait_for("the wait", || Some(()).filter(|()| state(running.pid()) == "S"));
+            wait_for("PROG to go on", || Some(()).filter(|()| state(child) == "S"));
+        }
+        running.kill(libc::SIGTERM);
+        running.wait().exits(128 + libc::SIGTERM);
+    }
+
+    #[test]
+    fn a_stop_signal_stops_nobody_where_it_is_ignored_or_no_shell_is_there() {
+        private_mounts();
+        for ignored in [true, false] {
+            let mut cmd = unshare_sh("--rmdir /nowhere", "echo ready; exec sleep 1000");
+            before_exec(&mut cmd, move || {
+                // SAFETY: numbers, of which one is SIG_IGN.
+                unsafe {
+                    if ignored {
+                        libc::signal(libc::SIGTSTP, libc::SIG_IGN);
+                        return check(libc::setpgid(0, 0)).map(drop);
+                    }
+                    check(libc::setsid()).map(drop) // its group is an orphan
+                }
+            });
+            let running = start(&mut cmd);
+            running.prints("ready\n");
+            running.kill(libc::SIGTSTP);
+            running.kill(libc::SIGTERM); // taken before SIGTSTP, which has the larger number
+            assert!(
+                ended_within(running.pid(), Duration::from_secs(5)),
+                "{ignored}: it is stopped"
+            );
+            running.wait().exits(128 + libc::SIGTERM);
+        }
+    }
+
     /// A new terminal: the side that types, and the side of programs.
     fn terminal() -> (fs::File, fs::File) {
         let (mut master, mut slave) = (0, 0);
@@ -531,6 +601,8 @@ mod root {
         symlink("outside", dir.join("link")).unwrap();
         let output = remove(&dir, "link");
         assert!(!output.stderr.is_empty(), "it should say that this is no directory");
+        let output = remove(&dir, "link/");
+        assert!(!output.stderr.is_empty(), "nor is it with a slash");
         assert_eq!(fs::read_to_string(dir.join("outside/file")).unwrap(), "kept");
     }
 
@@ -550,6 +622,13 @@ mod root {
             assert_eq!(own_mountinfo().lines().count(), mounts, "{place}");
             assert_eq!(fs::read_to_string(dir.join("outside/file")).unwrap(), "kept");
         }
+        let dir = TempDir::new();
+        let mounted = dir.dir("mounted");
+        mount(["-t", "tmpfs", "tmpfs", mounted.to_str().unwrap()]);
+        fs::write(mounted.join("file"), "kept").unwrap();
+        remove(&dir, "mounted")
+            .says("mounted is a mount point, and what is mounted is not removed");
+        assert_eq!(fs::read_to_string(mounted.join("file")).unwrap(), "kept");
     }
 
     #[test]
@@ -572,5 +651,361 @@ mod root {
         let tree = dir.dir("tree");
         run(td("td-unshare", ["-p", "--remove"]).arg(&tree).arg("/nowhere")).exits(127);
         assert!(!tree.exists());
+    }
+
+    // ---- why the kernel refuses ----
+
+    /// What is run by `sh -c` with `$td` for td-unshare ends with 125 and says all of `says`; PROG,
+    /// `echo ran`, does not run.
+    #[track_caller]
+    fn refused(script: &str, says: &[&str]) {
+        let script = format!("td='{}'; {script}", bin("td-unshare").display());
+        let mut output = run(&mut sh(&script)).exits(125);
+        for text in says {
+            output = output.says(text);
+        }
+        assert_eq!(output.out(), "", "PROG must not run");
+    }
+
+    const AS_USER: &str = "setpriv --reuid 12345 --regid 12345 --clear-groups";
+
+    #[test]
+    fn who_has_no_cap_sys_admin_is_told_of_user_namespaces() {
+        private_mounts();
+        let dir = program_for_all();
+        for (options, call) in [("-m", "unshare(CLONE_NEWNS): EPERM"), ("-p", "clone3(")] {
+            let td = dir.join("td-unshare");
+            refused(
+                &format!("{AS_USER} {} {options} echo ran", td.display()),
+                &[
+                    call,
+                    "this process has no CAP_SYS_ADMIN",
+                    "add --map-root-user: root of a new user namespace has it",
+                ],
+            );
+        }
+    }
+
+    /// td-unshare where every user reaches it.
+    fn program_for_all() -> TempDir {
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        dir.program("td-unshare", fs::read(bin("td-unshare")).unwrap());
+        dir
+    }
+
+    #[test]
+    fn a_chroot_is_named_where_it_is_in_the_way() {
+        private_mounts();
+        let dir = program_for_all();
+        image(&dir.dir("root"));
+        fs::copy(dir.join("td-unshare"), dir.join("root/td-unshare")).unwrap();
+        let root = dir.join("root");
+        for (options, out) in [
+            ("-r", "make the user namespace before the chroot"),
+            ("-U -p", "make the user namespace before the chroot"),
+            ("-m", "add --propagation unchanged"),
+        ] {
+            let chroot = format!("chroot {} /td-unshare {options} echo ran", root.display());
+            refused(&chroot, &["/ is no mount point: this process is in a chroot(2)", out]);
+        }
+        let chroot =
+            format!("chroot {} /td-unshare -m --propagation unchanged true", root.display());
+        run(&mut sh(&chroot)).ok();
+    }
+
+    #[test]
+    fn an_id_that_is_not_mapped_is_named() {
+        private_mounts();
+        for options in ["-U", "-r -p"] {
+            refused(
+                &format!("unshare -U \"$td\" {options} echo ran"),
+                &["our id, shown as 65534, is not mapped in this one: /proc/self/uid_map"],
+            );
+        }
+    }
+
+    #[test]
+    fn a_seccomp_filter_is_named_when_nothing_else_is_found() {
+        private_mounts();
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            for options in ["-m", "-U", "-p"] {
+                let mut cmd = unshare(&format!("{options} echo ran"));
+                before_exec(&mut cmd, move || filter(errno));
+                let output = run(&mut cmd).exits(125);
+                let output = output.says("a seccomp filter is set for this process");
+                assert_eq!(output.out(), "");
+            }
+        }
+    }
+
+    /// Have unshare(2) and clone3(2) fail with `errno`.
+    fn filter(errno: i32) -> std::io::Result<()> {
+        let code =
+            |class: u32, k: u32, jt: u8| libc::sock_filter { code: class as u16, jt, jf: 0, k };
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let mut program = [
+            code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
+            code(equal, libc::SYS_unshare as u32, 2),
+            code(equal, libc::SYS_clone3 as u32, 1),
+            code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+            code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0),
+        ];
+        let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: numbers; a program that outlives the call.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &list) })
+            .map(drop)
+    }
+
+    /// Not every kernel has these files: one of ours lies in their place, and a filter refuses.
+    #[test]
+    fn a_sysctl_that_keeps_user_namespaces_for_root_is_named() {
+        private_mounts();
+        let dir = program_for_all();
+        mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/proc/sys/kernel"]);
+        for (name, value) in
+            [("unprivileged_userns_clone", "0"), ("apparmor_restrict_unprivileged_userns", "1")]
+        {
+            let path = format!("/proc/sys/kernel/{name}");
+            fs::write(&path, format!("{value}\n")).unwrap();
+            let says = format!("kernel.{name} is {value}: ");
+            let refused = |user: bool| {
+                let mut cmd = Command::new(dir.join("td-unshare"));
+                cmd.args(["-r", "echo", "ran"]);
+                if user {
+                    as_user(&mut cmd);
+                }
+                before_exec(&mut cmd, || filter(libc::EPERM));
+                run(&mut cmd).exits(125)
+            };
+            refused(true).says(&says);
+            refused(false).says("a seccomp filter");
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_limit_of_namespaces_that_is_zero_is_named() {
+        private_mounts();
+        for (kind, options) in [
+            ("mnt", "-m"),
+            ("uts", "-u"),
+            ("ipc", "-i"),
+            ("net", "-n"),
+            ("pid", "-p"),
+            ("cgroup", "-C"),
+            ("user", "-r"),
+            ("time", "-T"),
+            ("uts", "-uip"),
+        ] {
+            let path = format!("/proc/sys/user/max_{kind}_namespaces");
+            refused(
+                &format!("td=$td unshare -r sh -c 'echo 0 >{path}; exec $td {options} echo ran'"),
+                &["ENOSPC (", &format!("{path} is 0")],
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_of_namespaces_that_is_reached_is_named() {
+        private_mounts();
+        let path = "/proc/sys/user/max_net_namespaces";
+        refused(
+            &format!("td=$td unshare -r sh -c 'echo 1 >{path}; exec $td -n $td -n echo ran'"),
+            &[&format!("{path} is 1"), "such a limit is reached, here or in a user namespace"],
+        );
+    }
+
+    #[test]
+    fn namespaces_that_are_too_deep_are_named() {
+        private_mounts();
+        let chain =
+            |option: &str| format!("$td {option} {}", format!("td-unshare {option} ").repeat(33));
+        refused(
+            &format!("{} echo ran", chain("-p")),
+            &["ENOSPC (", "this process is 32 pid namespaces deep, which is the most"],
+        );
+        refused(
+            &format!("{} echo ran", chain("-r")),
+            &["ENOSPC (", "or user namespaces are 32 deep, which is the most"],
+        );
+    }
+
+    #[test]
+    fn a_pid_namespace_whose_process_1_has_ended_is_named() {
+        private_mounts();
+        refused(
+            "td=$td unshare -p sh -c '/bin/true & wait; exec $td --rmdir /nowhere echo ran'",
+            &["ENOMEM (", "process 1 of the pid namespace that awaits our children has ended"],
+        );
+    }
+
+    #[test]
+    fn a_second_pid_namespace_before_the_fork_is_named() {
+        private_mounts();
+        refused(
+            "unshare -p $td -p echo ran",
+            &["EINVAL (", "this process has made a pid namespace for its children already"],
+        );
+    }
+
+    #[test]
+    fn too_many_processes_of_a_user_are_counted() {
+        private_mounts();
+        let dir = program_for_all();
+        let td = dir.join("td-unshare");
+        // A user of this test's own.
+        let user = "setpriv --reuid 12346 --regid 12346 --clear-groups prlimit --nproc=1:1";
+        refused(
+            &format!("{user} {} -r -p echo ran", td.display()),
+            &["EAGAIN (", "RLIMIT_NPROC allows this user 1 processes, 1 are there"],
+        );
+    }
+
+    #[test]
+    fn ids_that_cannot_be_mapped_have_their_reason() {
+        private_mounts();
+        refused(
+            "setpriv --bounding-set -setfcap $td -r echo ran",
+            &["EPERM (", "to map uid 0 of the namespace outside takes CAP_SETFCAP there"],
+        );
+        refused(
+            "unshare -m sh -c 'umount -l /proc; exec \"$0\" -r echo ran' \"$td\"",
+            &["ENOENT (", "ids are mapped through /proc, which must be mounted"],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_set_inside_has_its_reason() {
+        private_mounts();
+        for (command, says) in [
+            ("$td --monotonic 9223372036854775807", "a clock goes up to 4611686018 seconds"),
+            ("$td --boottime -99999999999", "the clock would stand below 0"),
+            ("setpriv --bounding-set -sys_time $td --monotonic 1", "has no CAP_SYS_TIME"),
+            ("setpriv --bounding-set -net_admin $td --loopback", "has no CAP_NET_ADMIN"),
+        ] {
+            refused(&format!("{command} echo ran"), &[says]);
+        }
+        let name = "n".repeat(65);
+        refused(
+            &format!("$td --hostname {name} echo ran"),
+            &["EINVAL (", "the name has 65 bytes, of 64 at most"],
+        );
+    }
+
+    // ---- why no process came into a cgroup ----
+
+    /// A cgroup of this test's own, where td-cgroup makes one, removed with those below it.
+    struct Cgroup(String);
+
+    impl Cgroup {
+        fn new(label: &str) -> Cgroup {
+            let cgroup = Cgroup(format!("/td-test-unshare-{label}-{}", std::process::id()));
+            cgroup.make("", &[]);
+            cgroup
+        }
+
+        /// Make one below it.
+        #[track_caller]
+        fn make(&self, below: &str, options: &[&str]) {
+            run(td("td-cgroup", options).arg(format!("{}{below}", self.0))).ok();
+        }
+
+        /// Its directory in the hierarchy that is mounted as `kind` with the option `option`.
+        fn directory(&self, kind: &str, option: &str) -> std::path::PathBuf {
+            let mounts = host_mountinfo();
+            let point = mounts.lines().find_map(|line| {
+                let (before, after) = line.split_once(" - ")?;
+                let words: Vec<&str> = after.split(' ').collect();
+                let has = words[2].split(',').any(|o| o == option);
+                (words[0] == kind && has).then(|| before.split(' ').nth(4))?
+            });
+            Path::new(point.expect("it is mounted here")).join(&self.0[1..])
+        }
+    }
+
+    impl Drop for Cgroup {
+        fn drop(&mut self) {
+            run(&mut td("td-cgroup", ["--remove", &self.0]));
+        }
+    }
+
+    #[test]
+    fn a_cgroup_of_threads_takes_no_process() {
+        private_mounts();
+        let own = Cgroup::new("threads");
+        own.make("/a", &[]);
+        own.make("/b", &[]);
+        fs::write(own.directory("cgroup2", "rw").join("a/cgroup.type"), "threaded").unwrap();
+        refused(
+            &format!("$td --into-cgroup {}/b echo ran", own.0),
+            &["EOPNOTSUPP (", "/b is domain invalid, where no process of elsewhere may be"],
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_passes_controllers_down_takes_no_process() {
+        private_mounts();
+        let own = Cgroup::new("busy");
+        let v2 = own.directory("cgroup2", "rw");
+        let offered = fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
+        own.make("/a", &["--set", "hugetlb.2MB.max=0"]);
+        refused(
+            &format!("$td --into-cgroup {} echo ran", own.0),
+            &["EBUSY (", "passes controllers down (hugetlb), so it may have no processes"],
+        );
+        drop(own);
+        if offered.is_empty() {
+            let _ = fs::write(v2.parent().unwrap().join("cgroup.subtree_control"), "-hugetlb");
+        }
+    }
+
+    #[test]
+    fn the_owner_of_a_cgroup_that_is_not_delegated_is_named() {
+        private_mounts();
+        let own = Cgroup::new("owner");
+        let v2 = own.directory("cgroup2", "rw");
+        let dir = program_for_all();
+        let line = format!(
+            "{AS_USER} {}/td-unshare --into-cgroup {} echo ran",
+            dir.path().display(),
+            own.0
+        );
+        let says = "cgroup.procs belongs to uid 0 (mode 0644), we are 12345";
+        refused(&line, &["clone3(", "EACCES (", &format!("{}/{says}", v2.display())]);
+        // Then it is the cgroup above both, from which the process would come.
+        std::os::unix::fs::chown(v2.join("cgroup.procs"), Some(USER), None).unwrap();
+        let above = v2.parent().unwrap().display();
+        refused(&line, &["clone3(", "EACCES (", &format!("{above}/{says}")]);
+        // Version 1.
+        own.make("", &["--pids", "10"]);
+        let tasks = own.directory("cgroup", "pids").join("tasks");
+        let says = format!("{} belongs to uid 0 (mode 0644), we are 12345", tasks.display());
+        refused(&line, &["\"tasks\"", "EACCES (", &says]);
+    }
+
+    #[test]
+    fn a_cgroup_with_too_many_processes_is_named() {
+        private_mounts();
+        let own = Cgroup::new("pids");
+        own.make("", &["--pids", "1"]);
+        let pids = own.directory("cgroup", "pids");
+        refused(
+            &format!("echo $$ >{}/tasks; exec $td -p echo ran", pids.display()),
+            &["EAGAIN (", &format!("{}/pids.max allows 1 processes, 1 are there", pids.display())],
+        );
+    }
+
+    #[test]
+    fn a_cgroup_without_processors_is_named() {
+        private_mounts();
+        let own = Cgroup::new("empty");
+        let cpuset = own.directory("cgroup", "cpuset");
+        fs::create_dir(&cpuset).unwrap();
+        refused(
+            &format!("$td --into-cgroup {} echo ran", own.0),
+            &["ENOSPC (", &format!("{}/cpuset.cpus is empty", cpuset.display())],
+        );
     }
 }

@@ -42,9 +42,10 @@ use td::chain::Prog;
 use td::child::{self, Side};
 use td::cli::{Cli, Never};
 use td::error::Error;
+use td::show::plain;
 use td::structs::IfReq;
 use td::sys::{self, Cx};
-use td::{caps, flags, remove};
+use td::{caps, flags, made, namespaces, remove};
 
 td::step!(HELP, parse, apply);
 
@@ -93,8 +94,8 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--boottime" => opts.boottime = Some(seconds(cli)?),
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
             "--remove-cgroup" => opts.remove_cgroup = true,
-            "--remove" => opts.remove.push(cli.path()?),
-            "--rmdir" => opts.rmdir.push(cli.path()?),
+            "--remove" => opts.remove.push(named(cli, "--remove")?),
+            "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
             _ => return Err(cli.unknown(&option)),
         }
     }
@@ -130,6 +131,14 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
     }
 }
 
+fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
+    let typed = cli.path()?;
+    remove::named(&typed).ok_or_else(|| {
+        let typed = plain(typed.to_bytes());
+        cli.usage(&format!("{option} {typed}: this is no name of a directory in another"))
+    })
+}
+
 fn seconds(cli: &mut Cli) -> Result<i64, Error> {
     let word = cli.word()?;
     word.parse().map_err(|_| cli.usage(&format!("{word}: this is no number of seconds")))
@@ -153,7 +162,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         || !opts.rmdir.is_empty();
     if !waits {
         if opts.namespaces != 0 {
-            sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts.namespaces, e))?;
+            sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
         }
         settle(cx, opts)?;
         return prog.exec(cx);
@@ -180,7 +189,7 @@ fn give_birth(cx: &Cx, opts: &Opts) -> Result<(Side, Cradle), Error> {
     };
     let at_once = opts.namespaces & !later(opts, &cradle);
     let side = child::spawn(cx, at_once, cradle.v2.as_ref().map(AsFd::as_fd))
-        .map_err(|e| why(cx, opts.namespaces, e))?;
+        .map_err(|e| why(cx, opts, e))?;
     Ok((side, cradle))
 }
 
@@ -195,11 +204,11 @@ fn later(opts: &Opts, cradle: &Cradle) -> u64 {
 /// The child's way into its version 1 cgroups, before its ids are mapped: afterwards it is refused.
 fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
     for tasks in &cradle.tasks {
-        sys::write(cx, tasks.as_fd(), b"0")?;
+        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| made::why_not_moved_by(cx, tasks, e))?;
     }
     match later(opts, cradle) {
         0 => Ok(()),
-        namespaces => sys::unshare(cx, namespaces),
+        namespaces => sys::unshare(cx, namespaces).map_err(|e| why(cx, opts, e)),
     }
 }
 
@@ -215,18 +224,22 @@ fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     for (clock, offset) in [("monotonic", opts.monotonic), ("boottime", opts.boottime)] {
         if let Some(seconds) = offset {
             let line = format!("{clock} {seconds} 0");
-            sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())?;
+            sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
+                .map_err(|e| namespaces::why_no_offset(cx, seconds, e))?;
         }
     }
     if opts.has(libc::CLONE_NEWNS) && opts.propagation != 0 {
-        sys::mount(cx, None, c"/", None, libc::MS_REC | opts.propagation, None)?;
+        sys::mount(cx, None, c"/", None, libc::MS_REC | opts.propagation, None)
+            .map_err(|e| namespaces::why_not_propagated(cx, e))?;
     }
     if let Some(name) = &opts.hostname {
-        sys::sethostname(cx, name.to_bytes())?;
+        sys::sethostname(cx, name.to_bytes())
+            .map_err(|e| namespaces::why_not_named(cx, name.to_bytes(), e))?;
     }
     if opts.loopback {
         let socket = sys::socket_inet(cx)?;
-        sys::set_interface_flags(cx, socket.as_fd(), &IfReq::LOOPBACK_UP)?;
+        sys::set_interface_flags(cx, socket.as_fd(), &IfReq::LOOPBACK_UP)
+            .map_err(|e| namespaces::why_not_up(cx, e))?;
     }
     Ok(())
 }
@@ -237,9 +250,15 @@ fn map_ids(cx: &Cx, map: Map) -> Result<(), Error> {
     let outside = (cx.start.euid, cx.start.egid);
     let inside = if map == Map::Root { (0, 0) } else { outside };
     let line = |inside, outside| format!("{inside} {outside} 1");
-    sys::write_file(cx, None, c"/proc/self/setgroups", b"deny")?;
-    sys::write_file(cx, None, c"/proc/self/uid_map", line(inside.0, outside.0).as_bytes())?;
-    sys::write_file(cx, None, c"/proc/self/gid_map", line(inside.1, outside.1).as_bytes())
+    for (file, text) in [
+        (c"/proc/self/setgroups", String::from("deny")),
+        (c"/proc/self/uid_map", line(inside.0, outside.0)),
+        (c"/proc/self/gid_map", line(inside.1, outside.1)),
+    ] {
+        sys::write_file(cx, None, file, text.as_bytes())
+            .map_err(|e| namespaces::why_not_mapped(cx, outside.0, e))?;
+    }
+    Ok(())
 }
 
 /// An id that is not 0 loses its capabilities at the next execve(2), unless they are ambient:
@@ -271,8 +290,7 @@ fn remove_empty(cx: &Cx, path: &CString) -> Result<(), Error> {
     }
 }
 
-/// Why there are no new namespaces.
-fn why(cx: &Cx, namespaces: u64, error: Error) -> Error {
-    let _ = (cx, namespaces);
-    error
+/// Why there are no new namespaces, or no child.
+fn why(cx: &Cx, opts: &Opts, error: Error) -> Error {
+    namespaces::why(cx, opts.namespaces, opts.into_cgroup.as_deref(), error)
 }

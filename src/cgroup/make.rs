@@ -291,7 +291,7 @@ fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
 }
 
 /// Why a file or directory may not be written to: whose is it?
-fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
+pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
     let shown = plain(path.to_bytes());
     match error.errno() {
         Some(Errno::EROFS) => {
@@ -427,6 +427,31 @@ fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
     }
 }
 
+/// Why no process was born in the version 2 cgroup `typed`: as if it were to be moved there.
+pub fn why_not_born(cx: &Cx, typed: &CStr, error: Error) -> Error {
+    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
+    let Some(v2) = hierarchies.iter().find(|hierarchy| hierarchy.v2) else { return error };
+    let name = cgroup::name(&hierarchies, typed).unwrap_or_default();
+    let Some(directory) = v2.directory(&name) else { return error };
+    let procs = join(&directory, b"cgroup.procs");
+    if error.is(Errno::EACCES) && sys::faccessat2(cx, None, &procs, libc::W_OK).is_err() {
+        return why_refused(cx, &procs, error);
+    }
+    why_not_moved(cx, v2, &directory, error)
+}
+
+/// Why this process did not get into the version 1 cgroup `typed` by one of its files `tasks`.
+pub fn why_not_moved_by(cx: &Cx, tasks: &OwnedFd, error: Error) -> Error {
+    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
+    let link = CString::new(format!("/proc/self/fd/{}", tasks.as_raw_fd())).unwrap_or_default();
+    let path = sys::readlinkat(cx, None, &link).unwrap_or_default();
+    let below = |h: &&Hierarchy| path.starts_with(&h.point) && !h.v2;
+    match (hierarchies.iter().find(below), CString::new(path.clone())) {
+        (Some(hierarchy), Ok(path)) => why_not_moved(cx, hierarchy, &parent(&path), error),
+        _ => error,
+    }
+}
+
 /// Why this process did not get into the cgroup.
 fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) -> Error {
     let shown = plain(cgroup.to_bytes());
@@ -439,6 +464,22 @@ fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) ->
                 .way_out("name a cgroup below it"),
             _ => error,
         },
+        Some(Errno::EOPNOTSUPP) => match read_word(cx, cgroup, b"cgroup.type") {
+            Some(kind) => error
+                .because(format!("{shown} is {kind}, where no process of elsewhere may be"))
+                .way_out("see cgroup.type in cgroups(7)"),
+            None => error,
+        },
+        Some(Errno::ENOSPC) => {
+            let empty =
+                |file: &&str| read_word(cx, cgroup, file.as_bytes()).is_some_and(|v| v.is_empty());
+            match ["cpuset.cpus", "cpuset.mems"].iter().find(|file| empty(file)) {
+                Some(file) => error
+                    .because(format!("{shown}/{file} is empty"))
+                    .way_out("make the cgroup with td-cgroup, which fills it"),
+                None => error,
+            }
+        }
         Some(Errno::EACCES) if hierarchy.v2 => {
             let own = hierarchy.directory(b"").unwrap_or_default();
             let same =

@@ -1,0 +1,291 @@
+//! Namespaces: why the kernel refuses to make them, and what is set in them.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::cgroup;
+use crate::error::Error;
+use crate::flags::{CAP_SYS_ADMIN, Table};
+use crate::show::plain;
+use crate::sys::{self, Cx};
+use crate::{caps, made, mounts, users};
+
+/// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
+const KINDS: Table = &[
+    (libc::CLONE_NEWNS as u64, "mnt"),
+    (libc::CLONE_NEWUTS as u64, "uts"),
+    (libc::CLONE_NEWIPC as u64, "ipc"),
+    (libc::CLONE_NEWNET as u64, "net"),
+    (libc::CLONE_NEWPID as u64, "pid"),
+    (libc::CLONE_NEWCGROUP as u64, "cgroup"),
+    (libc::CLONE_NEWUSER as u64, "user"),
+    (libc::CLONE_NEWTIME as u64, "time"),
+];
+
+/// Who may make user namespaces: a file, what it says where few may, and that in words.
+const SYSCTLS: [(&CStr, &[u8], &str); 2] = [
+    (
+        c"/proc/sys/kernel/unprivileged_userns_clone",
+        b"0",
+        "kernel.unprivileged_userns_clone is 0: only root may make a user namespace",
+    ),
+    (
+        c"/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        b"1",
+        "kernel.apparmor_restrict_unprivileged_userns is 1: a program needs a profile for this",
+    ),
+];
+
+/// So many namespaces may be one inside the other, of users or of process ids, beside the first:
+/// linux/pid_namespace.h, kernel/user_namespace.c.
+const MAX_DEPTH: usize = 32;
+
+const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2)";
+
+/// Why clone3(2) or unshare(2) made none of the namespaces `wanted` (CLONE_NEW*), or no process in the
+/// cgroup `into`.
+pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
+    match (error.errno(), into) {
+        (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
+            made::why_not_born(cx, cgroup, error)
+        }
+        (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
+        (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
+        (Some(Errno::EINVAL), _) => why_invalid(cx, wanted, error),
+        (Some(Errno::ENOSPC), _) => why_too_many(cx, wanted, error),
+        (Some(Errno::EAGAIN), _) => why_no_process(cx, into, error),
+        (Some(Errno::ENOMEM), _) if children_elsewhere(cx) => error
+            .because("process 1 of the pid namespace that awaits our children has ended")
+            .way_out("make a new one: unshare --pid --fork"),
+        _ => error,
+    }
+}
+
+/// In the order of the kernel: the user namespace is made first, and gives the right to the others.
+fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
+    let privileged = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
+    if wanted & libc::CLONE_NEWUSER as u64 == 0 {
+        return match privileged {
+            true => why_filtered(cx, error),
+            false => caps::why(cx, CAP_SYS_ADMIN, error)
+                .way_out("add --map-root-user: root of a new user namespace has it"),
+        };
+    }
+    if in_chroot(cx) {
+        return error
+            .because(NO_MOUNT_POINT)
+            .way_out("make the user namespace before the chroot, or use td-pivot in its place");
+    }
+    let ids = [(c"/proc/self/uid_map", cx.start.euid), (c"/proc/self/gid_map", cx.start.egid)];
+    for (map, id) in ids {
+        if sys::read_file(cx, None, map).is_ok_and(|text| !users::is_mapped(&text, id)) {
+            let map = plain(map.to_bytes());
+            return error
+                .because(format!("our id, shown as {id}, is not mapped in this one: {map}"))
+                .way_out("map it first, as td-unshare --map-root-user does");
+        }
+    }
+    for (path, few, what) in SYSCTLS.iter().filter(|_| !privileged) {
+        if sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few)) {
+            return error.because(*what).way_out("root can change it: sysctl(8)");
+        }
+    }
+    why_filtered(cx, error)
+}
+
+/// When nothing else is found: is there a filter for system calls, as container engines set?
+fn why_filtered(cx: &Cx, error: Error) -> Error {
+    match status(cx, b"Seccomp:\t") {
+        Some(mode) if mode == b"2" => error
+            .because("a seccomp filter is set for this process, and nothing else was found")
+            .way_out("have the filter allow clone3(2) and unshare(2)"),
+        _ => error,
+    }
+}
+
+fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
+    if wanted & libc::CLONE_NEWPID as u64 != 0 && children_elsewhere(cx) {
+        return error
+            .because("this process has made a pid namespace for its children already")
+            .way_out("let a child go on: unshare --pid --fork");
+    }
+    let is_there = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0).is_ok();
+    let mut missing = kinds(wanted).filter(|name| !is_there(name));
+    match missing.next() {
+        Some(name) if is_there("") => {
+            error.because(["this kernel has no ", name, " namespaces"].concat())
+        }
+        _ => error,
+    }
+}
+
+fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
+    let pids = status(cx, b"NSpid:\t").unwrap_or_default();
+    let depth = pids.split(|b| *b == b'\t').count();
+    if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
+        let what = format!("this process is {MAX_DEPTH} pid namespaces deep, which is the most");
+        return error.because(what);
+    }
+    let limits: Vec<(CString, Vec<u8>)> = kinds(wanted)
+        .filter_map(|name| {
+            let path = path(&["/proc/sys/user/max_", name, "_namespaces"]);
+            let text = sys::read_file(cx, None, &path).ok()?;
+            let most = text.strip_suffix(b"\n").unwrap_or(&text).to_vec();
+            Some((path, most))
+        })
+        .collect();
+    let zero = limits.iter().find(|(_, most)| most == b"0");
+    // What is in use is seen nowhere, nor are the limits further out and the depth of user namespaces.
+    for (path, most) in zero.map_or(limits.as_slice(), std::slice::from_ref) {
+        let [path, most] = [path.to_bytes(), most].map(plain);
+        error = error.because(format!("{path} is {most}"));
+    }
+    if zero.is_some() || limits.is_empty() {
+        return error;
+    }
+    error = error.because("such a limit is reached, here or in a user namespace further out");
+    match wanted & libc::CLONE_NEWUSER as u64 {
+        0 => error,
+        _ => error.because(format!("or user namespaces are {MAX_DEPTH} deep, which is the most")),
+    }
+}
+
+/// Why there was no new process: the cgroup or the user has too many.
+fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
+    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
+    if let Some(pids) = cgroup::of_controller(&hierarchies, b"pids") {
+        // On version 1 the child goes there by itself.
+        let into =
+            into.filter(|_| pids.v2).and_then(|typed| cgroup::name(&hierarchies, typed).ok());
+        let (levels, _) = pids.levels(&into.unwrap_or_default()).unwrap_or_default();
+        for level in levels {
+            let read = |file| number(&sys::read_file(cx, None, &cgroup::join(&level, file)).ok()?);
+            if let (Some(most), Some(now)) = (read(b"pids.max"), read(b"pids.current"))
+                && now >= most
+            {
+                let level = plain(level.to_bytes());
+                return error
+                    .because(format!("{level}/pids.max allows {most} processes, {now} are there"));
+            }
+        }
+    }
+    let owned = processes_of(cx, cx.start.euid);
+    match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64) {
+        Ok(limit) if owned >= limit.soft => {
+            let most = limit.soft;
+            error.because(format!(
+                "RLIMIT_NPROC allows this user {most} processes, {owned} are there"
+            ))
+        }
+        _ => error,
+    }
+}
+
+/// How many processes of a user `/proc` shows.
+fn processes_of(cx: &Cx, uid: u32) -> u64 {
+    let Ok(proc) = sys::openat(cx, None, c"/proc", libc::O_RDONLY | libc::O_DIRECTORY) else {
+        return 0;
+    };
+    let names = sys::read_dir(cx, proc.as_fd()).unwrap_or_default();
+    let of_user = |name: &CStr| {
+        let path = cgroup::join(c"/proc", name.to_bytes());
+        number(name.to_bytes()).is_some()
+            && sys::statx(cx, None, &path, 0).is_ok_and(|stat| stat.uid == uid)
+    };
+    names.iter().filter(|(name, _)| of_user(name)).count() as u64
+}
+
+/// Will our children be in another pid namespace than we are?
+fn children_elsewhere(cx: &Cx) -> bool {
+    let ino = |ns| sys::statx(cx, None, ns, 0).map(|stat| stat.ino);
+    // While it has no process yet there is no such link.
+    match (ino(c"/proc/self/ns/pid"), ino(c"/proc/self/ns/pid_for_children")) {
+        (Ok(own), Ok(children)) => own != children,
+        (own, children) => own.is_ok() && children.is_err(),
+    }
+}
+
+fn in_chroot(cx: &Cx) -> bool {
+    sys::statx(cx, None, c"/", 0).is_ok_and(|root| !root.is_mount_root())
+}
+
+/// Why the ids of a new user namespace were not mapped; `outside` is the uid that the caller had.
+pub fn why_not_mapped(cx: &Cx, outside: u32, error: Error) -> Error {
+    if sys::statx(cx, None, c"/proc/self", 0).is_err() {
+        return error.because("ids are mapped through /proc, which must be mounted");
+    }
+    for (path, few, what) in SYSCTLS {
+        if sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few)) {
+            return error.because(what).way_out("root can change it: sysctl(8)");
+        }
+    }
+    // By elimination: our sets are those of the new user namespace already.
+    match error.errno() {
+        Some(Errno::EPERM) if outside == 0 => {
+            error.because("to map uid 0 of the namespace outside takes CAP_SETFCAP there")
+        }
+        _ => error,
+    }
+}
+
+/// Why a clock did not take an offset of `seconds`: time_namespaces(7).
+pub fn why_no_offset(cx: &Cx, seconds: i64, error: Error) -> Error {
+    const CAP_SYS_TIME: u64 = 25;
+    match error.errno() {
+        Some(Errno::ERANGE) if seconds < 0 => error.because("the clock would stand below 0"),
+        Some(Errno::ERANGE) => error.because("a clock goes up to 4611686018 seconds, 146 years"),
+        _ => caps::why(cx, CAP_SYS_TIME, error),
+    }
+}
+
+/// Why the mounts of a new mount namespace kept their propagation.
+pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
+    if error.is(Errno::EINVAL) && in_chroot(cx) {
+        return error.because(NO_MOUNT_POINT).way_out("add --propagation unchanged");
+    }
+    mounts::why(cx, error)
+}
+
+/// Why a host name was not set.
+pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
+    const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
+    match name.len() {
+        length if length > MOST => {
+            error.because(format!("the name has {length} bytes, of {MOST} at most"))
+        }
+        _ => caps::why(cx, CAP_SYS_ADMIN, error),
+    }
+}
+
+/// Why the loopback interface did not come up.
+pub fn why_not_up(cx: &Cx, error: Error) -> Error {
+    const CAP_NET_ADMIN: u64 = 12;
+    caps::why(cx, CAP_NET_ADMIN, error)
+}
+
+/// The names of the kinds in a set.
+fn kinds(wanted: u64) -> impl Iterator<Item = &'static str> {
+    KINDS.iter().filter(move |(bit, _)| wanted & bit != 0).map(|(_, name)| *name)
+}
+
+fn path(parts: &[&str]) -> CString {
+    CString::new(parts.concat()).unwrap_or_default()
+}
+
+/// What a line of `/proc/self/status` says behind `name`.
+fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
+    let text = sys::read_file(cx, None, c"/proc/self/status").ok()?;
+    text.split(|b| *b == b'\n').find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
+}
+
+/// A decimal number, which a newline may end.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.strip_suffix(b"\n").unwrap_or(text);
+    let digit = |n: u64, byte: &u8| match byte {
+        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    };
+    digits.iter().try_fold(0, digit).filter(|_| !digits.is_empty())
+}
