@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::made;
 use crate::mounts::{self, Mount};
 use crate::show::plain;
 use crate::sys::{self, Cx};
@@ -224,7 +223,7 @@ pub fn cradle(
             cradle.v2 = Some(opened);
         } else {
             let tasks = sys::openat(cx, Some(opened.as_fd()), c"tasks", libc::O_WRONLY)
-                .map_err(|e| made::why_refused(cx, &join(&directory, b"tasks"), e))?;
+                .map_err(|e| make::why_refused(cx, &join(&directory, b"tasks"), e))?;
             cradle.tasks.push(tasks);
         }
     }

@@ -7,9 +7,9 @@ use syscalls::Errno;
 
 use crate::cli::Never;
 use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
-use crate::flags::MFD_EXEC;
-use crate::show::plain;
-use crate::structs::{MountAttr, StatFs};
+use crate::flags::{MFD_EXEC, Table};
+use crate::show::{self, plain};
+use crate::structs::{MountAttr, StatFs, Statx};
 use crate::sys::{self, Cx};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
@@ -297,41 +297,59 @@ fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
         }
     };
     let error = error.with_status(NOT_EXECUTABLE);
-    if stat.is_dir() {
-        return error.because(format!("{shown} is a directory"));
+    if let Some(what) = unfit(cx, path, &stat) {
+        return error.because([&shown, what].concat());
     }
-    if stat.file_type() != libc::S_IFREG {
-        return error.because(format!("{shown} is no regular file")); // to open it might wait for ever
-    }
-    if stat.permissions() & 0o111 == 0 {
-        return error.because(format!("{shown} has no execute permission"));
-    }
-    let file = sys::openat(cx, None, path, libc::O_RDONLY);
-    let noexec = |fs: StatFs| fs.f_flags as u64 & libc::ST_NOEXEC != 0;
-    if file.as_ref().is_ok_and(|file| sys::fstatfs(cx, file.as_fd()).is_ok_and(noexec)) {
-        return error.because(format!("{shown} is on a file system that is mounted noexec"));
-    }
-    if sys::faccessat2(cx, None, path, libc::X_OK).is_err_and(|e| e.is(Errno::EACCES)) {
-        return error.because(format!("this process may not execute {shown}"));
-    }
-    let Ok(file) = file else { return error };
     let mut head = [0; 4096];
-    let n = sys::read(cx, file.as_fd(), &mut head).unwrap_or(0);
+    let n = sys::openat(cx, None, path, libc::O_RDONLY)
+        .and_then(|file| sys::read(cx, file.as_fd(), &mut head))
+        .unwrap_or(0);
     match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
         (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
             let interpreter = plain(interpreter);
             error.because(format!("{shown} is there, but its interpreter {interpreter} is not"))
         }
         (Format::Elf(machine, _), Some(Errno::ENOEXEC)) => {
-            let what = format!("{shown} is a program for {machine}");
-            error.because(format!("{what}, which this machine does not run"))
+            let mut name = String::new();
+            show::name(machine.into(), MACHINES, &mut name);
+            let what = ", which this machine does not run";
+            error.because([&shown, " is a program for ", &name, what].concat())
         }
         (Format::Unknown, Some(Errno::ENOEXEC)) => error
-            .because(format!("{shown} has no #! line and is no ELF program"))
-            .way_out(format!("if it is a shell script: sh {shown}")),
+            .because([&shown, " has no #! line and is no ELF program"].concat())
+            .way_out(["if it is a shell script: sh ", &shown].concat()),
         _ => error,
     }
 }
+
+/// What keeps a file from being executed, whatever is in it.
+fn unfit(cx: &Cx, path: &CStr, stat: &Statx) -> Option<&'static str> {
+    if stat.is_dir() {
+        return Some(" is a directory");
+    }
+    if stat.file_type() != libc::S_IFREG {
+        return Some(" is no regular file"); // to open it might wait for ever
+    }
+    if stat.permissions() & 0o111 == 0 {
+        return Some(" has no execute permission");
+    }
+    let noexec = |fs: StatFs| fs.f_flags as u64 & libc::ST_NOEXEC != 0;
+    let file = sys::openat(cx, None, path, libc::O_PATH).ok()?;
+    if sys::fstatfs(cx, file.as_fd()).is_ok_and(noexec) {
+        return Some(" is on a file system that is mounted noexec");
+    }
+    let refused = sys::faccessat2(cx, None, path, libc::X_OK);
+    refused.is_err_and(|e| e.is(Errno::EACCES)).then_some(" may not be executed by this process")
+}
+
+/// Machines that an ELF file may be for: elf(5).
+const MACHINES: Table = &[
+    (libc::EM_386 as u64, "EM_386"),
+    (libc::EM_ARM as u64, "EM_ARM"),
+    (libc::EM_X86_64 as u64, "EM_X86_64"),
+    (libc::EM_AARCH64 as u64, "EM_AARCH64"),
+    (243, "EM_RISCV"),
+];
 
 /// What kind of program a file is, by its first bytes.
 #[derive(Debug, PartialEq)]
@@ -339,7 +357,7 @@ enum Format<'a> {
     /// A script, and what interprets it.
     Script(&'a [u8]),
     /// An ELF program: its machine, and its loader if it is dynamic.
-    Elf(String, Option<&'a [u8]>),
+    Elf(u16, Option<&'a [u8]>),
     Unknown,
 }
 
@@ -377,20 +395,12 @@ fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// The machine of an ELF file, by name where it is a usual one.
-fn elf_machine(head: &[u8]) -> String {
+/// The machine of an ELF file, in its own byte order.
+fn elf_machine(head: &[u8]) -> u16 {
     let bytes = [head.get(18), head.get(19)].map(|b| b.copied().unwrap_or(0));
-    let machine = match head.get(5) {
+    match head.get(5) {
         Some(2) => u16::from_be_bytes(bytes), // ELFDATA2MSB
         _ => u16::from_le_bytes(bytes),
-    };
-    match machine {
-        libc::EM_386 => String::from("i386"),
-        libc::EM_ARM => String::from("arm"),
-        libc::EM_X86_64 => String::from("x86-64"),
-        libc::EM_AARCH64 => String::from("aarch64"),
-        243 => String::from("riscv"), // EM_RISCV
-        n => format!("machine {n} of elf.h"),
     }
 }
 
@@ -430,15 +440,11 @@ mod tests {
     #[test]
     fn an_elf_program_names_its_machine_and_its_loader() {
         let interpreter = Some(&b"/lib/ld.so"[..]);
-        for (class, order, machine, shown, found) in [
-            (2, 1, libc::EM_X86_64, "x86-64", interpreter),
-            (1, 1, libc::EM_386, "i386", interpreter),
-            (2, 1, libc::EM_AARCH64, "aarch64", interpreter),
-        ] {
-            let file = elf(class, order, machine, b"/lib/ld.so\0");
-            assert_eq!(format_of(&file), Format::Elf(shown.into(), found));
+        for (class, machine) in [(2, libc::EM_X86_64), (1, libc::EM_386), (2, libc::EM_AARCH64)] {
+            let file = elf(class, 1, machine, b"/lib/ld.so\0");
+            assert_eq!(format_of(&file), Format::Elf(machine, interpreter));
         }
-        assert_eq!(elf_machine(&elf(2, 2, 22, b"")), "machine 22 of elf.h");
+        assert_eq!(elf_machine(&elf(2, 2, 22, b"")), 22);
     }
 
     #[test]
@@ -447,12 +453,12 @@ mod tests {
         for at in [32, 136, 160] {
             let mut wild = file.clone();
             wild.splice(at..at + 8, [0xff; 8]);
-            assert_eq!(format_of(&wild), Format::Elf("x86-64".into(), None), "{at}");
+            assert_eq!(format_of(&wild), Format::Elf(libc::EM_X86_64, None), "{at}");
         }
         for length in 0..file.len() {
             format_of(&file[..length]);
         }
-        assert_eq!(format_of(b"\x7fELF"), Format::Elf("machine 0 of elf.h".into(), None));
+        assert_eq!(format_of(b"\x7fELF"), Format::Elf(0, None));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use lexopt::Arg;
 
 use crate::chain::Prog;
 use crate::error::Error;
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::sys::{self, Cx, Start};
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
@@ -91,7 +91,7 @@ impl Cli {
         let Some(value) = self.parser.optional_value() else {
             return Ok((2, 0));
         };
-        let text = String::from_utf8_lossy(value.as_bytes());
+        let text = ascii(value.as_bytes());
         let (fd, pid) = text.split_once(',').unwrap_or((&text, "0"));
         match (fd.parse(), pid.parse()) {
             (Ok(fd), Ok(pid)) if fd >= 0 => Ok((fd, pid)),
@@ -111,7 +111,7 @@ impl Cli {
 
     /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
     pub fn word(&mut self) -> Result<String, Error> {
-        self.value().map(|value| value.to_string_lossy().into_owned())
+        self.value().map(|value| value.into_string().unwrap_or_else(|odd| ascii(odd.as_bytes())))
     }
 
     /// The number of a descriptor.

@@ -8,7 +8,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::flags::CAP_SYS_ADMIN;
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig};
 
@@ -135,7 +135,7 @@ pub fn new_fs(
 pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
     let mut message = [0; 1024];
     while let Ok(n @ 1..) = sys::read(cx, config, &mut message) {
-        let text = String::from_utf8_lossy(message.get(..n).unwrap_or_default());
+        let text = ascii(message.get(..n).unwrap_or_default());
         let text = text.get(2..).unwrap_or_default().trim_end();
         error = error.because(format!("the kernel says: {text}"));
     }

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup;
+use crate::cgroup::make;
 use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Table};
 use crate::show::plain;
 use crate::sys::{self, Cx};
-use crate::{caps, made, mounts, users};
+use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
 const KINDS: Table = &[
@@ -49,7 +50,7 @@ const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2
 pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
     match (error.errno(), into) {
         (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
-            made::why_not_born(cx, cgroup, error)
+            make::why_not_born(cx, cgroup, error)
         }
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
         (Some(Errno::ENOSYS), _) => why_filtered(cx, error),

@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::mounts;
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::structs::Statx;
 use crate::sys::{self, Cx, FsConfig};
 
@@ -171,7 +171,7 @@ fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error>
     let lower: Vec<String> = lower.into_iter().map(number).collect();
     let mut data = format!("lowerdir={}", lower.join(":")).into_bytes();
     for layer in others {
-        let key = layer.key.to_string_lossy();
+        let key = ascii(layer.key.to_bytes());
         data.extend(format!(",{key}={}", number(layer)).bytes());
     }
     for (key, value) in options {

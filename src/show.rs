@@ -275,5 +275,10 @@ pub fn plain(bytes: &[u8]) -> String {
         quote(bytes, usize::MAX, &mut out);
         return out;
     }
-    String::from_utf8_lossy(bytes).into_owned()
+    ascii(bytes)
+}
+
+/// ASCII, as what the kernel writes, as text. (Another byte becomes the character of that number.)
+pub fn ascii(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
 }

@@ -318,7 +318,7 @@ mod root {
             ("text", "{} has no #! line and is no ELF program"),
             ("text", "if it is a shell script: sh {}"),
             ("empty", "{} has no #! line and is no ELF program"),
-            ("foreign", "{} is a program for riscv, which this machine does not run"),
+            ("foreign", "{} is a program for EM_RISCV, which this machine does not run"),
         ]
     }
 

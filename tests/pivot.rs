@@ -273,14 +273,12 @@ mod root {
     fn a_prog_that_is_interpreted_by_its_own_executor_gets_the_sealed_copy() {
         let place = Place::new();
         mount(["-t", "proc", "proc", &place.path("mnt/proc")]);
-        // td-exec waits in the middle of its work, for somebody to write to the fifo.
-        fs::remove_file(place.path("mnt/etc/passwd")).expect("passwd");
-        run(Command::new("mkfifo").arg(place.path("mnt/etc/passwd"))).ok();
-        place.0.program("mnt/evil", "#!/proc/self/exe --home\n");
+        // It executes itself, again and again.
+        place.0.program("mnt/evil", "#!/proc/self/exe --unset=A\n");
         let running = start(&mut place.td("-p td-pivot {T}/mnt td-exec /evil"));
         let waits = |pid| {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            (line == "/proc/self/exe\0--home\0/evil\0").then_some(pid)
+            (line == "/proc/self/exe\0--unset=A\0/evil\0").then_some(pid)
         };
         let pid = wait_for("the script", || children_of(running.pid()).into_iter().find_map(waits));
         assert_sealed(pid, || kill(pid, libc::SIGKILL));

@@ -26,6 +26,7 @@ use td::chain::Prog;
 use td::cli::{self, Cli, Never};
 use td::error::Error;
 use td::overlay::{self, Layer, Parameter, open_directory};
+use td::show::ascii;
 use td::sys::{self, Cx};
 use td::{directories, mounts, remove};
 
@@ -97,7 +98,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 /// What tmpfs(5) takes as `size`.
 fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
     let Some(value) = cli.optional() else { return Ok(None) };
-    let text = value.to_string_lossy();
+    let text = ascii(value.as_encoded_bytes());
     let checked = match text.strip_suffix('%') {
         Some(percent) => percent.parse().ok().map(|percent: u32| format!("{percent}%")),
         None => cli::size(&text).map(|bytes| bytes.to_string()),

@@ -37,6 +37,7 @@ use std::os::fd::AsFd;
 
 use libc::c_ulong;
 use syscalls::Errno;
+use td::cgroup::make;
 use td::cgroup::{self, Cradle};
 use td::chain::Prog;
 use td::child::{self, Side};
@@ -45,7 +46,7 @@ use td::error::Error;
 use td::show::plain;
 use td::structs::IfReq;
 use td::sys::{self, Cx};
-use td::{caps, flags, made, namespaces, remove};
+use td::{caps, flags, namespaces, remove};
 
 td::step!(HELP, parse, apply);
 
@@ -204,7 +205,7 @@ fn later(opts: &Opts, cradle: &Cradle) -> u64 {
 /// The child's way into its version 1 cgroups, before its ids are mapped: afterwards it is refused.
 fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
     for tasks in &cradle.tasks {
-        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| made::why_not_moved_by(cx, tasks, e))?;
+        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| make::why_not_moved_by(cx, tasks, e))?;
     }
     match later(opts, cradle) {
         0 => Ok(()),

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use crate::cgroup::join;
 use crate::cgroup::make::Write;
 use crate::cli;
+use crate::show::ascii;
 use crate::sys::{self, Cx};
 
 /// A limit that has an option of its own.
@@ -286,7 +287,7 @@ impl Key {
                 let text = sys::read_file(cx, None, &join(directory, file.as_bytes())).ok()?;
                 let value = match word {
                     Some(word) => field(&text, word)?,
-                    None => String::from_utf8_lossy(text.trim_ascii()).into_owned(),
+                    None => ascii(text.trim_ascii()),
                 };
                 Some(match value.parse::<u64>() {
                     Ok(n) if n > i64::MAX as u64 - PAGE => String::from("max"),
@@ -302,7 +303,7 @@ impl Key {
 pub fn field(text: &[u8], word: &str) -> Option<String> {
     text.split(|b| *b == b'\n').find_map(|line| {
         let value = line.strip_prefix(word.as_bytes())?.strip_prefix(b" ")?;
-        Some(String::from_utf8_lossy(value).into_owned())
+        Some(ascii(value))
     })
 }
 

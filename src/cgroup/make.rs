@@ -9,7 +9,7 @@ use syscalls::Errno;
 use crate::cgroup::limits::{self, Limit};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::sys::{self, Cx};
 
 /// What this process has made so far, and how it was before.
@@ -262,7 +262,7 @@ fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
     let Some((limit, taken)) = write.limit else { return Ok(()) };
     let path = join(cgroup, taken.as_bytes());
     let read = sys::read_file(cx, None, &path)?;
-    let (read, written) = (String::from_utf8_lossy(&read), String::from_utf8_lossy(&write.value));
+    let (read, written) = (ascii(&read), ascii(&write.value));
     if limits::taken(taken, &written, &read) {
         return Ok(());
     }
@@ -349,7 +349,7 @@ fn parent(path: &CStr) -> CString {
 /// What a file of a cgroup says, as text. `None`: it has no such file.
 fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
     let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
-    Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())
+    Some(ascii(text.trim_ascii()))
 }
 
 /// Why a controller was not turned on.
