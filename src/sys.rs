@@ -1018,6 +1018,12 @@ pub fn prctl_set_child_subreaper(cx: &Cx) -> Result<(), Error> {
     prctl(cx, libc::PR_SET_CHILD_SUBREAPER, &[Arg::Size(1)]).map(drop)
 }
 
+/// `prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)`: PR_SET_DUMPABLE(2const). Until the next execve(2) nobody without
+/// CAP_SYS_PTRACE may trace us, read our memory, or follow our links in `/proc`.
+pub fn prctl_set_undumpable(cx: &Cx) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_DUMPABLE, &[name(0, flags::DUMP)]).map(drop)
+}
+
 /// `prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)`: PR_SET_NO_NEW_PRIVS(2const).
 pub fn prctl_set_no_new_privs(cx: &Cx) -> Result<(), Error> {
     let zeros = [Arg::Size(1), Arg::Size(0), Arg::Size(0), Arg::Size(0)];
