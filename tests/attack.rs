@@ -30,6 +30,20 @@ mod root {
         assert_eq!(inside("attack-pid-1", script), "/bin/busybox\ntd-init\n");
     }
 
+    /// What removes it is in no cgroup of the container.
+    #[test]
+    fn a_directory_of_many_files_is_removed_with_little_memory() {
+        private_mounts();
+        let dir = TempDir::new();
+        let tree = dir.dir("tree");
+        for n in 0..20000 {
+            fs::File::create(tree.join(format!("{n:0>250}"))).expect("a file");
+        }
+        let mut cmd = sh("ulimit -v 4000; exec \"$0\" --remove \"$1\" \"$2\" true");
+        run(cmd.arg(bin("td-unshare")).arg(&tree).arg(busybox())).ok();
+        assert!(!tree.exists());
+    }
+
     /// Else root on the host removes a tree in which hostile code is still at work.
     #[test]
     fn nothing_is_cleaned_up_before_the_child_is_dead() {
