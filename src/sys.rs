@@ -91,7 +91,7 @@ impl Allocator {
 // SAFETY: a tool has one thread.
 unsafe impl Sync for Allocator {}
 
-// SAFETY: each block is handed out once, from a private mapping that is never unmapped.
+// SAFETY: a block has one owner until that gives it back; its mapping is private and never unmapped.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (mut free, mut end) = self.free.get();
