@@ -83,6 +83,13 @@ pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
     }
 }
 
+/// Kill the child and wait for its end, when [`wait`] has failed: nothing may be cleaned up while it lives.
+pub fn end(cx: &Cx, child: i32) {
+    if sys::kill(cx, child, libc::SIGKILL).is_ok() {
+        let _ = sys::wait4(cx, child, 0); // the failure that is said is the first
+    }
+}
+
 /// Reap all that has ended. One SIGCHLD may stand for several.
 fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
     loop {

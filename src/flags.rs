@@ -9,7 +9,7 @@ macro_rules! table {
         $(#[doc = $doc] pub const $table: Table = &[$((libc::$name as u64, stringify!($name))),*];)*
 
         /// Every table, for whoever has to turn names back into numbers.
-        pub const ALL: &[Table] = &[$($table),*, ST, EXTRA, CLONE, MEMFD, CAPS];
+        pub const ALL: &[Table] = &[$($table),*, ST, DUMP, EXTRA, CLONE, MEMFD, CAPS];
     };
 }
 
@@ -96,6 +96,9 @@ pub const ST: Table = &[
     (0x1000, "ST_RELATIME"),
     (0x2000, "ST_NOSYMFOLLOW"),
 ];
+
+/// The second argument of `prctl(PR_SET_DUMPABLE)`, linux/sched/coredump.h.
+pub const DUMP: Table = &[(0, "SUID_DUMP_DISABLE")];
 
 /// Bits that `libc` has no name for, and the one that only a 32-bit machine needs.
 pub const EXTRA: Table = &[

@@ -64,14 +64,15 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
 /// Remove what is in a directory, but for directories that are not empty: their names are returned.
 fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error> {
     let mut left = Vec::new();
-    for (name, kind) in sys::read_dir(cx, directory)? {
+    sys::for_each_entry(cx, directory, |name, kind| {
         let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
         match sys::unlinkat(cx, Some(directory), &name, flag) {
             Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name),
             Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
-            other => other.map_err(|e| why(cx, directory, &name, e))?,
+            other => return other.map_err(|e| why(cx, directory, &name, e)),
         }
-    }
+        Ok(())
+    })?;
     Ok(left)
 }
 

@@ -71,7 +71,7 @@ macro_rules! step {
     };
 }
 
-/// Memory for a program that lives for a moment: it is taken and never given back, and a parent that
+/// Memory for a program that lives for a moment: it is taken and hardly ever given back, and a parent that
 /// waits takes none. The C library's allocator would be 8 KB of each program.
 pub struct Allocator {
     /// The first free byte, and the end of what was mapped.
@@ -91,7 +91,7 @@ impl Allocator {
 // SAFETY: a tool has one thread.
 unsafe impl Sync for Allocator {}
 
-// SAFETY: each block is handed out once, from a private mapping that is never unmapped.
+// SAFETY: a block has one owner until that gives it back; its mapping is private and never unmapped.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (mut free, mut end) = self.free.get();
@@ -113,7 +113,13 @@ unsafe impl GlobalAlloc for Allocator {
         free as *mut u8
     }
 
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // But for the last one, so that a loop which takes and drops does not grow.
+        let (free, end) = self.free.get();
+        if block as usize + layout.size() == free {
+            self.free.set((block as usize, end));
+        }
+    }
 }
 
 /// What a program is given at its start.
@@ -610,19 +616,33 @@ pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Er
 /// `getdents64(fd, dirp, count)`: getdents(2), to the end. The names in a directory, without `.` and
 /// `..`, each with its type (`libc::DT_DIR` …).
 pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
-    let mut buffer = [0; 32768];
     let mut names = Vec::new();
+    for_each_entry(cx, dir, |name, kind| {
+        names.push((name, kind));
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// The same without keeping the names: a hostile directory may have more of them than there is memory.
+pub fn for_each_entry(
+    cx: &Cx,
+    dir: BorrowedFd,
+    mut act: impl FnMut(CString, u8) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut buffer = [0; 32768];
     loop {
         let size = Arg::Size(buffer.len());
         let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
         let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
         if n == 0 {
-            return Ok(names);
+            return Ok(());
         }
-        names.extend(
-            entries(buffer.get(..n).unwrap_or_default())
-                .filter(|(name, _)| !matches!(name.to_bytes(), b"." | b"..")),
-        );
+        for (name, kind) in entries(buffer.get(..n).unwrap_or_default()) {
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                act(name, kind)?;
+            }
+        }
     }
 }
 
@@ -1019,6 +1039,12 @@ pub fn prctl_set_name(cx: &Cx, text: &CStr) -> Result<(), Error> {
 /// `prctl(PR_SET_CHILD_SUBREAPER, 1)`: PR_SET_CHILD_SUBREAPER(2const). Orphans below us become ours.
 pub fn prctl_set_child_subreaper(cx: &Cx) -> Result<(), Error> {
     prctl(cx, libc::PR_SET_CHILD_SUBREAPER, &[Arg::Size(1)]).map(drop)
+}
+
+/// `prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)`: PR_SET_DUMPABLE(2const). Until the next execve(2) nobody without
+/// CAP_SYS_PTRACE may trace us, read our memory, or follow our links in `/proc`.
+pub fn prctl_set_undumpable(cx: &Cx) -> Result<(), Error> {
+    prctl(cx, libc::PR_SET_DUMPABLE, &[name(0, flags::DUMP)]).map(drop)
 }
 
 /// `prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)`: PR_SET_NO_NEW_PRIVS(2const).

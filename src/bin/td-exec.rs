@@ -221,6 +221,8 @@ fn be_init(cx: &Cx, opts: &Opts, kept: u64) -> Result<(), Error> {
     // What we were started with is of the host: inside, /proc/1 would show it.
     sys::prctl_set_name(cx, c"td-init")?;
     sys::forget_start(cx, c"td-init");
+    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
+    sys::prctl_set_undumpable(cx)?;
     let Side::Parent(child) = child::spawn(cx, 0, None)? else { return Ok(()) };
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.

@@ -175,7 +175,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
             settle(cx, opts)?;
             return prog.exec(cx);
         }
-        Ok((Side::Parent(child), _)) => child::wait(cx, child),
+        Ok((Side::Parent(child), _)) => {
+            child::wait(cx, child).inspect_err(|_| child::end(cx, child))
+        }
         Err(error) => Err(error),
     };
     clean_up(cx, opts);
