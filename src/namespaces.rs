@@ -1,7 +1,6 @@
 //! Namespaces: why the kernel refuses to make them, and what is set in them.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -9,9 +8,9 @@ use crate::cgroup;
 use crate::cgroup::make;
 use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Table};
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::sys::{self, Cx};
-use crate::{caps, mounts, users};
+use crate::{caps, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
 const KINDS: Table = &[
@@ -39,8 +38,10 @@ const SYSCTLS: [(&CStr, &[u8], &str); 2] = [
     ),
 ];
 
-/// So many namespaces may be one inside the other, of users or of process ids, beside the first:
-/// linux/pid_namespace.h, kernel/user_namespace.c.
+const SYSCTL: &str = "root can change it: sysctl(8)";
+
+/// So many pid namespaces may be one inside the other, beside the first: linux/pid_namespace.h. Of user
+/// namespaces as many: kernel/user_namespace.c.
 const MAX_DEPTH: usize = 32;
 
 const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2)";
@@ -88,12 +89,16 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
                 .way_out("map it first, as td-unshare --map-root-user does");
         }
     }
-    for (path, few, what) in SYSCTLS.iter().filter(|_| !privileged) {
-        if sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few)) {
-            return error.because(*what).way_out("root can change it: sysctl(8)");
-        }
+    match restricted(cx) {
+        Some(what) if !privileged => error.because(what).way_out(SYSCTL),
+        _ => why_filtered(cx, error),
     }
-    why_filtered(cx, error)
+}
+
+/// The setting that keeps user namespaces from those who are not root.
+fn restricted(cx: &Cx) -> Option<&'static str> {
+    let is_set = |path, few| sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few));
+    SYSCTLS.iter().find(|(path, few, _)| is_set(path, few)).map(|(.., what)| *what)
 }
 
 /// When nothing else is found: is there a filter for system calls, as container engines set?
@@ -126,30 +131,26 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     let pids = status(cx, b"NSpid:\t").unwrap_or_default();
     let depth = pids.split(|b| *b == b'\t').count();
     if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
-        let what = format!("this process is {MAX_DEPTH} pid namespaces deep, which is the most");
-        return error.because(what);
+        return error.because("this process is 32 pid namespaces deep, which is the most");
     }
-    let limits: Vec<(CString, Vec<u8>)> = kinds(wanted)
-        .filter_map(|name| {
-            let path = path(&["/proc/sys/user/max_", name, "_namespaces"]);
-            let text = sys::read_file(cx, None, &path).ok()?;
-            let most = text.strip_suffix(b"\n").unwrap_or(&text).to_vec();
-            Some((path, most))
-        })
-        .collect();
-    let zero = limits.iter().find(|(_, most)| most == b"0");
+    let mut found = String::new();
+    for name in kinds(wanted) {
+        let path = path(&["/proc/sys/user/max_", name, "_namespaces"]);
+        let Ok(text) = sys::read_file(cx, None, &path) else { continue };
+        let line = [&plain(path.to_bytes()), " is ", &ascii(text.trim_ascii())].concat();
+        if text.starts_with(b"0") {
+            return error.because(line);
+        }
+        found.push_str(if found.is_empty() { "" } else { ", " });
+        found.push_str(&line);
+    }
     // What is in use is seen nowhere, nor are the limits further out and the depth of user namespaces.
-    for (path, most) in zero.map_or(limits.as_slice(), std::slice::from_ref) {
-        let [path, most] = [path.to_bytes(), most].map(plain);
-        error = error.because(format!("{path} is {most}"));
-    }
-    if zero.is_some() || limits.is_empty() {
-        return error;
-    }
-    error = error.because("such a limit is reached, here or in a user namespace further out");
+    error = error
+        .because(found)
+        .because("such a limit is reached, here or in a user namespace further out");
     match wanted & libc::CLONE_NEWUSER as u64 {
         0 => error,
-        _ => error.because(format!("or user namespaces are {MAX_DEPTH} deep, which is the most")),
+        _ => error.because("or user namespaces are 32 deep, which is the most"),
     }
 }
 
@@ -163,39 +164,23 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
         let (levels, _) = pids.levels(&into.unwrap_or_default()).unwrap_or_default();
         for level in levels {
             let read = |file| number(&sys::read_file(cx, None, &cgroup::join(&level, file)).ok()?);
-            if let (Some(most), Some(now)) = (read(b"pids.max"), read(b"pids.current"))
-                && now >= most
-            {
-                let level = plain(level.to_bytes());
-                return error
-                    .because(format!("{level}/pids.max allows {most} processes, {now} are there"));
+            match (read(b"pids.max"), read(b"pids.current")) {
+                (Some(most), Some(now)) if now >= most => {
+                    let level = plain(level.to_bytes());
+                    let what = format!("{level}/pids.max allows {most} processes, {now} are there");
+                    return error.because(what);
+                }
+                _ => {}
             }
         }
     }
-    let owned = processes_of(cx, cx.start.euid);
+    // By elimination: how many processes the user has is seen nowhere.
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64) {
-        Ok(limit) if owned >= limit.soft => {
-            let most = limit.soft;
-            error.because(format!(
-                "RLIMIT_NPROC allows this user {most} processes, {owned} are there"
-            ))
+        Ok(limit) if limit.soft != libc::RLIM64_INFINITY => {
+            error.because(format!("RLIMIT_NPROC allows this user {} processes", limit.soft))
         }
         _ => error,
     }
-}
-
-/// How many processes of a user `/proc` shows.
-fn processes_of(cx: &Cx, uid: u32) -> u64 {
-    let Ok(proc) = sys::openat(cx, None, c"/proc", libc::O_RDONLY | libc::O_DIRECTORY) else {
-        return 0;
-    };
-    let names = sys::read_dir(cx, proc.as_fd()).unwrap_or_default();
-    let of_user = |name: &CStr| {
-        let path = cgroup::join(c"/proc", name.to_bytes());
-        number(name.to_bytes()).is_some()
-            && sys::statx(cx, None, &path, 0).is_ok_and(|stat| stat.uid == uid)
-    };
-    names.iter().filter(|(name, _)| of_user(name)).count() as u64
 }
 
 /// Will our children be in another pid namespace than we are?
@@ -217,10 +202,8 @@ pub fn why_not_mapped(cx: &Cx, outside: u32, error: Error) -> Error {
     if sys::statx(cx, None, c"/proc/self", 0).is_err() {
         return error.because("ids are mapped through /proc, which must be mounted");
     }
-    for (path, few, what) in SYSCTLS {
-        if sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few)) {
-            return error.because(what).way_out("root can change it: sysctl(8)");
-        }
+    if let Some(what) = restricted(cx) {
+        return error.because(what).way_out(SYSCTL);
     }
     // By elimination: our sets are those of the new user namespace already.
     match error.errno() {
@@ -231,11 +214,11 @@ pub fn why_not_mapped(cx: &Cx, outside: u32, error: Error) -> Error {
     }
 }
 
-/// Why a clock did not take an offset of `seconds`: time_namespaces(7).
-pub fn why_no_offset(cx: &Cx, seconds: i64, error: Error) -> Error {
+/// Why a clock did not take an offset: time_namespaces(7).
+pub fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
     const CAP_SYS_TIME: u64 = 25;
     match error.errno() {
-        Some(Errno::ERANGE) if seconds < 0 => error.because("the clock would stand below 0"),
+        Some(Errno::ERANGE) if negative => error.because("the clock would stand below 0"),
         Some(Errno::ERANGE) => error.because("a clock goes up to 4611686018 seconds, 146 years"),
         _ => caps::why(cx, CAP_SYS_TIME, error),
     }
@@ -246,7 +229,7 @@ pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
     if error.is(Errno::EINVAL) && in_chroot(cx) {
         return error.because(NO_MOUNT_POINT).way_out("add --propagation unchanged");
     }
-    mounts::why(cx, error)
+    caps::why(cx, CAP_SYS_ADMIN, error)
 }
 
 /// Why a host name was not set.

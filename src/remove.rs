@@ -29,8 +29,9 @@ pub fn named(typed: &CStr) -> Option<CString> {
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
 /// It is no failure where there is none.
 ///
-/// `path` has no slash at its end, see [`named`]. A directory in a directory is moved up to the top before it is emptied. So neither the stack nor
-/// the number of descriptors grows with the depth of a tree, which a container chooses.
+/// `path` has no slash at its end, see [`named`]. A directory in a directory is moved up to the top
+/// before it is emptied. So neither the stack nor the number of descriptors grows with the depth of a
+/// tree, which a container chooses.
 pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let top = match sys::openat(cx, None, path, flags) {
@@ -66,10 +67,10 @@ fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error>
     let mut left = Vec::new();
     sys::for_each_entry(cx, directory, |name, kind| {
         let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
-        match sys::unlinkat(cx, Some(directory), &name, flag) {
-            Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name),
+        match sys::unlinkat(cx, Some(directory), name, flag) {
+            Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name.to_owned()),
             Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
-            other => return other.map_err(|e| why(cx, directory, &name, e)),
+            other => return other.map_err(|e| why(cx, directory, name, e)),
         }
         Ok(())
     })?;

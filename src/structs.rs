@@ -2,7 +2,7 @@
 //! shows them. All of them are the same on every 64-bit machine.
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fmt::Write;
 
 use crate::flags;
@@ -131,28 +131,25 @@ pub struct StatFs {
 
 impl Show for StatFs {
     fn show(&self, out: &mut String) {
-        out.push_str("{f_type=");
-        crate::show::name(self.f_type as u64, flags::MAGIC, out);
-        put!(out, ", f_bsize={}, f_blocks={}, ", self.f_bsize, self.f_blocks);
-        put!(out, "f_bfree={}, f_bavail={}, ", self.f_bfree, self.f_bavail);
-        put!(out, "f_files={}, f_ffree={}, ", self.f_files, self.f_ffree);
-        put!(out, "f_fsid={{val=[{:#x}, {:#x}]}}, ", self.f_fsid[0], self.f_fsid[1]);
-        put!(out, "f_namelen={}, f_frsize={}, f_flags=", self.f_namelen, self.f_frsize);
-        bits(self.f_flags as u64, flags::ST, out);
-        out.push('}');
+        // The numbers, where strace has names: the tables of those would be in every program.
+        put!(out, "{{f_type={:#x}, f_bsize={}, ", self.f_type, self.f_bsize);
+        put!(out, "f_blocks={}, f_bfree={}, ", self.f_blocks, self.f_bfree);
+        put!(out, "f_bavail={}, f_files={}, ", self.f_bavail, self.f_files);
+        put!(out, "f_ffree={}, f_fsid={{val=[{:#x}", self.f_ffree, self.f_fsid[0]);
+        put!(out, ", {:#x}]}}, f_namelen={}, ", self.f_fsid[1], self.f_namelen);
+        put!(out, "f_frsize={}, f_flags={:#x}}}", self.f_frsize, self.f_flags);
     }
 }
 
 /// The names and types in what getdents64(2) wrote: `struct linux_dirent64` after another.
-pub fn entries(bytes: &[u8]) -> impl Iterator<Item = (CString, u8)> {
+pub fn entries(bytes: &[u8]) -> impl Iterator<Item = (&CStr, u8)> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         // d_ino and d_off have 8 bytes each, then d_reclen 2, d_type 1, and the name.
         let reclen = u16::from_ne_bytes(rest.get(16..18)?.try_into().ok()?);
         let (entry, after) = rest.split_at_checked(reclen.into())?;
         rest = after;
-        let name = entry.get(19..)?.split(|b| *b == 0).next()?;
-        Some((CString::new(name).ok()?, *entry.get(18)?))
+        Some((CStr::from_bytes_until_nul(entry.get(19..)?).ok()?, *entry.get(18)?))
     })
 }
 

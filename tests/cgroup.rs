@@ -179,7 +179,14 @@ mod root {
             found
         };
         let mut args = vec!["-m", "64M", "--pids", "9", "--stay", &own.0, "td-unshare"];
-        args.extend(["--into-cgroup", &own.0, "--remove-cgroup", "cat", "/proc/self/cgroup"]);
+        args.extend([
+            "--into-cgroup",
+            &own.0,
+            "--remove-cgroup",
+            &own.0,
+            "cat",
+            "/proc/self/cgroup",
+        ]);
         let out = run(&mut cgroup(args)).ok().out();
         let places = out.lines().filter(|line| line.ends_with(&own.0)).count();
         assert_eq!(places, found(), "{out}");

@@ -102,12 +102,16 @@ const PIVOT: &[(&str, i32)] = &[
 
 /// `{N}` is a name that nobody else uses. Each line leaves no cgroup behind.
 const CGROUP: &[(&str, i32)] = &[
-    ("td-cgroup --stay /{N} td-unshare -p -C --into-cgroup /{N} --remove-cgroup true", 0),
+    ("td-cgroup --stay /{N} td-unshare -p -C --into-cgroup /{N} --remove-cgroup /{N} true", 0),
     (
-        "td-cgroup --pids 9 -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup false",
+        "td-cgroup --pids 9 -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup /{N} false",
         1,
     ),
     ("td-cgroup --pids 9 --cpus 1.5 --cpuset-cpus 0 -m 1g --memory-swap -1 /{N} nowhere", 127),
+    (
+        "td-cgroup --pids 9 --cpuset-cpus 0 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
+        0,
+    ),
     ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
     ("td-cgroup --set nonsense.x=1 /{N} true", 125),
     ("td-cgroup --kill /{N}", 125),

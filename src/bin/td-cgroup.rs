@@ -18,6 +18,8 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --pids N            processes and threads
       --set FILE=VALUE    write VALUE to FILE of the cgroup; what stands before
                           the first dot of FILE names the controller
+      --leaf NAME         make NAME below it and move in there: with a cgroup
+                          namespace PROG then cannot reach the limits
       --stay              become PROG without moving in
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
@@ -44,6 +46,8 @@ struct Opts {
     /// A value for each of `LIMITS`.
     limits: [Option<String>; LIMITS.len()],
     set: Vec<(CString, CString)>,
+    /// A cgroup below, for the processes.
+    leaf: Option<CString>,
     stay: bool,
     path: CString,
     prog: Option<Prog>,
@@ -69,6 +73,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         }
         match option {
             "--set" => opts.set.push(file_and_value(cli)?),
+            "--leaf" => opts.leaf = Some(cli.path()?),
             "--stay" => opts.stay = true,
             "--remove" => opts.action = Action::Remove,
             "--kill" => opts.action = Action::Kill,
@@ -81,6 +86,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     opts.prog = cli.optional_prog();
     let extra = opts.prog.is_some()
         || opts.stay
+        || opts.leaf.is_some()
         || opts.limits.iter().any(Option::is_some)
         || !opts.set.is_empty();
     if opts.action != Action::Make && extra {
@@ -145,11 +151,18 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
     let hierarchies = cgroup::hierarchies(cx)?;
-    let name = cgroup::name(&hierarchies, &opts.path)?;
+    let mut name = cgroup::name(&hierarchies, &opts.path)?;
     let used = used(cx, opts, &hierarchies)?;
     let mut made = Made::default();
     for (hierarchy, writes) in &used {
         made.make(cx, hierarchy, &name, writes).inspect_err(|_| made.undo(cx))?;
+    }
+    if let Some(leaf) = &opts.leaf {
+        let below = [&name, &b"/"[..], leaf.to_bytes()].concat();
+        name = cgroup::name(&hierarchies, &CString::new(below).unwrap_or_default())?;
+        for (hierarchy, _) in &used {
+            made.make(cx, hierarchy, &name, &[]).inspect_err(|_| made.undo(cx))?;
+        }
     }
     let Some(prog) = prog else { sys::exit(cx, 0) };
     if !opts.stay {

@@ -27,7 +27,7 @@ PROG ended. If the parent is killed, the child dies.
       --boottime SECONDS   offset of the boot clock (implies --time)
       --into-cgroup PATH   the child is born in this cgroup, which td-cgroup
                       has made, wherever a hierarchy has it
-      --remove-cgroup when the child has ended, remove that cgroup
+      --remove-cgroup PATH when the child has ended, remove this cgroup
       --remove DIR    when the child has ended, remove DIR with all it holds
       --rmdir DIR     when the child has ended, remove DIR if it is empty
 ";
@@ -35,7 +35,7 @@ PROG ended. If the parent is killed, the child dies.
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-use libc::c_ulong;
+use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use syscalls::Errno;
 use td::cgroup::make;
 use td::cgroup::{self, Cradle};
@@ -58,14 +58,26 @@ struct Opts {
     propagation: c_ulong,
     hostname: Option<CString>,
     loopback: bool,
-    monotonic: Option<i64>,
-    boottime: Option<i64>,
+    /// Lines of timens_offsets.
+    offsets: Vec<String>,
     into_cgroup: Option<CString>,
-    remove_cgroup: bool,
+    remove_cgroup: Option<CString>,
     remove: Vec<CString>,
     rmdir: Vec<CString>,
     prog: Prog,
 }
+
+/// The options for one namespace each, with its bit for clone(2).
+const NAMESPACES: [(&str, &str, c_int); 8] = [
+    ("-m", "--mount", libc::CLONE_NEWNS),
+    ("-u", "--uts", libc::CLONE_NEWUTS),
+    ("-i", "--ipc", libc::CLONE_NEWIPC),
+    ("-n", "--net", libc::CLONE_NEWNET),
+    ("-p", "--pid", libc::CLONE_NEWPID),
+    ("-C", "--cgroup", libc::CLONE_NEWCGROUP),
+    ("-U", "--user", libc::CLONE_NEWUSER),
+    ("-T", "--time", libc::CLONE_NEWTIME),
+];
 
 /// As whom the caller is seen in the new user namespace.
 #[derive(Clone, Copy, PartialEq)]
@@ -75,82 +87,81 @@ enum Map {
 }
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
-    let mut opts = Opts { propagation: libc::MS_PRIVATE, ..Opts::default() };
+    let mut opts = Opts { propagation: MS_PRIVATE, ..Opts::default() };
     while let Some(option) = cli.option()? {
+        let is = |(short, long, _): &&(&str, &str, c_int)| option == *short || option == *long;
+        if let Some((.., namespace)) = NAMESPACES.iter().find(is) {
+            opts.add(*namespace);
+            continue;
+        }
+        // An option never acts on the namespace of the host: it implies a new one.
         match option.as_str() {
-            "-m" | "--mount" => opts.add(libc::CLONE_NEWNS),
-            "-u" | "--uts" => opts.add(libc::CLONE_NEWUTS),
-            "-i" | "--ipc" => opts.add(libc::CLONE_NEWIPC),
-            "-n" | "--net" => opts.add(libc::CLONE_NEWNET),
-            "-p" | "--pid" => opts.add(libc::CLONE_NEWPID),
-            "-C" | "--cgroup" => opts.add(libc::CLONE_NEWCGROUP),
-            "-U" | "--user" => opts.add(libc::CLONE_NEWUSER),
-            "-T" | "--time" => opts.add(libc::CLONE_NEWTIME),
-            "-r" | "--map-root-user" => opts.map = Some(Map::Root),
-            "-c" | "--map-current-user" => opts.map = Some(Map::Current),
+            "-r" | "--map-root-user" => opts.map(Map::Root),
+            "-c" | "--map-current-user" => opts.map(Map::Current),
             "--propagation" => opts.propagation = propagation(cli)?,
-            "--hostname" => opts.hostname = Some(cli.path()?),
-            "--loopback" => opts.loopback = true,
-            "--monotonic" => opts.monotonic = Some(seconds(cli)?),
-            "--boottime" => opts.boottime = Some(seconds(cli)?),
+            "--hostname" => {
+                opts.add(libc::CLONE_NEWUTS);
+                opts.hostname = Some(cli.path()?);
+            }
+            "--loopback" => {
+                opts.add(libc::CLONE_NEWNET);
+                opts.loopback = true;
+            }
+            "--monotonic" | "--boottime" => {
+                opts.add(libc::CLONE_NEWTIME);
+                opts.offsets.push(offset(cli, option)?);
+            }
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
-            "--remove-cgroup" => opts.remove_cgroup = true,
+            "--remove-cgroup" => opts.remove_cgroup = Some(cli.path()?),
             "--remove" => opts.remove.push(named(cli, "--remove")?),
             "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
             _ => return Err(cli.unknown(&option)),
         }
-    }
-    if opts.remove_cgroup && opts.into_cgroup.is_none() {
-        return Err(cli.usage("--remove-cgroup needs --into-cgroup"));
-    }
-    // An option never acts on the namespace of the host.
-    if opts.map.is_some() {
-        opts.add(libc::CLONE_NEWUSER);
-    }
-    if opts.hostname.is_some() {
-        opts.add(libc::CLONE_NEWUTS);
-    }
-    if opts.loopback {
-        opts.add(libc::CLONE_NEWNET);
-    }
-    if opts.monotonic.or(opts.boottime).is_some() {
-        opts.add(libc::CLONE_NEWTIME);
     }
     opts.prog = cli.prog()?;
     Ok(opts)
 }
 
 fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
-    match cli.word()?.as_str() {
-        "private" => Ok(libc::MS_PRIVATE),
-        "slave" => Ok(libc::MS_SLAVE),
-        "shared" => Ok(libc::MS_SHARED),
-        "unchanged" => Ok(0),
-        other => {
-            Err(cli.usage(&format!("--propagation {other}: private, slave, shared, unchanged")))
-        }
-    }
+    let word = cli.word()?;
+    let words =
+        [("private", MS_PRIVATE), ("slave", MS_SLAVE), ("shared", MS_SHARED), ("unchanged", 0)];
+    let found = words.iter().find(|(known, _)| *known == word);
+    found.map(|(_, flag)| *flag).ok_or_else(|| {
+        cli.usage(&["--propagation ", &word, ": private, slave, shared, unchanged"].concat())
+    })
 }
 
 fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
     let typed = cli.path()?;
     remove::named(&typed).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
-        cli.usage(&format!("{option} {typed}: this is no name of a directory in another"))
+        cli.usage(&[option, " ", &typed, ": this is no name of a directory in another"].concat())
     })
 }
 
-fn seconds(cli: &mut Cli) -> Result<i64, Error> {
-    let word = cli.word()?;
-    word.parse().map_err(|_| cli.usage(&format!("{word}: this is no number of seconds")))
+/// `--monotonic SECONDS` as a line of timens_offsets: time_namespaces(7).
+fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
+    let seconds = cli.word()?;
+    let digits = seconds.strip_prefix('-').unwrap_or(&seconds);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(cli.usage(&[&seconds, ": this is no number of seconds"].concat()));
+    }
+    let clock = option.strip_prefix("--").unwrap_or_default();
+    Ok([clock, " ", &seconds, " 0"].concat())
 }
 
 impl Opts {
-    fn add(&mut self, namespace: libc::c_int) {
+    fn map(&mut self, map: Map) {
+        self.add(libc::CLONE_NEWUSER);
+        self.map = Some(map);
+    }
+
+    fn add(&mut self, namespace: c_int) {
         self.namespaces |= namespace as u64;
     }
 
-    fn has(&self, namespace: libc::c_int) -> bool {
+    fn has(&self, namespace: c_int) -> bool {
         self.namespaces & namespace as u64 != 0
     }
 }
@@ -159,6 +170,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
     let waits = opts.has(libc::CLONE_NEWPID)
         || opts.into_cgroup.is_some()
+        || opts.remove_cgroup.is_some()
         || !opts.remove.is_empty()
         || !opts.rmdir.is_empty();
     if !waits {
@@ -224,12 +236,9 @@ fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     if opts.has(libc::CLONE_NEWUSER) && opts.map != Some(Map::Root) {
         keep_capabilities(cx)?;
     }
-    for (clock, offset) in [("monotonic", opts.monotonic), ("boottime", opts.boottime)] {
-        if let Some(seconds) = offset {
-            let line = format!("{clock} {seconds} 0");
-            sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
-                .map_err(|e| namespaces::why_no_offset(cx, seconds, e))?;
-        }
+    for line in &opts.offsets {
+        sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
+            .map_err(|e| namespaces::why_no_offset(cx, line.contains('-'), e))?;
     }
     if opts.has(libc::CLONE_NEWNS) && opts.propagation != 0 {
         sys::mount(cx, None, c"/", None, libc::MS_REC | opts.propagation, None)
@@ -275,15 +284,10 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
 
 /// When the container has ended: what is not removed is said, and changes nothing else.
 fn clean_up(cx: &Cx, opts: &Opts) {
-    let mut results: Vec<Result<(), Error>> = Vec::new();
-    if let Some(path) = opts.into_cgroup.as_ref().filter(|_| opts.remove_cgroup) {
-        results.push(cgroup::remove(cx, path).map(drop));
-    }
-    results.extend(opts.remove.iter().map(|path| remove::remove_tree(cx, path)));
-    results.extend(opts.rmdir.iter().map(|path| remove_empty(cx, path)));
-    for error in results.into_iter().filter_map(Result::err) {
-        cx.say(&error);
-    }
+    let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
+    opts.remove_cgroup.iter().for_each(|path| say(cgroup::remove(cx, path).map(drop)));
+    opts.remove.iter().for_each(|path| say(remove::remove_tree(cx, path)));
+    opts.rmdir.iter().for_each(|path| say(remove_empty(cx, path)));
 }
 
 fn remove_empty(cx: &Cx, path: &CString) -> Result<(), Error> {
