@@ -369,7 +369,7 @@ mod root {
             chmod(&path, mode);
             run(td("td-exec", ["--user", "4242"]).arg(path)).exits(126).says("EACCES")
         };
-        prog("private", 0o700).says("this process may not execute ");
+        prog("private", 0o700).says(" may not be executed by this process");
         prog("plain", 0o644).says("/plain has no execute permission");
         run(Command::new("mkfifo").args(["-m", "755"]).arg(dir.join("fifo"))).ok();
         let fifo = run(td("td-exec", ["--user", "4242"]).arg(dir.join("fifo"))).exits(126);

@@ -281,6 +281,22 @@ mod root {
         path.to_str().expect("a plain path")
     }
 
+    #[test]
+    fn a_container_cannot_reach_its_limits_through_a_user_namespace_of_its_own() {
+        let house = House::new();
+        // Inside, as root of a new user namespace: mount the cgroup file system, and look.
+        let lift = "for c in v1 v2; do mkdir /tmp/$c; done
+            mount -t cgroup -o pids cg /tmp/v1 || mount -t cgroup2 cg /tmp/v2
+            find /tmp -name cgroup.procs; find /tmp -name pids.max -exec sh -c 'echo max >{}' ';'";
+        let script =
+            format!("/td/td-unshare -r -m -C sh -c '{}'; {HOLD}", lift.replace('\'', "\""));
+        let volume = format!("{}:/td:ro", bin_dir().display());
+        let held = house.hold(&["--pids", "20", "-v", &volume], &script);
+        assert!(held.running.out().contains("cgroup.procs"), "mounted: {}", held.running.out());
+        assert_eq!(limit(&house, &["pids.max"]), "20");
+        held.go_on().ok();
+    }
+
     const HOLD: &str = "echo ready; read x || :";
 
     // ---- 1 and 2: layers ----
@@ -503,7 +519,8 @@ mod root {
         // COMMAND is in every one of these cgroups, the waiting parent in none.
         let [parent, first, command] = held.processes();
         for cgroup in house.cgroups() {
-            let procs = fs::read_to_string(cgroup.join("cgroup.procs")).expect("cgroup.procs");
+            // In a leaf below that of the limits, which is all that a cgroup namespace shows.
+            let procs = fs::read_to_string(cgroup.join("leaf/cgroup.procs")).expect("cgroup.procs");
             let mut procs: Vec<i32> = procs.lines().map(|pid| pid.parse().expect("pid")).collect();
             procs.sort_unstable();
             assert_eq!(procs, [first, command], "{}", cgroup.display());

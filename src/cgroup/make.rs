@@ -52,6 +52,9 @@ impl Made {
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
         check(cx, levels.first().unwrap_or(cgroup))?;
         for (i, level) in levels.iter().enumerate().skip(there) {
+            if self.directories.contains(level) {
+                continue;
+            }
             self.directory(cx, level)?;
             if hierarchy.has(b"cpuset") {
                 fill_cpuset(cx, level, levels.get(..i).unwrap_or_default())?;
