@@ -152,20 +152,22 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
         (Some(name), _) => name,
         (None, Some(h)) => {
             let point = plain(&h.point);
-            return Err(Error::refusal(format!("{shown}: a second mount of this hierarchy"))
-                .way_out(format!("name the cgroup from its first, {point}: /td/NAME")));
+            return Err(Error::refusal([&shown, ": a second mount of this hierarchy"].concat())
+                .way_out(["name the cgroup from its first, ", &point, ": /td/NAME"].concat()));
         }
         (None, None) if below(b"/sys/fs/cgroup").is_some() => {
-            return Err(Error::refusal(format!("{shown}: no cgroup hierarchy is mounted there"))
-                .way_out("name a cgroup from the root of its hierarchy: /td/NAME"));
+            return Err(Error::refusal(
+                [&shown, ": no cgroup hierarchy is mounted there"].concat(),
+            )
+            .way_out("name a cgroup from the root of its hierarchy: /td/NAME"));
         }
         (None, None) => typed,
     };
     let mut parts = name.strip_prefix(b"/").unwrap_or(name).split(|b| *b == b'/');
     if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
-        return Err(Error::refusal(format!(
-            "{shown}: this does not name one cgroup below the root"
-        )));
+        return Err(Error::refusal(
+            [&shown, ": this does not name one cgroup below the root"].concat(),
+        ));
     }
     Ok(name.to_vec())
 }
@@ -173,8 +175,8 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
 /// No hierarchy has the cgroup that the user typed.
 pub fn none(typed: &CStr) -> Error {
     let typed = plain(typed.to_bytes());
-    Error::refusal(format!("{typed}: no hierarchy has such a cgroup"))
-        .way_out(format!("td-cgroup {typed} makes it"))
+    Error::refusal([&typed, ": no hierarchy has such a cgroup"].concat())
+        .way_out(["td-cgroup ", &typed, " makes it"].concat())
 }
 
 /// A cgroup wherever a hierarchy has it, opened so that a process can go there.
@@ -307,7 +309,8 @@ fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
     let pids = processes(cx, directory).unwrap_or_default();
     let shown = plain(directory.to_bytes());
     if pids.is_empty() {
-        return error.because(format!("{shown} is in use, and no process of it is visible here"));
+        return error
+            .because([&shown, " is in use, and no process of it is visible here"].concat());
     }
     error.because(format!("{shown} still has processes: {}", names(cx, &pids)))
 }

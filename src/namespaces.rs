@@ -5,7 +5,6 @@ use std::ffi::{CStr, CString};
 use syscalls::Errno;
 
 use crate::cgroup;
-use crate::cgroup::make;
 use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Table};
 use crate::show::{ascii, plain};
@@ -51,7 +50,7 @@ const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2
 pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
     match (error.errno(), into) {
         (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
-            make::why_not_born(cx, cgroup, error)
+            why_not_born(cgroup, error)
         }
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
         (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
@@ -63,6 +62,14 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
             .way_out("make a new one: unshare --pid --fork"),
         _ => error,
     }
+}
+
+/// Why no process began in the cgroup, or got there: td-cgroup, which moves there as well, looks.
+pub fn why_not_born(cgroup: &CStr, error: Error) -> Error {
+    let cgroup = plain(cgroup.to_bytes());
+    error.because(["no process can begin in the cgroup ", &cgroup].concat()).way_out(
+        ["td-cgroup ", &cgroup, " true goes there too, and says what is in the way"].concat(),
+    )
 }
 
 /// In the order of the kernel: the user namespace is made first, and gives the right to the others.
@@ -175,7 +182,8 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
         }
     }
     // By elimination: how many processes the user has is seen nowhere.
-    match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64) {
+    const NPROC: Table = &[(libc::RLIMIT_NPROC as u64, "RLIMIT_NPROC")];
+    match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => {
             error.because(format!("RLIMIT_NPROC allows this user {} processes", limit.soft))
         }

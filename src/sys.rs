@@ -1109,10 +1109,10 @@ pub fn setresuid(cx: &Cx, uid: u32) -> Result<(), Error> {
     cx.change(nr::setresuid, &[Arg::Size(uid), Arg::Size(uid), Arg::Size(uid)]).map(drop)
 }
 
-/// `prlimit64(0, resource, NULL, old)`: getrlimit(2).
-pub fn getrlimit(cx: &Cx, resource: u64) -> Result<RLimit, Error> {
+/// `prlimit64(0, resource, NULL, old)`: getrlimit(2). `table` has the resource's name.
+pub fn getrlimit(cx: &Cx, resource: u64, table: Table) -> Result<RLimit, Error> {
     let old = Cell::new(RLimit { soft: 0, hard: 0 });
-    let resource = Arg::Name(resource, flags::RLIMIT);
+    let resource = Arg::Name(resource, table);
     cx.read(nr::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&old)])?;
     Ok(old.get())
 }

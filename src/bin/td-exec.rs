@@ -244,7 +244,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
 
 /// Why a limit was not set: look at the one that is.
 fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
-    match sys::getrlimit(cx, resource) {
+    match sys::getrlimit(cx, resource, flags::RLIMIT) {
         Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
             .because(format!("the hard limit is {}, and this would raise it", old.hard)),
         _ => error,

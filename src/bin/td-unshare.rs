@@ -37,7 +37,6 @@ use std::os::fd::AsFd;
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use syscalls::Errno;
-use td::cgroup::make;
 use td::cgroup::{self, Cradle};
 use td::chain::Prog;
 use td::child::{self, Side};
@@ -219,7 +218,8 @@ fn later(opts: &Opts, cradle: &Cradle) -> u64 {
 /// The child's way into its version 1 cgroups, before its ids are mapped: afterwards it is refused.
 fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
     for tasks in &cradle.tasks {
-        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| make::why_not_moved_by(cx, tasks, e))?;
+        let cgroup = opts.into_cgroup.as_deref().unwrap_or_default();
+        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| namespaces::why_not_born(cgroup, e))?;
     }
     match later(opts, cradle) {
         0 => Ok(()),

@@ -430,31 +430,6 @@ fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
     }
 }
 
-/// Why no process was born in the version 2 cgroup `typed`: as if it were to be moved there.
-pub fn why_not_born(cx: &Cx, typed: &CStr, error: Error) -> Error {
-    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
-    let Some(v2) = hierarchies.iter().find(|hierarchy| hierarchy.v2) else { return error };
-    let name = cgroup::name(&hierarchies, typed).unwrap_or_default();
-    let Some(directory) = v2.directory(&name) else { return error };
-    let procs = join(&directory, b"cgroup.procs");
-    if error.is(Errno::EACCES) && sys::faccessat2(cx, None, &procs, libc::W_OK).is_err() {
-        return why_refused(cx, &procs, error);
-    }
-    why_not_moved(cx, v2, &directory, error)
-}
-
-/// Why this process did not get into the version 1 cgroup `typed` by one of its files `tasks`.
-pub fn why_not_moved_by(cx: &Cx, tasks: &OwnedFd, error: Error) -> Error {
-    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
-    let link = CString::new(format!("/proc/self/fd/{}", tasks.as_raw_fd())).unwrap_or_default();
-    let path = sys::readlinkat(cx, None, &link).unwrap_or_default();
-    let below = |h: &&Hierarchy| path.starts_with(&h.point) && !h.v2;
-    match (hierarchies.iter().find(below), CString::new(path.clone())) {
-        (Some(hierarchy), Ok(path)) => why_not_moved(cx, hierarchy, &parent(&path), error),
-        _ => error,
-    }
-}
-
 /// Why this process did not get into the cgroup.
 fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) -> Error {
     let shown = plain(cgroup.to_bytes());
