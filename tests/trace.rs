@@ -109,7 +109,7 @@ const CGROUP: &[(&str, i32)] = &[
     ),
     ("td-cgroup --pids 9 --cpus 1.5 --cpuset-cpus 0 -m 1g --memory-swap -1 /{N} nowhere", 127),
     (
-        "td-cgroup --pids 9 --cpuset-cpus 0 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
+        "td-cgroup --pids 9 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
         0,
     ),
     ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
