@@ -112,8 +112,11 @@ pub fn dry(text: &str) -> Vec<Call> {
 /// One line.
 #[track_caller]
 pub fn call(line: &str) -> Call {
-    // Killed in the middle of its own end.
-    let line = line.replace("exit_group(125 <unfinished ...>", "exit_group(125) = ?");
+    // Killed in the middle of the call.
+    let line = match line.split_once(" <unfinished ...>") {
+        Some((start, _)) => format!("{start}) = ?"),
+        None => String::from(line),
+    };
     let Some((name, rest)) = line.split_once('(') else { panic!("this is no call: {line}") };
     let tokens = tokens(rest);
     let mut depth = 1;
