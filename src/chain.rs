@@ -109,6 +109,9 @@ impl Found<'_> {
             sys::execve(cx, path, &argv, env).map_err(|e| why(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
         }
+        if let Some(mask) = cx.mask_of_prog() {
+            sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
+        }
         if self.name.to_bytes().contains(&b'/') {
             sys::execve(cx, self.name, &argv, env).map_err(|e| why(cx, self.name, e))?;
             sys::exit_now(0);

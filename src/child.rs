@@ -21,7 +21,7 @@ const FROM_TERMINAL: [i32; 7] = [
 
 /// Which side of a clone this process is.
 pub enum Side {
-    /// The child, with the signal mask and the dispositions that the caller had.
+    /// The child, with the dispositions that the caller had, and PROG with the signal mask.
     Child,
     /// The parent, with every signal blocked. The number is the child's pid.
     Parent(i32),
@@ -30,7 +30,9 @@ pub enum Side {
 /// Clone, with the namespaces `flags` of clone(2), into the version 2 cgroup of which `cgroup` is the
 /// directory. The child dies when the parent does. A dry run goes on as the child.
 ///
-/// Signals are blocked before the clone, so that none is lost between it and the wait.
+/// Signals are blocked before the clone, so that none is lost between it and the wait. Process 1 of a
+/// new pid namespace keeps them blocked until PROG begins: for it the kernel throws away a signal that
+/// would end another process, unless it is blocked (pid_namespaces(7)).
 pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
     let mask = sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
     // A caller that ignores SIGCHLD has the kernel reap children, and takes their status from us.
@@ -40,16 +42,25 @@ pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
         0 => cx.trace_child(),
         pid => return Ok(Side::Parent(pid)),
     }
+    let is_first = flags & libc::CLONE_NEWPID as u64 != 0;
+    if is_first {
+        cx.block_until_prog(mask);
+    }
     // What the caller does after a failure is the parent's to do.
-    if let Err(error) = be_child(cx, &parent, &sigchld, mask) {
+    if let Err(error) = be_child(cx, &parent, &sigchld, (!is_first).then_some(mask)) {
         cx.say(&error);
         sys::exit(cx, FAILED);
     }
     Ok(Side::Child)
 }
 
-/// Die with the parent, and have the signals as the caller had them.
-fn be_child(cx: &Cx, parent: &OwnedFd, sigchld: &SigAction, mask: SigSet) -> Result<(), Error> {
+/// Die with the parent, and have the signals as the caller had them, the mask too where it is given.
+fn be_child(
+    cx: &Cx,
+    parent: &OwnedFd,
+    sigchld: &SigAction,
+    mask: Option<SigSet>,
+) -> Result<(), Error> {
     // The signal comes only for a parent that dies from now on. Is it dead already?
     sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
     if sys::readable(cx, parent.as_fd())? {
@@ -58,7 +69,7 @@ fn be_child(cx: &Cx, parent: &OwnedFd, sigchld: &SigAction, mask: SigSet) -> Res
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(sigchld))?;
     }
-    sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask).map(drop)
+    mask.map_or(Ok(()), |mask| sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask).map(drop))
 }
 
 /// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.

@@ -10,6 +10,7 @@ use lexopt::Arg;
 use crate::chain::Prog;
 use crate::error::Error;
 use crate::show::{ascii, plain};
+use crate::structs::SigSet;
 use crate::sys::{self, Cx, Start};
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
@@ -18,6 +19,7 @@ pub type Never = Infallible;
 /// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]    print every system call on standard error, or on FD
       --dry-run       print the calls that would change something; make none
+      --signal-mask=SET  what PROG has blocked: td-unshare --pid hands it on
       --help          print this
       --version       print the version
 ";
@@ -29,6 +31,7 @@ pub struct Cli {
     help: &'static str,
     trace: Option<(RawFd, i32)>,
     dry: bool,
+    mask: Option<SigSet>,
     operand: Option<OsString>,
 }
 
@@ -41,9 +44,10 @@ pub fn run<O>(
     apply: fn(&Cx, &O) -> Result<Never, Error>,
 ) -> c_int {
     let parser = lexopt::Parser::from_args(start.args.iter().cloned());
-    let mut cli = Cli { parser, tool, help, trace: None, dry: false, operand: None };
+    let mut cli = Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None };
     let parsed = parse(&mut cli);
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
+    cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
     sys::exit(&cx, error.status())
@@ -70,6 +74,7 @@ impl Cli {
                 }
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
+                "--signal-mask" => self.mask = Some(self.signal_mask()?),
                 _ => return Ok(Some(option)),
             }
         }
@@ -97,6 +102,13 @@ impl Cli {
             (Ok(fd), Ok(pid)) if fd >= 0 => Ok((fd, pid)),
             _ => Err(self.usage(&format!("--trace={text}: this is no descriptor"))),
         }
+    }
+
+    /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.
+    fn signal_mask(&mut self) -> Result<SigSet, Error> {
+        let text = self.word()?;
+        let set = u64::from_str_radix(&text, 16).map(SigSet);
+        set.map_err(|_| self.usage(&format!("--signal-mask={text}: this is no set of signals")))
     }
 
     /// The value that the last option must have.

@@ -214,6 +214,8 @@ pub struct Cx<'a> {
     pid: Cell<i32>,
     /// What SIGPIPE did before we had it ignored.
     sigpipe: Cell<Option<SigAction>>,
+    /// The signal mask that PROG gets, where it is not ours.
+    mask: Cell<Option<SigSet>>,
 }
 
 impl<'a> Cx<'a> {
@@ -226,7 +228,8 @@ impl<'a> Cx<'a> {
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
-        let cx = Cx { tool, start, dry, trace, pid, sigpipe: Cell::new(None) };
+        let (sigpipe, mask) = (Cell::new(None), Cell::new(None));
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask };
         if trace.is_some() {
             cx.trace_start();
         }
@@ -238,7 +241,7 @@ impl<'a> Cx<'a> {
         self.dry
     }
 
-    /// The options that hand trace and dry run on to the next tool.
+    /// The options that hand trace, dry run and signal mask on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
         let pid = self.pid.get();
         let trace = self.trace.map(|fd| match pid {
@@ -246,7 +249,19 @@ impl<'a> Cx<'a> {
             _ => format!("--trace={fd},{pid}"),
         });
         let dry = self.dry.then(|| String::from("--dry-run"));
-        trace.into_iter().chain(dry).filter_map(|s| CString::new(s).ok()).collect()
+        let mask = self.mask.get().map(|SigSet(set)| format!("--signal-mask={set:x}"));
+        trace.into_iter().chain(dry).chain(mask).filter_map(|s| CString::new(s).ok()).collect()
+    }
+
+    /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
+    /// handed on to us is the older one.
+    pub fn block_until_prog(&self, mask: SigSet) {
+        self.mask.set(self.mask.get().or(Some(mask)));
+    }
+
+    /// The signal mask that PROG gets, where it is not ours.
+    pub fn mask_of_prog(&self) -> Option<SigSet> {
+        self.mask.get()
     }
 
     /// The descriptor to which calls are traced.

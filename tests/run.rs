@@ -938,6 +938,25 @@ mod root {
     }
 
     #[test]
+    fn a_signal_while_the_container_is_set_up_is_not_lost() {
+        let house = House::new();
+        // In td-overlay, in td-mount, in td-pivot, in td-exec before and after it forks.
+        for call in ["fsopen", "mount_setattr", "pivot_root", "setgroups", "capset"] {
+            let dir = TempDir::new();
+            let delay = format!("inject={call}:delay_enter=300000:when=1");
+            let cmd = house.container(&[], &["sleep", "1000"]);
+            let strace = start(&mut under_strace(&["-e", &delay], &cmd, &dir));
+            // strace itself has a child or two before, to find out what it can do.
+            let parents = || children_of(strace.pid()).into_iter();
+            let has_child = |parent: &i32| !children_of(*parent).is_empty();
+            let parent = wait_for("the container", || parents().find(has_child));
+            kill(parent, libc::SIGTERM);
+            strace.wait().exits(128 + libc::SIGTERM);
+        }
+        house.nothing_is_left();
+    }
+
+    #[test]
     fn an_idle_container_wakes_nobody() {
         let house = House::new();
         let held = hold(&mut house.container(&[], &["sh", "-c", "echo ready; exec cat"]));
