@@ -1,0 +1,187 @@
+//! Containers that td-run makes, each in a state of its own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// The script.
+pub const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+
+/// A script that goes on when [`Held::go_on`] says so.
+pub const HOLD: &str = "echo ready; read x || :";
+
+/// td-run with these arguments.
+pub fn td_run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut cmd = Command::new(TD_RUN);
+    cmd.args(args);
+    cmd
+}
+
+/// A state of the test's own with an image, and a name that no other container has.
+pub struct House {
+    pub dir: TempDir,
+    pub name: String,
+}
+
+impl House {
+    /// In a mount namespace of the test's own.
+    #[track_caller]
+    pub fn new() -> House {
+        private_mounts();
+        House::in_these_mounts()
+    }
+
+    /// In the mount namespace that the test has made.
+    #[track_caller]
+    pub fn in_these_mounts() -> House {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let house =
+            House { dir: TempDir::new(), name: format!("t{}-{number}", std::process::id()) };
+        image(&house.image());
+        house
+    }
+
+    /// Its directory.
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// The image that td-run takes without being told.
+    pub fn image(&self) -> PathBuf {
+        self.dir.join("state/images/default")
+    }
+
+    /// td-run in this state, with these options.
+    pub fn run<S: AsRef<OsStr>>(&self, options: impl IntoIterator<Item = S>) -> Command {
+        let mut cmd = td_run(["--state"]);
+        cmd.arg(self.state()).args(options);
+        cmd
+    }
+
+    /// A command in the container.
+    pub fn container(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut cmd = self.run(options);
+        cmd.arg(&self.name).args(command);
+        cmd
+    }
+
+    /// A script in the container, run to its end.
+    #[track_caller]
+    pub fn sh(&self, options: &[&str], script: &str) -> Output {
+        run(&mut self.container(options, &["sh", "-c", script]))
+    }
+
+    /// A script in the container that is at a `read`, having printed "ready".
+    #[track_caller]
+    pub fn hold(&self, options: &[&str], script: &str) -> Held {
+        hold(&mut self.container(options, &["sh", "-c", script]))
+    }
+
+    /// The directories of the containers' cgroups, in every hierarchy.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        cgroups(&self.name)
+    }
+
+    /// What the state keeps of containers.
+    pub fn containers(&self) -> Vec<PathBuf> {
+        let list = fs::read_dir(self.state().join("containers"));
+        list.into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// No container has left anything.
+    #[track_caller]
+    pub fn nothing_is_left(&self) {
+        assert_eq!(self.cgroups(), [] as [PathBuf; 0], "a cgroup is left");
+        assert_eq!(self.containers(), [] as [PathBuf; 0], "a directory is left");
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        for _ in self.cgroups().iter().take(1) {
+            for action in ["--kill", "--remove"] {
+                run(&mut td("td-cgroup", [action, &format!("/td/c-{}", self.name)]));
+            }
+        }
+    }
+}
+
+/// A container that goes on when this is told to.
+pub struct Held {
+    pub running: Running,
+    pub pipe: fs::File,
+}
+
+/// Start td-run with a script that prints "ready" and is at a `read` then.
+#[track_caller]
+pub fn hold(cmd: &mut Command) -> Held {
+    let (reader, pipe) = pipe();
+    let running = start_with(cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    wait_for("the container", || {
+        assert!(is_alive(running.pid()), "{}{}", running.out(), running.err());
+        running.out().contains("ready").then_some(())
+    });
+    Held { running, pipe }
+}
+
+/// Its reading and its writing end.
+pub fn pipe() -> (OwnedFd, fs::File) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are nobody else's afterwards.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).expect("a pipe");
+        (OwnedFd::from_raw_fd(ends[0]), fs::File::from_raw_fd(ends[1]))
+    }
+}
+
+impl Held {
+    /// The waiting parent, PID 1 and COMMAND, each the only child of the one before.
+    #[track_caller]
+    pub fn processes(&self) -> [i32; 3] {
+        let only = |pid| match children_of(pid)[..] {
+            [child] => child,
+            ref children => panic!("{pid} has the children {children:?}"),
+        };
+        let first = only(self.running.pid());
+        [self.running.pid(), first, only(first)]
+    }
+
+    /// Its end, when the `read` has returned.
+    #[track_caller]
+    pub fn go_on(self) -> Output {
+        drop(self.pipe);
+        self.running.wait()
+    }
+}
+
+/// The directories of a container's cgroups, in every hierarchy.
+pub fn cgroups(name: &str) -> Vec<PathBuf> {
+    let mounts = own_mountinfo();
+    let of_cgroups = mounts.lines().filter(|line| line.contains(" - cgroup"));
+    let points = of_cgroups.filter_map(|line| line.split(' ').nth(4));
+    points.map(|p| Path::new(p).join(format!("td/c-{name}"))).filter(|p| p.exists()).collect()
+}
+
+/// Every file below a directory: name, type, mode, size, times, and what it holds.
+#[track_caller]
+pub fn tree(dir: &Path) -> String {
+    let find = |args: &[&str]| run(Command::new("find").arg(dir).args(args)).ok().out();
+    let mut lines: Vec<String> = find(&["-printf", "%p %y %m %U:%G %s %T@ %C@ %l\n"])
+        .lines()
+        .chain(find(&["-type", "f", "-exec", "cksum", "{}", "+"]).lines())
+        .map(String::from)
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+/// A path as a word of a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
