@@ -33,6 +33,8 @@ pub struct Cli {
     dry: bool,
     mask: Option<SigSet>,
     operand: Option<OsString>,
+    /// What was read ahead, see [`Cli::optional_path`].
+    ahead: Option<Result<Option<String>, lexopt::Error>>,
 }
 
 /// A tool's `main`: read the command line, do the step, and say what failed.
@@ -44,7 +46,8 @@ pub fn run<O>(
     apply: fn(&Cx, &O) -> Result<Never, Error>,
 ) -> c_int {
     let parser = lexopt::Parser::from_args(start.args.iter().cloned());
-    let mut cli = Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None };
+    let mut cli =
+        Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None, ahead: None };
     let parsed = parse(&mut cli);
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
@@ -56,17 +59,8 @@ pub fn run<O>(
 impl Cli {
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
     pub fn option(&mut self) -> Result<Option<String>, Error> {
-        loop {
-            let tool = self.tool;
-            let option = match self.parser.next().map_err(|e| misread(tool, e))? {
-                None => return Ok(None),
-                Some(Arg::Value(value)) => {
-                    self.operand = Some(value);
-                    return Ok(None);
-                }
-                Some(Arg::Short(letter)) => format!("-{letter}"),
-                Some(Arg::Long(word)) => format!("--{word}"),
-            };
+        let tool = self.tool;
+        while let Some(option) = self.next().map_err(|e| misread(tool, e))? {
             match option.as_str() {
                 "--help" => self.print(&format!("{}{COMMON}", self.help))?,
                 "--version" => {
@@ -78,6 +72,23 @@ impl Cli {
                 _ => return Ok(Some(option)),
             }
         }
+        Ok(None)
+    }
+
+    /// The same, of the options that every tool has as well.
+    fn next(&mut self) -> Result<Option<String>, lexopt::Error> {
+        if let Some(next) = self.ahead.take() {
+            return next;
+        }
+        Ok(match self.parser.next()? {
+            Some(Arg::Short(letter)) => Some(format!("-{letter}")),
+            Some(Arg::Long(word)) => Some(format!("--{word}")),
+            Some(Arg::Value(value)) => {
+                self.operand = Some(value);
+                None
+            }
+            None => None,
+        })
     }
 
     /// Print what was asked for, and end; but not for `--help=x`, which is no option.
@@ -138,6 +149,18 @@ impl Cli {
     /// The value of the last option where it was written `--option=VALUE`.
     pub fn optional(&mut self) -> Option<OsString> {
         self.parser.optional_value()
+    }
+
+    /// The same as a path, for options whose letters may stand together: in `-mn` the `n` is an option and
+    /// no value of `-m`, in `-mn=FILE` it has one. Only reading on shows which.
+    pub fn optional_path(&mut self) -> Option<CString> {
+        match self.next() {
+            Err(lexopt::Error::UnexpectedValue { value, .. }) => Some(cstring(value)),
+            next => {
+                self.ahead = Some(next);
+                None
+            }
+        }
     }
 
     /// The first operand, after the last option, as a path.
@@ -215,4 +238,36 @@ pub fn size(text: &str) -> Option<u64> {
     };
     digits.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_in_a_cluster_has_a_value_only_behind_an_equals_sign() {
+        for (line, expected) in [
+            ("-mpn PROG", "-m -p -n PROG"),
+            ("-mn=FILE -p PROG -m", "-m -n=FILE -p PROG -m"),
+            ("--net=FILE --net PROG", "--net=FILE --net PROG"),
+            ("--net= -n= -- -m", "--net= -n= -m"),
+            ("-n --trace=3 PROG", "-n PROG"),
+            ("-n", "-n"),
+        ] {
+            let parser = lexopt::Parser::from_args(line.split(' '));
+            let (tool, help) = ("x", "");
+            let mut cli =
+                Cli { parser, tool, help, trace: None, dry: false, operand: None, ahead: None };
+            let mut read = Vec::new();
+            while let Some(option) = cli.option().expect("every option is one") {
+                let value = cli.optional_path().map(|value| ascii(value.to_bytes()));
+                read.push(value.map_or(option.clone(), |value| option + "=" + &value));
+            }
+            let operand = cli.operand.take();
+            let rest: Vec<OsString> =
+                operand.into_iter().chain(cli.raw().collect::<Vec<_>>()).collect();
+            read.extend(rest.iter().map(|word| ascii(word.as_bytes())));
+            assert_eq!(read.join(" "), expected, "{line}");
+        }
+    }
 }
