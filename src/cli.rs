@@ -45,9 +45,7 @@ pub fn run<O>(
     parse: fn(&mut Cli) -> Result<O, Error>,
     apply: fn(&Cx, &O) -> Result<Never, Error>,
 ) -> c_int {
-    let parser = lexopt::Parser::from_args(start.args.iter().cloned());
-    let mut cli =
-        Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None, ahead: None };
+    let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(start.args.iter().cloned()));
     let parsed = parse(&mut cli);
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
@@ -57,6 +55,10 @@ pub fn run<O>(
 }
 
 impl Cli {
+    fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
+        Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None, ahead: None }
+    }
+
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
     pub fn option(&mut self) -> Result<Option<String>, Error> {
         let tool = self.tool;
@@ -254,10 +256,7 @@ mod tests {
             ("-n --trace=3 PROG", "-n PROG"),
             ("-n", "-n"),
         ] {
-            let parser = lexopt::Parser::from_args(line.split(' '));
-            let (tool, help) = ("x", "");
-            let mut cli =
-                Cli { parser, tool, help, trace: None, dry: false, operand: None, ahead: None };
+            let mut cli = Cli::new("x", "", lexopt::Parser::from_args(line.split(' ')));
             let mut read = Vec::new();
             while let Some(option) = cli.option().expect("every option is one") {
                 let value = cli.optional_path().map(|value| ascii(value.to_bytes()));
