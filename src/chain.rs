@@ -226,7 +226,7 @@ pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
 }
 
 /// What stands between us and a path that statx(2) did not find.
-fn why_unreachable(shown: &str, looked: &Error) -> String {
+pub fn why_unreachable(shown: &str, looked: &Error) -> String {
     match looked.errno() {
         Some(Errno::ENOENT) => ["there is no ", shown, " in this root"].concat(),
         Some(Errno::EACCES) => {

@@ -45,7 +45,10 @@ table! {
     "move_mount(2)." MOVE_MOUNT: MOVE_MOUNT_F_EMPTY_PATH MOVE_MOUNT_T_EMPTY_PATH;
     "open_tree(2), beside the AT flags." OPEN_TREE:
         OPEN_TREE_CLONE OPEN_TREE_CLOEXEC AT_EMPTY_PATH AT_RECURSIVE AT_SYMLINK_NOFOLLOW;
-    "The command of fcntl(2)." FCNTL: F_GETFD F_SETFD F_ADD_SEALS F_GET_SEALS;
+    "The command of fcntl(2)." FCNTL:
+        F_DUPFD F_GETFD F_SETFD F_GETLK F_SETLK F_SETLKW F_ADD_SEALS F_GET_SEALS;
+    "The `l_type` of a lock." LOCK: F_RDLCK F_WRLCK F_UNLCK;
+    "The `l_whence` of a lock." WHENCE: SEEK_SET;
     "Flags of a descriptor." FD: FD_CLOEXEC;
     "Seals of a memfd." SEAL: F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE;
     "close_range(2)." CLOSE_RANGE: CLOSE_RANGE_UNSHARE CLOSE_RANGE_CLOEXEC;

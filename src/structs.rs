@@ -153,6 +153,59 @@ pub fn entries(bytes: &[u8]) -> impl Iterator<Item = (&CStr, u8)> {
     })
 }
 
+/// `struct flock`: fcntl(2). A lock on the bytes of a file from `start` on; `len` 0: to its end, however
+/// far that moves.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Flock {
+    kind: i16,
+    whence: i16,
+    start: i64,
+    len: i64,
+    /// Whose lock it is, where the kernel has been asked. 0: of a process that has no number here; -1:
+    /// of an open file description.
+    pub pid: i32,
+}
+
+impl Flock {
+    /// A lock that is asked for: `F_RDLCK` or `F_WRLCK`.
+    pub fn new(kind: i32, start: i64, len: i64) -> Flock {
+        Flock { kind: kind as i16, whence: libc::SEEK_SET as i16, start, len, pid: 0 }
+    }
+
+    /// Did the kernel find nothing that is in its way?
+    pub fn is_free(&self) -> bool {
+        i32::from(self.kind) == libc::F_UNLCK
+    }
+
+    fn show_wanted(&self, out: &mut String) {
+        out.push_str("{l_type=");
+        crate::show::name(self.kind as u64, flags::LOCK, out);
+        out.push_str(", l_whence=");
+        crate::show::name(self.whence as u64, flags::WHENCE, out);
+        put!(out, ", l_start={}, l_len={}", self.start, self.len);
+    }
+}
+
+impl Show for Flock {
+    fn show(&self, out: &mut String) {
+        self.show_wanted(out);
+        out.push('}');
+    }
+}
+
+/// The same as `F_GETLK` has filled it in.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Holder(pub Flock);
+
+impl Show for Holder {
+    fn show(&self, out: &mut String) {
+        self.0.show_wanted(out);
+        put!(out, ", l_pid={}}}", self.0.pid);
+    }
+}
+
 // ---- mounts ----
 
 /// `struct mount_attr`: mount_setattr(2). Zero changes nothing.

@@ -460,6 +460,18 @@ pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, 
     }
 }
 
+/// `openat(dirfd, path, flags|O_CREAT, mode)`: open(2). The file is made where it is missing.
+pub fn openat_create(
+    cx: &Cx,
+    dirfd: At,
+    path: &CStr,
+    flags: c_int,
+    mode: u32,
+) -> Result<OwnedFd, Error> {
+    let flags = Arg::Open((flags | libc::O_CREAT | libc::O_CLOEXEC) as u64);
+    cx.change_fd(nr::openat, &[at(dirfd), Arg::Path(path), flags, Arg::Mode(mode)])
+}
+
 /// As [`openat`], of something that this step has made: a dry run takes it to be there, and prints
 /// nothing, unless it is opened for writing.
 pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
@@ -682,6 +694,39 @@ pub fn fchdir(cx: &Cx, dir: BorrowedFd) -> Result<(), Error> {
 pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
     let args = [Arg::Fd(fd), name(libc::F_SETFD, flags::FCNTL), flags(flag, flags::FD)];
     cx.change(nr::fcntl, &args).map(drop)
+}
+
+/// `fcntl(fd, F_GETFD)`: fcntl(2). Descriptor `fd`, if the caller has left it to us: then nothing closes
+/// it. EBADF: there is none.
+pub fn inherited_fd(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
+    cx.read(nr::fcntl, &[Arg::Fd(fd), name(libc::F_GETFD, flags::FCNTL)])?;
+    // SAFETY: it is open, and of none of our own descriptors the caller knows the number.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// `fcntl(fd, F_DUPFD, lowest)`: fcntl(2). The same file at the lowest number that is free from `lowest`
+/// up: for PROG, and never closed. It is ours alone, and a dry run makes it too, so that the calls after
+/// it have the right number. EINVAL: there is no such number, EMFILE: none is free.
+pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<BorrowedFd<'static>, Error> {
+    let args = [fd(file), name(libc::F_DUPFD, flags::FCNTL), Arg::Int(lowest.into())];
+    // SAFETY: the kernel returned it to us, and it has no owner who could close it.
+    cx.read(nr::fcntl, &args).map(|fd| unsafe { BorrowedFd::borrow_raw(fd as RawFd) })
+}
+
+/// `fcntl(fd, F_SETLK, lock)`: fcntl(2). A lock of this process: it outlasts execve(2), no child has it,
+/// and to close *any* descriptor of the file gives it up. EAGAIN: another process has it; with `wait`,
+/// `F_SETLKW`, it is waited for.
+pub fn fcntl_setlk(cx: &Cx, file: BorrowedFd, wait: bool, lock: &Flock) -> Result<(), Error> {
+    let command = if wait { libc::F_SETLKW } else { libc::F_SETLK };
+    cx.change(nr::fcntl, &[fd(file), name(command, flags::FCNTL), Arg::In(lock)]).map(drop)
+}
+
+/// `fcntl(fd, F_GETLK, lock)`: fcntl(2). The first lock that is in the way of this one.
+pub fn fcntl_getlk(cx: &Cx, file: BorrowedFd, lock: Flock) -> Result<Flock, Error> {
+    let holder = Cell::new(Holder(lock));
+    let args = [fd(file), name(libc::F_GETLK, flags::FCNTL), Arg::Out(&holder)];
+    cx.read(nr::fcntl, &args)?;
+    Ok(holder.get().0)
 }
 
 /// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.

@@ -22,12 +22,20 @@ struct Tool {
     root: &'static str,
     /// Does PROG find descriptors above 2 open that the caller had?
     keeps_descriptors: bool,
+    /// Does it find one more, which the step is for?
+    adds_descriptor: bool,
 }
 
-const UNSHARE: Tool = Tool { name: "td-unshare", line: "", root: "", keeps_descriptors: true };
-const EXEC: Tool = Tool { name: "td-exec", line: "", root: "", keeps_descriptors: false };
-const PIVOT: Tool = Tool { name: "td-pivot", line: "", root: "image", keeps_descriptors: false };
-
+const UNSHARE: Tool = Tool {
+    name: "td-unshare",
+    line: "",
+    root: "",
+    keeps_descriptors: true,
+    adds_descriptor: false,
+};
+const EXEC: Tool = Tool { name: "td-exec", keeps_descriptors: false, ..UNSHARE };
+const PIVOT: Tool = Tool { name: "td-pivot", root: "image", ..EXEC };
+const LOCK: Tool = Tool { name: "td-lock", adds_descriptor: true, ..UNSHARE };
 const MOUNT: Tool = Tool { name: "td-mount", ..UNSHARE };
 const OVERLAY: Tool = Tool { name: "td-overlay", ..UNSHARE };
 
@@ -38,6 +46,8 @@ const TOOLS: &[Tool] = &[
     Tool { line: "td-unshare -c", ..UNSHARE },
     Tool { line: "td-unshare -m td-unshare -i", ..UNSHARE },
     Tool { line: "td-unshare --rmdir {T}/none", ..UNSHARE },
+    Tool { line: "td-lock {T}/lock", ..LOCK },
+    Tool { line: "td-lock --shared --key word -- {T}/lock", ..LOCK },
     Tool { line: "td-exec", ..EXEC },
     Tool { line: "td-exec --init --", ..EXEC },
     Tool { line: "td-unshare -p td-exec --init", ..EXEC },
@@ -471,7 +481,11 @@ mod root {
             let direct = state(&DESCRIPTORS.map(OsString::from), 0, &[]);
             assert!(direct.contains("\n50\n"), "{direct}");
             let wanted = if tool.keeps_descriptors { &direct } else { "0\n1\n2\n3\n" };
-            assert_eq!(state(&line(tool, &[], dir, &DESCRIPTORS), 0, &[]), wanted, "{tool:?}");
+            let found = state(&line(tool, &[], dir, &DESCRIPTORS), 0, &[]);
+            let (kept, added): (Vec<&str>, _) =
+                found.split_inclusive('\n').partition(|fd| wanted.contains(*fd));
+            assert_eq!(kept.concat(), wanted, "{tool:?}");
+            assert_eq!(added.len(), usize::from(tool.adds_descriptor), "{tool:?}: {added:?}");
         });
     }
 }

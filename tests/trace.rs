@@ -100,6 +100,18 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
 
+const LOCK: &[(&str, i32)] = &[
+    ("td-lock {T}/lock true", 0),
+    ("td-lock --wait --key word {T}/plain /bin/true", 0),
+    ("td-lock -s --mkdir {T}/a/b/lock td-unshare -p true", 0),
+    ("td-lock {T}/plain td-lock --key word {T}/lock td-lock --wait=1 {T}/plain {T}/exit3", 3),
+    ("td-lock {T}/lock td-unshare --rmdir {T}/empty td-lock --wait=0.01 {T}/lock true", 125),
+    ("td-lock -s {T}/lock td-unshare -p td-lock --key word {T}/lock true", 125),
+    ("td-lock --mkdir {T}/x/y/ true", 125),
+    ("td-lock -s {T}/tree true", 125),
+    ("td-lock {T}/lock nowhere-to-be-found", 127),
+];
+
 /// `{N}` is a name that nobody else uses. Each line leaves no cgroup behind.
 const CGROUP: &[(&str, i32)] = &[
     ("td-cgroup --stay /{N} td-unshare -p -C --into-cgroup /{N} --remove-cgroup /{N} true", 0),
@@ -212,6 +224,16 @@ mod root {
     #[test]
     fn a_dry_run_of_td_exec_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(EXEC);
+    }
+
+    #[test]
+    fn td_lock_traces_what_strace_sees() {
+        traces_what_strace_sees(LOCK);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_lock_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(LOCK);
     }
 
     #[test]

@@ -360,7 +360,8 @@ pub fn only_looks(call: &Call) -> bool {
         "openat2" => !arg(2).contains("mode="),
         "prctl" => is(0, "PR_GET_PDEATHSIG") || is(0, "PR_CAPBSET_READ"),
         "prlimit64" => arg(2) == "NULL",
-        "fcntl" => is(1, "F_GETFD"),
+        // A descriptor of its own, which a dry run has too, so that it prints the right number.
+        "fcntl" => is(1, "F_GETFD") || is(1, "F_GETLK") || is(1, "F_DUPFD"),
         "ioctl" => is(1, "NS_GET_USERNS") || is(1, "SIOCGIFFLAGS"),
         _ => false,
     }
