@@ -129,6 +129,15 @@ impl Hierarchy {
         Some((levels, there))
     }
 
+    /// The file that a process of version 2 must be able to write to, in order to go to the cgroup `name`,
+    /// beside that one's own: cgroup.procs of the nearest cgroup that holds both it and the caller's.
+    pub fn common_procs(&self, name: &[u8]) -> CString {
+        let parts = |name| self.levels(name).map_or(Vec::new(), |(levels, _)| levels);
+        let (own, there) = (parts(b""), parts(name));
+        let both = own.iter().zip(&there).take_while(|(a, b)| a == b).last();
+        both.map_or(CString::default(), |(common, _)| join(common, b"cgroup.procs"))
+    }
+
     /// The directory of the cgroup `name`, as in [`Hierarchy::levels`].
     pub fn directory(&self, name: &[u8]) -> Option<CString> {
         self.levels(name)?.0.pop()
@@ -268,6 +277,34 @@ pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
     failed.map_or(Ok(removed), Err)
 }
 
+/// Remove what an earlier run has left of the cgroup `name`, as [`remove`] does; but where something
+/// lives in it, nothing.
+pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
+    let mut patience = Patience(PATIENCE);
+    let mut found = Vec::new();
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
+        loop {
+            let pids = match processes_below(cx, &directory) {
+                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => break, // not there, or no more
+                other => other?,
+            };
+            if pids.is_empty() {
+                found.push((directory, hierarchy.has(b"memory")));
+                break;
+            }
+            if !patience.wait(cx)? {
+                return Err(Error::refusal(living(cx, &directory, &pids))
+                    .way_out(["td-cgroup --kill ", &plain(name), " ends them"].concat()));
+            }
+        }
+    }
+    for (directory, memory) in found {
+        remove_directory(cx, &directory, memory, &mut patience)?;
+    }
+    Ok(())
+}
+
 /// Remove one directory and those below it. False: there is none.
 fn remove_directory(
     cx: &Cx,
@@ -307,12 +344,16 @@ fn remove_directory(
 /// Who is still there.
 fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
     let pids = processes(cx, directory).unwrap_or_default();
-    let shown = plain(directory.to_bytes());
     if pids.is_empty() {
+        let shown = plain(directory.to_bytes());
         return error
             .because([&shown, " is in use, and no process of it is visible here"].concat());
     }
-    error.because(format!("{shown} still has processes: {}", names(cx, &pids)))
+    error.because(living(cx, directory, &pids))
+}
+
+fn living(cx: &Cx, directory: &CStr, pids: &[i32]) -> String {
+    [&plain(directory.to_bytes()), " still has processes: ", &names(cx, pids)].concat()
 }
 
 /// The processes in the cgroup of which this is the directory, without those below it: cgroup.procs.

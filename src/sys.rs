@@ -40,7 +40,7 @@ macro_rules! calls {
 
 calls! {
     capget capset chdir clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
-    fchdir fchmod fchown fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
+    fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
     rt_sigprocmask rt_sigtimedwait sendfile setgroups sethostname setresgid setresuid setsid
@@ -584,6 +584,13 @@ pub fn fchmod(cx: &Cx, file: BorrowedFd, mode: u32) -> Result<(), Error> {
 pub fn fchown(cx: &Cx, file: BorrowedFd, owner: u32, group: u32) -> Result<(), Error> {
     let args = [fd(file), Arg::Size(owner as usize), Arg::Size(group as usize)];
     cx.change(nr::fchown, &args).map(drop)
+}
+
+/// `fchownat(dirfd, path, owner, group, AT_SYMLINK_NOFOLLOW)`: chown(2).
+pub fn fchownat(cx: &Cx, dirfd: At, path: &CStr, owner: u32, group: u32) -> Result<(), Error> {
+    let (owner, group) = (Arg::Size(owner as usize), Arg::Size(group as usize));
+    let nofollow = flags(libc::AT_SYMLINK_NOFOLLOW, flags::AT);
+    cx.change(nr::fchownat, &[at(dirfd), Arg::Path(path), owner, group, nofollow]).map(drop)
 }
 
 /// `readlinkat(dirfd, path, buf, size)`: readlink(2). What the link says.

@@ -27,6 +27,9 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         (["--set", "memory.max"], "--set memory.max: FILE=VALUE is wanted"),
         (["--set", "a/b.c=1"], "--set a/b.c: a file CONTROLLER.NAME is wanted"),
         (["--set", ".x=1"], "--set .x: a file CONTROLLER.NAME is wanted"),
+        (["--delegate", "1000"], "--delegate 1000: UID:GID is wanted, two numbers"),
+        (["--delegate", "ann:ann"], "--delegate ann:ann: UID:GID is wanted, two numbers"),
+        (["--delegate", "4294967295:1"], "--delegate 4294967295:1: UID:GID is wanted"),
     ] {
         refuses(&[args[0], args[1], "/td-test-refused", "echo", "run"], why);
     }
@@ -44,6 +47,8 @@ fn what_does_not_go_together_is_refused() {
     let together = "--remove, --kill and --stat take PATH and nothing else";
     refuses(&["--remove", "/td-test-refused", "echo", "run"], together);
     refuses(&["--stat", "--pids", "1", "/td-test-refused"], together);
+    refuses(&["--kill", "--fresh", "/td-test-refused"], together);
+    refuses(&["--remove", "--delegate", "1:1", "/td-test-refused"], together);
     refuses(&["--stay", "/td-test-refused"], "--stay needs PROG");
     refuses(&["--pids", "1"], "PATH is missing");
 }
@@ -354,10 +359,11 @@ mod root {
     #[test]
     fn a_dry_run_makes_nothing() {
         let own = Cgroup::new("dry");
-        let mut args = vec!["--dry-run", "-m", "64M", "--cpuset-cpus", "0", &own.0];
+        let mut args = vec!["--dry-run", "--fresh", "--delegate", "1:2", "-m", "64M"];
+        args.extend(["--cpuset-cpus", "0", &own.0]);
         args.extend(["td-unshare", "--into-cgroup", &own.0, "true"]);
         let out = run(&mut cgroup(args)).ok().out();
-        for part in ["mkdirat(", "\"67108864\"", "clone3(", "execve("] {
+        for part in ["mkdirat(", "/tasks\", 1, 2, AT_", "\"67108864\"", "clone3(", "execve("] {
             assert!(out.contains(part), "{part}: {out}");
         }
         assert!(own.is_gone());
@@ -376,22 +382,103 @@ mod root {
         run(Command::new("umount").arg("/proc")).ok();
     }
 
-    #[test]
-    fn an_ordinary_user_is_told_whose_it_is() {
-        let own = Cgroup::new("user");
-        let mut args = vec!["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let tool = bin("td-cgroup");
-        // A copy in a place that this user may reach.
+    /// The tools in a place that an ordinary user may reach.
+    fn tools() -> TempDir {
         let dir = TempDir::new();
-        let copy = dir.program("td-cgroup", fs::read(tool).expect("the tool"));
+        for name in ["td-cgroup", "td-unshare"] {
+            dir.program(name, fs::read(bin(name)).expect("the tool"));
+        }
         chmod(dir.path(), 0o755);
-        args.extend([copy.to_str().expect("a plain path"), "--pids", "9", &own.0, "echo", "run"]);
-        let output = run(Command::new("setpriv").args(&args)).exits(125);
+        dir
+    }
+
+    const AS_USER: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+    /// A tool as an ordinary user.
+    fn as_user<'a>(dir: &TempDir, tool: &str, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut cmd = Command::new(AS_USER[0]);
+        cmd.args(&AS_USER[1..]).arg(dir.join(tool)).args(args);
+        cmd
+    }
+
+    #[test]
+    fn an_ordinary_user_is_told_whose_it_is_and_the_way_out() {
+        let own = Cgroup::new("user");
+        let dir = tools();
+        let mut cmd = as_user(&dir, "td-cgroup", ["--pids", "9", &own.0, "echo", "run"]);
+        let output = run(&mut cmd).exits(125);
         let output = output.says("EACCES").says("belongs to uid 0").says("we are 65534");
+        let output = output.says("as root: td-cgroup --delegate 65534:65534 /td/u-65534");
         assert_eq!(output.out(), "");
         run(&mut cgroup(["--pids", "9", &own.0])).ok();
-        let output = run(Command::new("setpriv").args(&args)).exits(125);
+        let output = run(&mut cmd).exits(125);
         output.says("pids.max\", O_WRONLY").says("belongs to uid 0").says("we are 65534");
+    }
+
+    #[test]
+    fn what_cannot_be_given_away_is_taken_back() {
+        let own = Cgroup::new("back2");
+        let owners = || {
+            use std::os::unix::fs::MetadataExt;
+            let mut all = Vec::new();
+            for directory in own.found() {
+                for file in [".", "cgroup.procs", "tasks", "cgroup.subtree_control"] {
+                    if let Ok(stat) = fs::metadata(directory.join(file)) {
+                        all.push((directory.join(file), stat.uid(), stat.gid()));
+                    }
+                }
+            }
+            all
+        };
+        let args = ["--delegate", "65534:65534", &own.0, "nowhere-to-be-found"];
+        run(&mut cgroup(args)).exits(127);
+        assert!(own.is_gone());
+        run(&mut cgroup(["--delegate", "12345:54321", &own.0])).ok();
+        let before = owners();
+        assert!(before.iter().all(|(_, uid, gid)| (*uid, *gid) == (12345, 54321)), "{before:?}");
+        run(&mut cgroup(args)).exits(127);
+        assert_eq!(owners(), before);
+        // Who has no right to give away what is its own.
+        let dir = tools();
+        run(&mut cgroup(["--delegate", "65534:65534", &own.0])).ok();
+        let below = own.below("x");
+        let args = ["--delegate", "12345:54321", &below, "echo", "run"];
+        let output = run(&mut as_user(&dir, "td-cgroup", args)).exits(125).says("fchownat(");
+        let output =
+            output.says("EPERM").says("only root may give a cgroup away, we are uid 65534");
+        assert_eq!(output.out(), "");
+        assert!(!own.found().iter().any(|directory| directory.join("x").exists()));
+    }
+
+    #[test]
+    fn fresh_waits_for_what_is_dying() {
+        let own = Cgroup::new("freshdying");
+        let running = sleeper(&own.0);
+        let mut args = vec!["--trace", "--fresh", "--pids", "7", &own.0];
+        args.extend(["echo", "run"]);
+        let fresh = start(&mut cgroup(args));
+        wait_for("its first look", || fresh.err().contains("clock_nanosleep").then_some(()));
+        running.kill(libc::SIGKILL);
+        assert_eq!(fresh.wait().exits(0).out(), "run\n");
+        assert_eq!(read(&own.0, "pids.max"), "7");
+    }
+
+    #[test]
+    fn fresh_leaves_all_where_something_lives() {
+        let own = Cgroup::new("freshalive");
+        run(&mut cgroup(["-m", "64M", "--pids", "9", &own.below("empty")])).ok();
+        run(&mut cgroup(["-m", "64M", &own.below("a/b")])).ok();
+        let running = sleeper(&own.below("a/b"));
+        let tree = || {
+            let found = own.found();
+            run(Command::new("find").args(found).args(["-type", "d"])).ok().out()
+        };
+        let before = tree();
+        let output = run(&mut cgroup(["--fresh", &own.0, "echo", "run"])).exits(125);
+        let output = output.says(&format!(" still has processes: {} (", running.pid()));
+        let output = output.says(&format!("td-cgroup --kill {} ends them", own.0));
+        assert_eq!(output.out(), "");
+        assert_eq!(tree(), before);
     }
 
     #[test]
@@ -601,16 +688,92 @@ mod root {
             for path in [there.clone(), there.join("cgroup.procs")] {
                 std::os::unix::fs::chown(path, Some(65534), None).expect("delegated");
             }
-            let dir = TempDir::new();
-            let copy = dir.program("td-cgroup", fs::read(bin("td-cgroup")).expect("the tool"));
-            chmod(dir.path(), 0o755);
-            let mut cmd = Command::new("setpriv");
-            cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
-            let output = run(cmd.args([&own.0, "echo", "run"])).exits(125).says("EACCES");
+            let dir = tools();
+            let mut cmd = as_user(&dir, "td-cgroup", [own.0.as_str(), "echo", "run"]);
+            let output = run(&mut cmd).exits(125).says("EACCES");
+            let output = output.says("have root start PROG inside of it: --leaf NAME PROG");
             let says = "/cgroup.procs belongs to uid 0 (mode 0644), we are 65534";
             let output = output.says(says).says("write(");
             assert!(!output.err().contains(&format!("{}{says}", own.0)), "{output}");
             assert_eq!(output.out(), "");
+        }
+
+        #[test]
+        fn a_user_to_whom_it_is_delegated_makes_limits_below_it_and_cannot_change_its_own() {
+            let own = Cgroup::new("delegated");
+            let dir = tools();
+            run(&mut cgroup(["--delegate", "65534:65534", "--pids", "40", &own.0])).ok();
+            let below = own.below("x");
+            let mut args = vec!["--memory", "64M", "--pids", "20", "--cpus", "0.5", &below];
+            args.extend(["sh", "-c", "cat /proc/self/cgroup; exec sleep 1000"]);
+            let running = start(&mut as_user(&dir, "td-cgroup", args));
+            running.prints(&format!(":pids:{below}\n"));
+            running.prints(&format!(":memory:{below}\n"));
+            assert_eq!(read(&below, "pids.max"), "20");
+            let limits = ["--pids", "41", &own.0, "echo", "run"];
+            let output = run(&mut as_user(&dir, "td-cgroup", limits)).exits(125).says("EACCES");
+            let output = output.says("pids.max belongs to uid 0 (mode 0644), we are 65534");
+            assert_eq!((output.out(), output.err().matches("EACCES").count()), (String::new(), 1));
+            let output = run(&mut as_user(&dir, "td-cgroup", ["--fresh", "--pids", "1", &below]));
+            let output = output.exits(125).says(" still has processes: ");
+            output
+                .says(&running.pid().to_string())
+                .says(&format!("td-cgroup --kill {below} ends them"));
+            run(&mut as_user(&dir, "td-cgroup", ["--kill", &below])).ok();
+            assert_eq!(running.wait().signal, Some(libc::SIGKILL));
+            run(&mut as_user(&dir, "td-cgroup", ["--fresh", "--pids", "1", &below])).ok();
+            assert_eq!(read(&below, "pids.max"), "1");
+            run(&mut as_user(&dir, "td-cgroup", ["--remove", &below])).ok();
+            assert_eq!(read(&own.0, "pids.max"), "40");
+        }
+
+        #[test]
+        fn a_child_of_a_users_td_unshare_is_born_in_what_is_delegated() {
+            let own = Cgroup::new("bornuser");
+            let dir = tools();
+            run(&mut cgroup(["--delegate", "65534:65534", &own.0])).ok();
+            let (name, leaf) = (own.below("x"), own.below("x/leaf"));
+            for (more, root) in [("-p", leaf.as_str()), ("-pC", "/")] {
+                let mut args = vec!["--fresh", "--pids", "20", "--leaf", "leaf", "--stay", &name];
+                args.extend(["td-unshare", "-r", more, "--into-cgroup", &leaf]);
+                args.extend(["--remove-cgroup", &name, "cat", "/proc/self/cgroup"]);
+                let out = run(&mut as_user(&dir, "td-cgroup", args)).ok().out();
+                assert!(out.contains(&format!(":pids:{root}\n")), "{out}");
+                assert!(!own.found().iter().any(|directory| directory.join("x").exists()));
+            }
+        }
+
+        #[test]
+        fn with_a_leaf_the_user_begins_inside_and_goes_where_it_likes() {
+            let own = Cgroup::new("inside");
+            let dir = tools();
+            let tool = dir.join("td-cgroup");
+            let (leaf, below) = (own.below("shell"), own.below("y"));
+            let mut args = vec!["--delegate", "65534:65534", "--leaf", "shell", &own.0];
+            args.extend(AS_USER);
+            args.extend(["sh", "-c", "cat /proc/self/cgroup; echo; \"$@\"", "sh"]);
+            args.extend([tool.to_str().expect("a plain path"), "--pids", "9", &below]);
+            args.extend(["cat", "/proc/self/cgroup"]);
+            let out = run(&mut cgroup(args)).ok().out();
+            let (first, second) = out.split_once("\n\n").expect("two lists");
+            let places =
+                |text: &str, name: &str| text.lines().filter(|l| l.ends_with(name)).count();
+            let all = own.found().len();
+            assert_eq!((places(first, &leaf), places(second, &below)), (all, 2), "{out}");
+            assert!(second.contains(&format!("\n0::{below}")), "{out}");
+        }
+
+        #[test]
+        fn a_fresh_one_has_nothing_of_an_earlier_run() {
+            let own = Cgroup::new("fresh");
+            run(&mut cgroup(["-m", "64M", "--pids", "9", &own.below("a/b")])).ok();
+            run(&mut cgroup(["--pids", "9", "--cpus", "0.5", &own.0])).ok();
+            let before = own.found().len();
+            run(&mut cgroup(["--fresh", "--pids", "7", &own.0])).ok();
+            assert_eq!(read(&own.0, "pids.max"), "7");
+            assert!(own.found().len() < before, "{:?}", own.found());
+            assert!(!own.found().iter().any(|directory| directory.join("a").exists()));
+            run(&mut cgroup(["--fresh", "--pids", "7", &own.0, "true"])).ok();
         }
 
         /// hugetlb is the one controller of version 2 that such a machine may have. It is turned off

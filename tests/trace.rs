@@ -122,15 +122,22 @@ const CGROUP: &[(&str, i32)] = &[
     ("td-cgroup --pids 9 --cpus 1.5 --cpuset-cpus 0 -m 1g --memory-swap -1 /{N} nowhere", 127),
     ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
     ("td-cgroup --set nonsense.x=1 /{N} true", 125),
+    ("td-cgroup --delegate 65534:65534 --pids 9 --leaf in /{N} nowhere-to-be-found", 127),
     ("td-cgroup --kill /{N}", 125),
     ("td-cgroup --stat /{N}", 125),
 ];
 
 /// A dry run of td-unshare cannot see the cgroups that one of td-cgroup did not make.
-const CGROUP_LEAF: &[(&str, i32)] = &[(
-    "td-cgroup --pids 9 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
-    0,
-)];
+const CGROUP_LEAF: &[(&str, i32)] = &[
+    (
+        "td-cgroup --pids 9 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
+        0,
+    ),
+    (
+        "td-cgroup --delegate 1:1 --stay /{N}/a td-cgroup --fresh -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup /{N} true",
+        0,
+    ),
+];
 
 /// `{T}/lower1` is empty, so that all targets are made.
 const MOUNT: &[(&str, i32)] = &[

@@ -21,6 +21,10 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --leaf NAME         make NAME below it and move in there: with a cgroup
                           namespace PROG then cannot reach the limits
       --stay              become PROG without moving in
+      --fresh             first remove what an earlier run has left of PATH;
+                          living processes in it are an error
+      --delegate UID:GID  let this user make cgroups below PATH, but not change
+                          its limits
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
       --stat              print what it uses and may use, a key and value a line
@@ -49,6 +53,9 @@ struct Opts {
     /// A cgroup below, for the processes.
     leaf: Option<CString>,
     stay: bool,
+    fresh: bool,
+    /// To whom the cgroup is given.
+    delegate: Option<(u32, u32)>,
     path: CString,
     prog: Option<Prog>,
 }
@@ -75,6 +82,8 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--set" => opts.set.push(file_and_value(cli)?),
             "--leaf" => opts.leaf = Some(cli.path()?),
             "--stay" => opts.stay = true,
+            "--fresh" => opts.fresh = true,
+            "--delegate" => opts.delegate = Some(ids(cli)?),
             "--remove" => opts.action = Action::Remove,
             "--kill" => opts.action = Action::Kill,
             "--stat" => opts.action = Action::Stat,
@@ -86,6 +95,8 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     opts.prog = cli.optional_prog();
     let extra = opts.prog.is_some()
         || opts.stay
+        || opts.fresh
+        || opts.delegate.is_some()
         || opts.leaf.is_some()
         || opts.limits.iter().any(Option::is_some)
         || !opts.set.is_empty();
@@ -96,6 +107,18 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         return Err(cli.usage("--stay needs PROG"));
     }
     Ok(opts)
+}
+
+/// `UID:GID`, of which -1 would change nothing: chown(2).
+fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
+    let word = cli.word()?;
+    let (uid, gid) = word.split_once(':').unwrap_or_default();
+    match (uid.parse(), gid.parse()) {
+        (Ok(uid), Ok(gid)) if u32::max(uid, gid) < u32::MAX => Ok((uid, gid)),
+        _ => Err(cli.usage(
+            &["--delegate ", &plain(word.as_bytes()), ": UID:GID is wanted, two numbers"].concat(),
+        )),
+    }
 }
 
 fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
@@ -150,36 +173,52 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
 fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    let mut made = Made::default();
+    make(cx, opts, &mut made)
+        .and_then(|()| match prog {
+            Some(prog) => prog.exec(cx),
+            None => sys::exit(cx, 0),
+        })
+        .inspect_err(|_| made.undo(cx))
+}
+
+fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     let hierarchies = cgroup::hierarchies(cx)?;
     let mut name = cgroup::name(&hierarchies, &opts.path)?;
-    let used = used(cx, opts, &hierarchies)?;
-    let mut made = Made::default();
+    if opts.fresh {
+        cgroup::remove_dead(cx, &hierarchies, &name)?;
+    }
+    let used = used(cx, opts, &hierarchies, &name)?;
     for (hierarchy, writes) in &used {
-        made.make(cx, hierarchy, &name, writes).inspect_err(|_| made.undo(cx))?;
+        made.make(cx, hierarchy, &name, writes)?;
+        if hierarchy.v2 && opts.delegate.is_some() {
+            made.turn_all_on(cx, hierarchy, &name)?;
+        }
+        made.give(cx, hierarchy, &name, opts.delegate)?;
     }
     if let Some(leaf) = &opts.leaf {
         let below = [&name, &b"/"[..], leaf.to_bytes()].concat();
         name = cgroup::name(&hierarchies, &CString::new(below).unwrap_or_default())?;
         for (hierarchy, _) in &used {
-            made.make(cx, hierarchy, &name, &[]).inspect_err(|_| made.undo(cx))?;
+            made.make(cx, hierarchy, &name, &[])?;
+            made.give(cx, hierarchy, &name, opts.delegate)?;
         }
     }
-    let Some(prog) = prog else { sys::exit(cx, 0) };
-    if !opts.stay {
-        let is_used = |hierarchy: &Hierarchy| used.iter().any(|(h, _)| *h == hierarchy);
-        made.move_in(cx, &hierarchies, &name, is_used).inspect_err(|_| made.undo(cx))?;
+    if opts.prog.is_none() || opts.stay {
+        return Ok(());
     }
-    prog.exec(cx).inspect_err(|_| made.undo(cx))
+    let is_used = |hierarchy: &Hierarchy| used.iter().any(|(h, _)| *h == hierarchy);
+    made.move_in(cx, &hierarchies, &name, is_used)
 }
 
 /// The hierarchies in which the cgroup is made, and what is written in each: that of version 2, and
-/// each of version 1 in which a limit is asked.
+/// each of version 1 in which a limit is asked, or may be asked below.
 fn used<'a>(
     cx: &Cx,
     opts: &'a Opts,
     hierarchies: &'a [Hierarchy],
+    name: &[u8],
 ) -> Result<Vec<(&'a Hierarchy, Vec<Write<'a>>)>, Error> {
-    let home = cgroup::home(hierarchies);
     let mut used: Vec<_> = hierarchies.iter().map(|h| (h, Vec::new())).collect();
     let mut want = |controller: &'a [u8], writes: &dyn Fn(bool) -> Vec<Write<'a>>| {
         let hierarchy = cgroup::of_controller(hierarchies, controller);
@@ -197,8 +236,22 @@ fn used<'a>(
         let controller = file.split(|b| *b == b'.').next().unwrap_or_default();
         want(controller, &|_| vec![Write { controller, file, value: value.clone(), limit: None }])?;
     }
-    used.retain(|(hierarchy, writes)| Some(*hierarchy) == home || !writes.is_empty());
+    let home = cgroup::home(hierarchies);
+    let asked = |(hierarchy, writes): &(&Hierarchy, Vec<Write>)| {
+        let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
+        !writes.is_empty() || opts.delegate.is_some() && below()
+    };
+    // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
+    // limited there, those of version 1 are enough.
+    let enough = used.iter().any(asked) && home.is_some_and(|home| cannot_enter(cx, home, name));
+    used.retain(|entry| asked(entry) || Some(entry.0) == home && !enough);
     Ok(used)
+}
+
+fn cannot_enter(cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> bool {
+    let refused = |e: Error| e.is(Errno::EACCES);
+    let procs = hierarchy.common_procs(name);
+    hierarchy.v2 && sys::faccessat2(cx, None, &procs, libc::W_OK).is_err_and(refused)
 }
 
 /// Print what the cgroup uses and may use. Returns how many hierarchies have it.

@@ -37,6 +37,9 @@ const fn file(name: &'static str, convert: fn(&str) -> Option<String>) -> File {
     File { name, convert, taken: name }
 }
 
+/// The controllers of all limits.
+pub const CONTROLLERS: [&[u8]; 4] = [b"memory", b"cpu", b"cpuset", b"pids"];
+
 /// Every limit, in the order in which they are written.
 pub const LIMITS: &[Limit] = &[
     Limit {

@@ -19,6 +19,8 @@ pub struct Made {
     directories: Vec<CString>,
     /// Files of a cgroup that was there, and what they held.
     values: Vec<(CString, Vec<u8>)>,
+    /// What was given away, and whose it was.
+    owners: Vec<(CString, u32, u32)>,
     /// The files by which this process moves back to where it came from.
     back: Vec<CString>,
 }
@@ -77,6 +79,46 @@ impl Made {
         Ok(())
     }
 
+    /// Have the controllers of all limits on for those below the cgroup `name`, as far as version 2 has
+    /// them.
+    pub fn turn_all_on(&self, cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> Result<(), Error> {
+        let levels = hierarchy.levels(name).map_or(Vec::new(), |(levels, _)| levels);
+        let root = levels.first().map_or(c"", CString::as_c_str);
+        let offered = read_word(cx, root, b"cgroup.controllers").unwrap_or_default();
+        for controller in limits::CONTROLLERS {
+            if offered.split(' ').any(|word| word.as_bytes() == controller) {
+                turn_on(cx, &levels, controller)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Give the cgroup `name` of a hierarchy to a user, who may then make others below it and move
+    /// processes there, but not change its limits: cgroups(7), "Cgroups delegation".
+    pub fn give(
+        &mut self,
+        cx: &Cx,
+        hierarchy: &Hierarchy,
+        name: &[u8],
+        user: Option<(u32, u32)>,
+    ) -> Result<(), Error> {
+        let Some((uid, gid)) = user else { return Ok(()) };
+        let cgroup = hierarchy.directory(name).unwrap_or_default();
+        let files: &[&[u8]] = match hierarchy.v2 {
+            true => &[b"cgroup.procs", b"cgroup.threads", b"cgroup.subtree_control"],
+            false => &[b"cgroup.procs", b"tasks"],
+        };
+        // The directory last: until then the user can do nothing.
+        for path in files.iter().map(|file| join(&cgroup, file)).chain([cgroup.clone()]) {
+            if !cx.dry() {
+                let old = sys::statx(cx, None, &path, libc::AT_SYMLINK_NOFOLLOW)?;
+                self.owners.push((path.clone(), old.uid, old.gid));
+            }
+            sys::fchownat(cx, None, &path, uid, gid).map_err(|e| why_not_given(cx, e))?;
+        }
+        Ok(())
+    }
+
     /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes:
     /// both are lowered in this order, and raised in the other.
     fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[Write]) -> Result<(), Error> {
@@ -100,11 +142,11 @@ impl Made {
     fn write(&mut self, cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
         let path = join(cgroup, write.file);
         let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
+        let mut old = None;
         if reused && write.limit.is_some() {
-            let old =
-                sys::read_file(cx, None, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
+            let read = sys::read_file(cx, None, &path);
+            old = Some(read.map_err(|e| why_no_file(cx, cgroup, write, e))?);
             compare_with_use(cx, cgroup, write)?;
-            self.values.push((path.clone(), old));
         }
         let file = sys::openat(cx, None, &path, libc::O_WRONLY)
             .map_err(|e| why_no_file(cx, cgroup, write, e))?;
@@ -114,6 +156,7 @@ impl Made {
         check_type(cx, file.as_fd(), &path)?;
         sys::write(cx, file.as_fd(), &write.value)
             .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
+        self.values.extend(old.map(|old| (path, old)));
         read_back(cx, cgroup, write)
     }
 
@@ -141,7 +184,7 @@ impl Made {
             }
             for file_to_enter in &cradle.tasks {
                 sys::write(cx, file_to_enter.as_fd(), b"0")
-                    .map_err(|e| why_not_moved(cx, hierarchy, &there, e))?;
+                    .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
                 self.back.push(join(&own, file));
             }
         }
@@ -154,6 +197,9 @@ impl Made {
         let mut results = Vec::new();
         for file in self.back.iter().rev() {
             results.push(write_file(cx, file, b"0"));
+        }
+        for (path, uid, gid) in self.owners.iter().rev() {
+            results.push(sys::fchownat(cx, None, path, *uid, *gid));
         }
         for (file, old) in self.values.iter().rev() {
             results.push(write_file(cx, file, old));
@@ -303,14 +349,26 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
         Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
             Ok(stat) => {
                 let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
+                let group = cx.start.egid;
+                let delegate = format!("as root: td-cgroup --delegate {we}:{group} /td/u-{we}");
                 error
                     .because(format!(
                         "{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"
                     ))
-                    .way_out("an ordinary user needs a cgroup that was delegated: cgroups(7)")
+                    .way_out(delegate)
             }
             Err(_) => error,
         },
+        _ => error,
+    }
+}
+
+/// Why a cgroup was not given away.
+fn why_not_given(cx: &Cx, error: Error) -> Error {
+    match (error.errno(), cx.start.euid) {
+        (Some(Errno::EPERM), we @ 1..) => {
+            error.because(format!("only root may give a cgroup away, we are uid {we}"))
+        }
         _ => error,
     }
 }
@@ -431,7 +489,8 @@ fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
 }
 
 /// Why this process did not get into the cgroup.
-fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) -> Error {
+fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> Error {
+    let cgroup = &hierarchy.directory(name).unwrap_or_default();
     let shown = plain(cgroup.to_bytes());
     match error.errno() {
         Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
@@ -459,12 +518,8 @@ fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, cgroup: &CStr, error: Error) ->
             }
         }
         Some(Errno::EACCES) if hierarchy.v2 => {
-            let own = hierarchy.directory(b"").unwrap_or_default();
-            let same =
-                own.to_bytes().split(|b| *b == b'/').zip(cgroup.to_bytes().split(|b| *b == b'/'));
-            let common: Vec<&[u8]> = same.take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
-            let common = CString::new(common.join(&b'/')).unwrap_or_default();
-            why_refused(cx, &join(&common, b"cgroup.procs"), error)
+            why_refused(cx, &hierarchy.common_procs(name), error)
+                .way_out("and on version 2 have root start PROG inside of it: --leaf NAME PROG")
         }
         _ => why_refused(cx, &join(cgroup, b"tasks"), error),
     }
