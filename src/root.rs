@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
+use crate::mounts;
 use crate::show::plain;
 use crate::structs::{MountAttr, Statx};
 use crate::sys::{self, Cx};
@@ -22,14 +23,16 @@ pub struct Root<'a> {
     dir: OwnedFd,
     stat: Statx,
     done: Vec<Done>,
+    /// Is what is attached now the kernel's word to the new root, so that no link shall lead there?
+    pub guarded: bool,
     /// In a dry run, the paths that would be there by now.
     made: Vec<CString>,
 }
 
 /// What was done, for whoever has to undo it.
 enum Done {
-    /// This mount was attached.
-    Attached(OwnedFd),
+    /// This mount was attached, guarded or not.
+    Attached(OwnedFd, bool),
     /// This mount, which was there before and writable, became read-only.
     ReadOnly(OwnedFd),
     /// A name in a directory was made; with these flags unlinkat(2) removes it.
@@ -57,7 +60,7 @@ impl<'a> Root<'a> {
             other => other?,
         };
         let stat = sys::fstatx(cx, dir.as_fd())?;
-        Ok(Root { cx, path, dir, stat, done: Vec::new(), made: Vec::new() })
+        Ok(Root { cx, path, dir, stat, done: Vec::new(), guarded: false, made: Vec::new() })
     }
 
     /// A path in the root, as the caller of the tool sees it.
@@ -86,6 +89,43 @@ impl<'a> Root<'a> {
         }
     }
 
+    /// Look a path up to mount there, or to make something. A link on the way may not lead to what
+    /// `--proc`, `--dev` or `--sys` has mounted: what the container learns there is the kernel's word
+    /// (CVE-2019-19921). A path without a link is what the caller wrote, and means it.
+    fn reach(&self, path: &CStr, flags: c_int, resolve: u64) -> Result<OwnedFd, Error> {
+        match self.look_up(path, flags, resolve | libc::RESOLVE_NO_SYMLINKS) {
+            Err(e) if e.is(Errno::ELOOP) && resolve & libc::RESOLVE_NO_SYMLINKS == 0 => {}
+            other => return other,
+        }
+        let file = self.look_up(path, flags, resolve)?;
+        let mount = sys::fstatx(self.cx, file.as_fd())?.mnt_id;
+        if !self.guarded_mounts().contains(&mount) {
+            return Ok(file);
+        }
+        let what = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
+        Err(Error::refusal(format!("{} {what}", self.name(path)))
+            .way_out("if this is what you want, write the path without a link"))
+    }
+
+    /// The ids of the guarded mounts. In a dry run none is there.
+    fn guarded_mounts(&self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        for done in self.done.iter().filter(|_| !self.cx.dry()) {
+            if let Done::Attached(mount, true) = done {
+                ids.extend(sys::fstatx(self.cx, mount.as_fd()).map(|stat| stat.mnt_id));
+            }
+        }
+        if !ids.is_empty() {
+            // A copy of the caller's `/sys` has brought what is mounted below it, each after its parent.
+            for mount in mounts::list(self.cx, c"/proc/self/mountinfo").unwrap_or_default() {
+                if ids.contains(&mount.parent) {
+                    ids.push(mount.id);
+                }
+            }
+        }
+        ids
+    }
+
     /// What is at a path, if anything is.
     pub fn find(&self, path: &CStr, resolve: u64) -> Result<Option<OwnedFd>, Error> {
         match self.look_up(path, 0, resolve) {
@@ -97,13 +137,13 @@ impl<'a> Root<'a> {
     /// Where a directory (`dir`), or else a file, can be mounted; made where nothing is.
     pub fn target(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<OwnedFd, Error> {
         let flags = if dir { libc::O_DIRECTORY } else { 0 };
-        let target = match self.look_up(path, flags, resolve) {
+        let target = match self.reach(path, flags, resolve) {
             Err(e) if e.is(Errno::ENOENT) => {
                 self.make(path, dir, resolve)?;
                 if self.cx.dry() {
                     return stand_in(self.cx);
                 }
-                self.look_up(path, flags, resolve)
+                self.reach(path, flags, resolve)
             }
             other => other,
         };
@@ -161,7 +201,7 @@ impl<'a> Root<'a> {
             let what = format!("{shown} is a symbolic link to something that is not there");
             return Err(Error::refusal(what));
         }
-        let parent = match self.look_up(parent, libc::O_DIRECTORY, 0) {
+        let parent = match self.reach(parent, libc::O_DIRECTORY, 0) {
             Err(e) if e.is(Errno::ENOENT) && self.cx.dry() => stand_in(self.cx)?,
             other => other?,
         };
@@ -187,7 +227,7 @@ impl<'a> Root<'a> {
     /// Attach a mount that is nowhere yet.
     pub fn attach(&mut self, mount: OwnedFd, target: BorrowedFd) -> Result<(), Error> {
         sys::move_mount(self.cx, mount.as_fd(), target)?;
-        self.done.push(Done::Attached(mount));
+        self.done.push(Done::Attached(mount, self.guarded));
         Ok(())
     }
 
@@ -225,6 +265,11 @@ impl<'a> Root<'a> {
         if error.is(Errno::ELOOP) && at_path(libc::O_NOFOLLOW).is_some_and(is_link) {
             return error.because(format!("{shown} is a symbolic link in the image"));
         }
+        let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
+        if error.is(Errno::EXDEV) && magic().is_err_and(|e| e.is(Errno::ELOOP)) {
+            let what = "leads through a link that the kernel keeps for a process";
+            return error.because(format!("{shown} {what}"));
+        }
         if error.is(Errno::ENOTDIR) && at_path(0).is_some_and(|stat| !stat.is_dir()) {
             let what = "is no directory: none can be mounted on it";
             return error.because(format!("{shown} {what}"));
@@ -242,7 +287,7 @@ fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
         }
         // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
         // can stand, which needs no /proc.
-        Done::Attached(mount) => match sys::fchdir(cx, mount.as_fd()) {
+        Done::Attached(mount, _) => match sys::fchdir(cx, mount.as_fd()) {
             Ok(()) => sys::umount2(cx, c".", libc::MNT_DETACH),
             Err(e) if e.is(Errno::ENOTDIR) => {
                 let path = format!("/proc/self/fd/{}", mount.as_raw_fd());

@@ -39,12 +39,15 @@ fn root_and_prog_must_be_there() {
 mod root {
     use super::common::strace::*;
     use super::common::*;
+    use std::ffi::{CStr, CString};
     use std::fs;
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
     use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
 
     /// A directory of the test's own, on a file system of its own, with an image in it.
     struct Place {
@@ -371,6 +374,160 @@ mod root {
         place.fails(&["--mask", passwd], "dev/null is a symbolic link in the image");
         run(&mut place.fill(&["--dev", "--mask", passwd], &["true"])).ok();
         assert_eq!(fs::read_to_string(place.image.join("etc/passwd")).expect("passwd"), "");
+    #[test]
+    fn no_link_of_an_image_leads_a_mount_into_proc_dev_or_sys() {
+        let place = place();
+        let source = source(&place);
+        let (dir, file) = (text(&source), text(&source.join("file")).to_string());
+        let says = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
+        symlink("/proc", place.image.join("chain2")).expect("a link");
+        symlink("var/../chain2", place.image.join("chain1")).expect("a link");
+        let link = place.image.join("data");
+        for to in ["/proc", "/proc/self", "/proc/1", "../../proc", "proc/sys/kernel", "chain1"] {
+            symlink(to, &link).expect("a link");
+            place.fails(&["--proc", "--bind", dir, "/data"], &format!("image/data {says}"));
+            place.fails(&["--proc", "--ro-bind", dir, "data/"], says);
+            place.fails(&["--proc", "--tmpfs", "/new/../data"], says);
+            place.fails(&["--proc", "--bind", &file, "/data/new"], says);
+            fs::remove_file(&link).expect("the link");
+        }
+        for to in ["/dev", "dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/../kernel"] {
+            symlink(to, &link).expect("a link");
+            place.fails(&["--dev", "--sys", "--bind", dir, "/data"], says);
+            place.fails(&["--dev", "--sys", "--tmpfs", "/data/new/dir"], says);
+            fs::remove_file(&link).expect("the link");
+        }
+        for to in ["/dev/null", "/proc/self/status", "/sys/kernel/profiling"] {
+            symlink(to, &link).expect("a link");
+            place.fails(&["--dev", "--proc", "--sys", "--bind", &file, "/data"], says);
+            fs::remove_file(&link).expect("the link");
+        }
+        for to in ["/proc/self/root/etc", "/proc/self/cwd"] {
+            symlink(to, &link).expect("a link");
+            let says = "image/data leads through a link that the kernel keeps for a process";
+            place.fails(&["--proc", "--bind", dir, "/data"], says);
+            fs::remove_file(&link).expect("the link");
+        }
+        // Before they are mounted these are directories like any other.
+        symlink("/proc", &link).expect("a link");
+        run(&mut place.fill(&["--bind", dir, "/data", "--proc"], &["true"])).ok();
+        assert_eq!(place.now()[0], "proc tmpfs rw,nodev");
+        assert_eq!(place.now()[2], "proc proc rw,nosuid,nodev,noexec", "it covers the bind");
+    }
+
+    #[test]
+    fn what_the_caller_writes_out_is_mounted_on_proc_dev_and_sys() {
+        let place = place();
+        let file = text(&source(&place).join("file")).to_string();
+        let options = ["--proc", "--dev", "--sys", "--bind", &file, "/proc/cpuinfo"];
+        let more =
+            ["--tmpfs", "//dev/./shm", "--options", "size=64k", "--tmpfs", "/sys/../sys/kernel"];
+        place.fails(&["--proc", "--bind", &file, "/proc/x"], "proc/x is not there, and is needed");
+        run(&mut place.fill(&[&options[..], &more].concat(), &["true"])).ok();
+        let expected = [
+            "proc/cpuinfo tmpfs rw,nodev",
+            "dev/shm tmpfs rw,nosuid,nodev",
+            "sys/kernel tmpfs rw,nosuid,nodev",
+        ];
+        assert_eq!(place.now()[STANDARD.len()..], expected);
+    }
+
+    #[test]
+    fn a_link_may_lead_to_an_earlier_mount_of_another_kind() {
+        let place = place();
+        let source = source(&place);
+        symlink("/run", place.image.join("var/run")).expect("a link");
+        let file = text(&source.join("file")).to_string();
+        let options = ["--proc", "--dev", "--sys", "--tmpfs", "/run", "--bind", &file];
+        let more = ["/var/run/a/socket", "--bind", text(&source), "/var/run/b"];
+        run(&mut place.fill(&[&options[..], &more].concat(), &["true"])).ok();
+        let expected = [
+            "run tmpfs rw,nosuid,nodev",
+            "run/a/socket tmpfs rw,nodev",
+            "run/b tmpfs rw,nodev",
+            "run/b/below tmpfs rw,nodev",
+        ];
+        assert_eq!(place.now()[STANDARD.len()..], expected);
+    }
+
+    /// Run `act` again and again while `meanwhile` does so in another thread.
+    fn while_another(times: u32, meanwhile: impl Fn() + Send + 'static, mut act: impl FnMut()) {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let other = thread::spawn(move || {
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                meanwhile();
+            }
+        });
+        (0..times).for_each(|_| act());
+        drop(stop);
+        other.join().expect("the other thread");
+    }
+
+    /// Exchange two names in one step.
+    fn exchange(a: &CStr, b: &CStr) {
+        // SAFETY: two strings, which outlive the call.
+        let result =
+            unsafe { libc::renameat2(-1, a.as_ptr(), -1, b.as_ptr(), libc::RENAME_EXCHANGE) };
+        check(result).expect("renameat2");
+    }
+
+    fn c(path: &Path) -> CString {
+        CString::new(text(path)).expect("a plain path")
+    }
+
+    /// td-mount while directories of the image are again and again swapped for links, which name what is
+    /// there: it must fail, or mount on the directory, whatever that is called by then.
+    #[track_caller]
+    fn while_swapped(swapped: &[(&str, &str)], times: u32) {
+        let place = place();
+        let source = source(&place);
+        fs::create_dir(place.image.join("new")).expect("a directory");
+        fs::create_dir(place.image.join("data")).expect("a directory");
+        let pairs = swapped.iter().map(|(name, to)| {
+            let link = place.image.join(format!("{name}.link"));
+            symlink(to, &link).expect("a link");
+            [c(&place.image.join(name)), c(&link)]
+        });
+        let pairs: Vec<[CString; 2]> = pairs.collect();
+        let outside = (own_mountinfo(), host_mountinfo());
+        let swap = move || pairs.iter().for_each(|[a, b]| exchange(a, b));
+        let places = [
+            "proc proc ",
+            "sys sysfs ",
+            "data tmpfs ",
+            "data/below tmpfs ",
+            "new/a/b tmpfs ",
+            "new/c tmpfs ",
+        ];
+        let (mut mounted, mut refused) = (0, 0);
+        while_another(times, swap, || {
+            let options = ["--dev", "--proc", "--sys", "--bind", text(&source), "/data"];
+            let more = ["--tmpfs", "new/a/b", "--tmpfs", "new/../data/../new/c"];
+            let options = [&options[..], &more].concat();
+            let cat = ["cat", "/proc/self/mountinfo"];
+            let output = run(&mut place.fill_in(&["-m"], &options, &cat));
+            if output.code == Some(125) {
+                assert!(output.stdout.is_empty(), "{output:#}");
+                refused += 1;
+                return;
+            }
+            mounted += 1;
+            // Behind the four of --dev.
+            for mount in &place.mounts(&output.ok().out())[4..] {
+                let found = mount.replace(".link", "");
+                assert!(places.iter().any(|place| found.starts_with(place)), "{mount}");
+            }
+        });
+        println!("{mounted} mounted, {refused} refused");
+        assert_eq!(outside, (own_mountinfo(), host_mountinfo()));
+    }
+
+    #[test]
+    fn directories_that_are_swapped_for_links_meanwhile_lead_no_mount_astray() {
+        while_swapped(&[("data", "/proc"), ("new", "../../../dev")], 300);
+        while_swapped(&[("proc", "/etc"), ("sys", "../../other")], 100);
+    }
+
         assert_eq!(fs::read_to_string(outside).expect("outside"), "text");
     }
 

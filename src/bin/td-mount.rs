@@ -173,6 +173,7 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
         What::Tmpfs => {
             let tmpfs = new_fs(cx, c"tmpfs", &keys, op.attr).map_err(|e| why(cx, e))?;
             attach(root, tmpfs, &op.target, 0)
+    root.guarded = matches!(op.what, What::Proc | What::Dev | What::Sys);
         }
         What::Dev => dev(cx, root, op),
         What::Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
