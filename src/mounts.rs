@@ -1,13 +1,13 @@
 //! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and mounts that are nowhere yet:
 //! new file systems, and copies.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::flags::CAP_SYS_ADMIN;
+use crate::flags::{CAP_SYS_ADMIN, Table};
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig};
@@ -142,14 +142,54 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
     error
 }
 
-/// A copy of the mount at an open file, and of all below it, which is nowhere yet. It is private, so
-/// that what is mounted below it later reaches nobody else.
-pub fn copy_tree(cx: &Cx, file: BorrowedFd, attr: u64) -> Result<OwnedFd, Error> {
+/// A copy of the mount at an open file, and of all below it, which is nowhere yet. All of it gets the
+/// attributes `set` (MOUNT_ATTR_*) and loses those of `clear`. It is private, so that what is mounted
+/// below it later reaches nobody else.
+pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<OwnedFd, Error> {
     let flags = libc::OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
     let tree = sys::open_tree(cx, Some(file), c"", flags).map_err(|e| why_no_copy(cx, file, e))?;
-    let attr = MountAttr { attr_set: attr, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, attr)?;
+    // How times of access are kept is one of several, so that the old way goes before the new.
+    let times = if set & libc::MOUNT_ATTR_NOATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+    let attr_clr = clear | times;
+    let attr = MountAttr { attr_set: set, attr_clr, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, attr)
+        .map_err(|e| why_locked(cx, file, attr_clr, e))?;
     Ok(tree)
+}
+
+/// What a user namespace may not take from the mounts of those above it, as mountinfo has it.
+const LOCKED: Table = &[
+    (libc::MOUNT_ATTR_RDONLY, "ro"),
+    (libc::MOUNT_ATTR_NOSUID, "nosuid"),
+    (libc::MOUNT_ATTR_NODEV, "nodev"),
+    (libc::MOUNT_ATTR_NOEXEC, "noexec"),
+    (libc::MOUNT_ATTR__ATIME, "relatime"),
+];
+
+/// Why a copy does not lose an attribute: look at the mounts that were copied.
+fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
+    if !error.is(Errno::EPERM) || in_initial_user_namespace(cx) {
+        return error;
+    }
+    let link = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    let (Ok(mounts), Ok(stat), Ok(path)) = (
+        list(cx, c"/proc/self/mountinfo"),
+        sys::fstatx(cx, file),
+        sys::readlinkat(cx, None, &link),
+    ) else {
+        return error;
+    };
+    let below = |m: &Mount| m.point.strip_prefix(&path[..]).is_some_and(|p| p.starts_with(b"/"));
+    for mount in mounts.iter().filter(|m| m.id == stat.mnt_id || below(m)) {
+        let has = |word: &str| mount.options.split(|b| *b == b',').any(|w| w == word.as_bytes());
+        if let Some((_, word)) = LOCKED.iter().find(|(bit, word)| clear & bit != 0 && has(word)) {
+            let point = plain(&mount.point);
+            return error.because(format!(
+                "the mount on {point} is {word}, which is locked in this user namespace"
+            ));
+        }
+    }
+    error
 }
 
 /// Why a mount cannot be copied: look at it.

@@ -283,6 +283,29 @@ mod root {
     }
 
     #[test]
+    fn what_a_bind_has_from_its_source_goes_where_the_options_say_so() {
+        let place = place();
+        let source = source(&place);
+        let below = source.join("below");
+        mount(["-o", "remount,bind,ro,noexec,nosuid,strictatime", text(&below)]);
+        let bind = ["--bind", text(&below), "/data", "--options"];
+        for (list, expected) in [
+            ("nosuid", "ro,nosuid,nodev,noexec"),
+            ("rw,exec", "rw,nosuid,nodev"),
+            ("rw,suid,exec,noatime", "rw,nodev,noatime"),
+            ("rw,ro,dev,suid,nosymfollow", "ro,noexec,nosymfollow"),
+        ] {
+            run(&mut place.fill(&[&bind[..], &[list]].concat(), &["true"])).ok();
+            assert_eq!(place.now(), [format!("data tmpfs {expected}")], "{list}");
+            run(Command::new("umount").arg(place.image.join("data"))).ok();
+        }
+        // And of what is mounted below it.
+        let bind = ["--bind", text(&source), "/data", "--options", "rw,exec"];
+        run(&mut place.fill(&bind, &["true"])).ok();
+        assert_eq!(place.now()[1], "data/below tmpfs rw,nosuid,nodev");
+    }
+
+    #[test]
     fn the_order_given_is_kept() {
         let place = place();
         let source = source(&place);
@@ -351,29 +374,6 @@ mod root {
         assert_eq!(host, host_mountinfo());
     }
 
-    #[test]
-    fn a_link_to_what_is_not_there_is_refused_by_name_and_nothing_is_made() {
-        let place = place();
-        let source = source(&place);
-        symlink("/not/there", place.image.join("link")).expect("a link");
-        symlink("loop", place.image.join("loop")).expect("a link");
-        let says = "link is a symbolic link to something that is not there";
-        place.fails(&["--bind", text(&source), "/new/../link"], says);
-        place.fails(&["--bind", text(&source), "/link/deeper"], says);
-        place.fails(&["--bind", text(&source.join("file")), "link"], says);
-        place.fails(&["--tmpfs", "loop"], "image/loop is a symbolic link in the image");
-        assert!(!Path::new("/not").exists());
-    }
-
-    #[test]
-    fn a_null_device_that_is_a_link_is_covered_or_refused() {
-        let place = place();
-        let outside = place.dir.file("outside", "text");
-        symlink("../../outside", place.image.join("dev/null")).expect("a link");
-        let passwd = "/etc/passwd";
-        place.fails(&["--mask", passwd], "dev/null is a symbolic link in the image");
-        run(&mut place.fill(&["--dev", "--mask", passwd], &["true"])).ok();
-        assert_eq!(fs::read_to_string(place.image.join("etc/passwd")).expect("passwd"), "");
     #[test]
     fn no_link_of_an_image_leads_a_mount_into_proc_dev_or_sys() {
         let place = place();
@@ -528,6 +528,29 @@ mod root {
         while_swapped(&[("proc", "/etc"), ("sys", "../../other")], 100);
     }
 
+    #[test]
+    fn a_link_to_what_is_not_there_is_refused_by_name_and_nothing_is_made() {
+        let place = place();
+        let source = source(&place);
+        symlink("/not/there", place.image.join("link")).expect("a link");
+        symlink("loop", place.image.join("loop")).expect("a link");
+        let says = "link is a symbolic link to something that is not there";
+        place.fails(&["--bind", text(&source), "/new/../link"], says);
+        place.fails(&["--bind", text(&source), "/link/deeper"], says);
+        place.fails(&["--bind", text(&source.join("file")), "link"], says);
+        place.fails(&["--tmpfs", "loop"], "image/loop is a symbolic link in the image");
+        assert!(!Path::new("/not").exists());
+    }
+
+    #[test]
+    fn a_null_device_that_is_a_link_is_covered_or_refused() {
+        let place = place();
+        let outside = place.dir.file("outside", "text");
+        symlink("../../outside", place.image.join("dev/null")).expect("a link");
+        let passwd = "/etc/passwd";
+        place.fails(&["--mask", passwd], "dev/null is a symbolic link in the image");
+        run(&mut place.fill(&["--dev", "--mask", passwd], &["true"])).ok();
+        assert_eq!(fs::read_to_string(place.image.join("etc/passwd")).expect("passwd"), "");
         assert_eq!(fs::read_to_string(outside).expect("outside"), "text");
     }
 
@@ -696,6 +719,164 @@ mod root {
         assert!(rest[6].starts_with("etc/passwd ") && rest.len() == 7, "{rest:?}");
         assert!(out.contains("\\0  \\0  \\0"), "{out}");
         assert!(out.contains("crw-rw-rw-"), "{out}");
+    }
+
+    /// td-mount as an ordinary user, root of a user namespace of their own.
+    fn fill_as_nobody(place: &Place, unshare: &str, options: &[&str], prog: &[&str]) -> Command {
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(bin("td-unshare"));
+        cmd.args(unshare.split(' ')).arg(bin("td-mount")).args(options).arg(&place.image);
+        cmd.args(prog);
+        cmd
+    }
+
+    /// An image of an ordinary user's, and a source.
+    fn nobodys() -> (Place, PathBuf) {
+        let place = place();
+        let source = source(&place);
+        run(Command::new("chown").args(["-R", "65534:65534", text(place.dir.path())])).ok();
+        (place, source)
+    }
+
+    #[test]
+    fn an_ordinary_user_mounts_all_that_root_does() {
+        let (place, source) = nobodys();
+        let before = own_mountinfo();
+        let file = source.join("file");
+        let options =
+            ["--proc", "--dev", "--sys", "--mask", "/proc/version", "--mask", "/sys/firmware"];
+        let more =
+            ["--remount-ro", "/proc/sys", "--tmpfs", "/run", "--options", "size=64k,mode=750"];
+        let binds = ["--bind", text(&source), "/data", "--ro-bind", text(&source), "/etc"];
+        let rest = ["--bind", text(&file), "/run/new/file", "--remount-ro", "/var"];
+        let script = "cat /proc/self/mountinfo; cd \"$0\" && echo x >dev/null && head -c 3 dev/zero | wc -c
+            cat proc/version && echo x >data/new; stat -c '%a %F' dev/null run; (exec 3<>dev/ptmx) && ls dev/pts
+            stat -c '%a' dev/pts dev/shm; for f in etc var proc/sys/kernel; do echo x >$f/hostname; done; :";
+        let sh = ["sh", "-c", script, text(&place.image)];
+        let options = [&options[..], &more, &binds, &rest].concat();
+        let output = run(&mut fill_as_nobody(&place, "-r -m -p -i -n", &options, &sh)).exits(0);
+        let out = output.out();
+        let end = "\n3\n666 character special file\n750 directory\nptmx\n755\n1777\n";
+        assert!(out.ends_with(end), "{output:#}");
+        assert_eq!(output.err().matches("Read-only file system").count(), 3, "{output:#}");
+        assert_eq!(output.err().lines().count(), 3, "{output:#}");
+
+        let mut mounts = place.mounts(&out.replace("devtmpfs", "tmpfs"));
+        for node in ["null", "zero", "full", "random", "urandom", "tty"] {
+            let expected = format!("dev/{node} ");
+            let at = mounts.iter().position(|m| m.starts_with(&expected)).expect(node);
+            assert!(mounts.remove(at).ends_with(" rw,nosuid,noexec"), "{out}");
+        }
+        let expected = [
+            "proc/version tmpfs ro,nosuid,noexec",
+            "sys/firmware tmpfs ro,nosuid,nodev,noexec",
+            "proc/sys proc ro,nosuid,nodev,noexec",
+            "run tmpfs rw,nosuid,nodev",
+            "data tmpfs rw,nodev",
+            "data/below tmpfs rw,nodev",
+            "etc tmpfs ro,nodev",
+            "etc/below tmpfs ro,nodev",
+            "run/new/file tmpfs rw,nodev",
+            "var tmpfs ro",
+        ];
+        assert_eq!(mounts[..6], STANDARD, "{out}");
+        assert_eq!(mounts[6..], expected, "{out}");
+        assert_eq!(before, own_mountinfo());
+    }
+
+    /// As an ordinary user it must fail, saying all of this, and leave nothing.
+    #[track_caller]
+    fn nobody_fails(place: &Place, unshare: &str, options: &[&str], says: &[&str]) {
+        let before = (own_mountinfo(), place.tree());
+        let output = run(&mut fill_as_nobody(place, unshare, options, &["echo", "executed"]));
+        output.silent();
+        let output = says.iter().fold(output.exits(125), |output, text| output.says(text));
+        assert!(!output.err().contains("not undone"), "{output:#}");
+        assert_eq!(before, (own_mountinfo(), place.tree()), "{options:?} left something");
+    }
+
+    #[test]
+    fn an_ordinary_user_is_told_what_the_kernel_refuses_and_why() {
+        let (place, source) = nobodys();
+        let dir = text(&source);
+        for options in [&["--tmpfs", "/run"][..], &["--bind", dir, "/data"], &["--proc"]] {
+            let says =
+                ["EPERM", "the mount namespace belongs to a user namespace that is not ours"];
+            nobody_fails(&place, "-r", options, &says);
+        }
+        let foreign = "the pid namespace belongs to a user namespace that is not ours";
+        let options = ["--tmpfs", "/run", "--proc"];
+        nobody_fails(&place, "-r -m", &options, &["EPERM", foreign, "td-unshare --pid"]);
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-r", "-m", "-p"]);
+        cmd.arg(bin("td-mount")).arg("--proc").arg(&place.image).args(["echo", "executed"]);
+        run(&mut cmd).exits(125).says("EPERM").says(foreign).says("fork first").silent();
+        mount(["--bind", "/dev/zero", "/dev/full"]);
+        let says = ["/dev/full is another file than it should be", "the caller's is needed"];
+        nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--dev"], &says);
+        mount(["-t", "tmpfs", "tmpfs", "/proc/sys"]);
+        let says = ["EPERM", "what is covered in the old: /proc/sys", "--bind /proc /proc"];
+        nobody_fails(&place, "-r -m -p", &options, &says);
+        run(&mut fill_as_nobody(&place, "-r -m -p", &["--bind", "/proc", "/proc"], &["true"])).ok();
+    }
+
+    #[test]
+    fn what_is_locked_in_a_user_namespace_is_named_with_its_mount() {
+        let (place, source) = nobodys();
+        let below = source.join("below");
+        place.dir.dir("other/source/below/deep");
+        mount(["-o", "remount,bind,strictatime", text(&place.dir.join("other"))]);
+        mount(["-o", "remount,bind,ro,nosuid,nodev,noexec", text(&below)]);
+        let locked = "which is locked in this user namespace";
+        for (list, word) in [
+            ("rw", "ro"),
+            ("suid", "nosuid"),
+            ("dev", "nodev"),
+            ("exec", "noexec"),
+            ("noatime", "relatime"),
+        ] {
+            let says = format!("the mount on {} is {word}, {locked}", text(&below));
+            for from in [&below, &below.join("deep"), &source] {
+                let options = ["--tmpfs", "/run", "--bind", text(from), "/run/data/new"];
+                let options = [&options[..], &["--options", list]].concat();
+                nobody_fails(&place, "-r -m", &options, &["EPERM", &says]);
+            }
+        }
+        // What is there already is kept without asking, and more may be added.
+        let options = ["--bind", text(&below), "/data", "--options", "ro,nosymfollow"];
+        let cat = ["cat", "/proc/self/mountinfo"];
+        let out = run(&mut fill_as_nobody(&place, "-r -m", &options, &cat)).ok().out();
+        assert_eq!(place.mounts(&out), ["data tmpfs ro,nosuid,nodev,noexec,nosymfollow"]);
+    }
+
+    #[test]
+    fn where_group_5_is_not_mapped_a_terminal_has_the_group_of_its_opener() {
+        let (place, _) = nobodys();
+        let pts = place.image.join("dev/pts");
+        let script = "exec 3<>\"$0\"/../ptmx; stat -c '%g %a' \"$0\"/*; cat /proc/self/mountinfo";
+        let cmd = fill_as_nobody(&place, "-r -m", &["--dev"], &["sh", "-c", script, text(&pts)]);
+        let (output, processes) = strace(&[], &cmd);
+        let out = output.ok().out();
+        assert!(out.starts_with("0 620\n"), "{out}");
+        let line = out.lines().find(|line| line.contains("image/dev/pts")).expect("devpts");
+        assert!(!line.contains("gid="), "{line}");
+        let calls = processes.iter().flat_map(|process| &process.calls);
+        let gid = calls.filter(|call| call.name == "fsconfig" && call.args[2] == "\"gid\"");
+        let results: Vec<&str> = gid.map(|call| call.result.as_str()).collect();
+        assert_eq!(results, ["-1 EINVAL"]);
+    }
+
+    #[test]
+    fn what_an_ordinary_user_may_not_make_in_the_image_of_another_is_named() {
+        let place = place();
+        let file = text(&source(&place).join("file")).to_string();
+        let says = ["EACCES", "image/new is not there, and is needed"];
+        nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--tmpfs", "/new"], &says);
+        nobody_fails(&place, "-r -m", &["--bind", &file, "/new"], &says);
+        // On what is there it can be mounted, and what is not there can be had on a tmpfs.
+        let options = ["--tmpfs", "/run", "--bind", &file, "/run/new", "--bind", &file];
+        let options = [&options[..], &["/etc/passwd"]].concat();
+        run(&mut fill_as_nobody(&place, "-r -m", &options, &["true"])).ok();
     }
 
     #[test]

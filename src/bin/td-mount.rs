@@ -58,6 +58,8 @@ struct Op {
     options: Vec<(CString, Option<CString>)>,
     /// Of the mount: MOUNT_ATTR_*.
     attr: u64,
+    /// What a bind shall lose of those that its source has.
+    clear: u64,
 }
 
 enum What {
@@ -114,7 +116,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 }
 
 fn op(what: What, target: CString, attr: u64) -> Op {
-    Op { what, target, options: Vec::new(), attr }
+    Op { what, target, options: Vec::new(), attr, clear: 0 }
 }
 
 /// `--options LIST`: words for the mount, others for the file system.
@@ -124,15 +126,23 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         return Err(cli.usage("--options stands behind the mount that it is for"));
     };
     let new = matches!(op.what, What::Proc | What::Tmpfs);
-    if !new && !matches!(op.what, What::Sys | What::Bind(_)) {
+    let is_bind = matches!(op.what, What::Bind(_));
+    if !new && !is_bind && !matches!(op.what, What::Sys) {
         return Err(cli.usage("--options is for --proc, --sys, --tmpfs, --bind and --ro-bind"));
     }
     for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
         let bit = |table: Table| table.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b);
         let string = |bytes| cstring(std::ffi::OsStr::from_bytes(bytes).into());
         match (bit(SET), bit(CLEAR), word.iter().position(|b| *b == b'=')) {
-            (Some(bit), ..) => op.attr |= bit,
-            (_, Some(bit), _) => op.attr &= !bit,
+            (Some(bit), ..) => {
+                op.attr |= bit;
+                op.clear &= !bit;
+            }
+            (_, Some(bit), _) => {
+                op.attr &= !bit;
+                // The caller's /sys, where it stands in, stays as it is.
+                op.clear |= if is_bind { bit } else { 0 };
+            }
             _ if !new => {
                 let what = format!("--options {}: this mount has no such option", plain(word));
                 return Err(cli.usage(&what));
@@ -163,6 +173,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 }
 
 fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
+    root.guarded = matches!(op.what, What::Proc | What::Dev | What::Sys);
     let keys = op.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
     let keys: Vec<(&CStr, Option<&CStr>)> = keys.collect();
     match &op.what {
@@ -173,7 +184,6 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
         What::Tmpfs => {
             let tmpfs = new_fs(cx, c"tmpfs", &keys, op.attr).map_err(|e| why(cx, e))?;
             attach(root, tmpfs, &op.target, 0)
-    root.guarded = matches!(op.what, What::Proc | What::Dev | What::Sys);
         }
         What::Dev => dev(cx, root, op),
         What::Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
@@ -199,7 +209,7 @@ fn bind(cx: &Cx, root: &mut Root, source: &CStr, op: &Op, resolve: u64) -> Resul
         other => other?,
     };
     let is_dir = sys::fstatx(cx, file.as_fd())?.is_dir();
-    let tree = copy_tree(cx, file.as_fd(), op.attr)?;
+    let tree = copy_tree(cx, file.as_fd(), op.attr, op.clear)?;
     let target = root.target(&op.target, is_dir, resolve)?;
     root.attach(tree, target.as_fd())
 }
@@ -288,7 +298,7 @@ fn callers_node(cx: &Cx, name: &CStr, number: u64) -> Result<OwnedFd, Error> {
         let what = format!("{} is another file than it should be", plain(path.to_bytes()));
         return Err(Error::refusal(what).because(needed));
     }
-    copy_tree(cx, file.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    copy_tree(cx, file.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0)
 }
 
 fn is_device(stat: &Statx, number: u64) -> bool {
@@ -316,7 +326,7 @@ fn mask(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
             .way_out("put --dev before --mask"));
     }
     // It must be readable as what it is. Read-only: else a chmod would reach the device itself.
-    let null = copy_tree(cx, null.as_fd(), op.attr & !MOUNT_ATTR_NODEV)?;
+    let null = copy_tree(cx, null.as_fd(), op.attr & !MOUNT_ATTR_NODEV, 0)?;
     root.attach(null, target.as_fd())
 }
 
@@ -330,7 +340,7 @@ fn remount_ro(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     if root.is(&stat) {
         return Err(root.refuse_itself(&op.target).because("and it is no mount point"));
     }
-    let tree = copy_tree(cx, target.as_fd(), op.attr)?;
+    let tree = copy_tree(cx, target.as_fd(), op.attr, 0)?;
     root.attach(tree, target.as_fd())
 }
 

@@ -153,7 +153,7 @@ fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
         return Err(explain(cx, cause, error));
     }
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
-    let copy = mounts::copy_tree(cx, here.as_fd(), 0)?;
+    let copy = mounts::copy_tree(cx, here.as_fd(), 0, 0)?;
     sys::move_mount(cx, copy.as_fd(), here.as_fd())?;
     let again = sys::fchdir(cx, copy.as_fd()).and_then(|()| {
         let second = sys::pivot_root(cx, c".", put_old);
