@@ -19,6 +19,9 @@ pub struct Layer {
     pub shown: String,
     /// FSCONFIG_SET_FD takes no descriptor that was opened with O_PATH.
     pub dir: OwnedFd,
+    /// Is it a work directory with the mark of a volatile overlay? The kernel sets the mark before it
+    /// looks at the other layers: after a failure it is too late to see whose it is.
+    pub is_used: bool,
 }
 
 impl Layer {
@@ -30,7 +33,10 @@ impl Layer {
             _ => "--lower",
         };
         let shown = format!("{option} {}", plain(path.to_bytes()));
-        Ok(Layer { key, shown, dir: open_directory(cx, option, path, libc::O_RDONLY)? })
+        let dir = open_directory(cx, option, path, libc::O_RDONLY)?;
+        let mark = || sys::statx(cx, Some(dir.as_fd()), c"work/incompat/volatile", 0);
+        let is_used = key == c"workdir" && mark().is_ok();
+        Ok(Layer { key, shown, dir, is_used })
     }
 
     /// A new one on a tmpfs.
@@ -42,13 +48,15 @@ impl Layer {
     ) -> Result<Layer, Error> {
         sys::mkdirat(cx, Some(tmpfs), name, 0o700)?;
         let dir = sys::openat_made(cx, Some(tmpfs), name, libc::O_RDONLY | libc::O_DIRECTORY)?;
-        Ok(Layer { key, shown: format!("{} of --tmpfs", plain(name.to_bytes())), dir })
+        let shown = format!("{} of --tmpfs", plain(name.to_bytes()));
+        Ok(Layer { key, shown, dir, is_used: false })
     }
 
     /// The root of a tmpfs, as a lower layer in which there is nothing.
     pub fn empty(cx: &Cx, tmpfs: BorrowedFd) -> Result<Layer, Error> {
         let dir = sys::openat_made(cx, Some(tmpfs), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
-        Ok(Layer { key: c"lowerdir+", shown: String::from("the empty layer"), dir })
+        let shown = String::from("the empty layer");
+        Ok(Layer { key: c"lowerdir+", shown, dir, is_used: false })
     }
 
     fn is_lower(&self) -> bool {
@@ -200,7 +208,7 @@ pub fn why(cx: &Cx, layers: &[Layer], error: Error) -> Error {
         Some(Errno::EINVAL) => too_many(layers)
             .or_else(|| unfit(cx, layers))
             .or_else(|| apart(cx, layers))
-            .or_else(|| used_up(cx, layers))
+            .or_else(|| used_up(layers))
             .or_else(|| too_deep(cx, layers)),
         _ => None,
     };
@@ -278,9 +286,8 @@ fn apart(cx: &Cx, layers: &[Layer]) -> Cause {
 }
 
 /// After a volatile overlay nobody knows whether its upper is whole.
-fn used_up(cx: &Cx, layers: &[Layer]) -> Cause {
-    let work = layers.iter().find(|layer| layer.key == c"workdir")?;
-    sys::statx(cx, Some(work.dir.as_fd()), c"work/incompat/volatile", 0).ok()?;
+fn used_up(layers: &[Layer]) -> Cause {
+    let work = layers.iter().find(|layer| layer.is_used)?;
     let why = "was last used by a --volatile overlay, whose upper may be incomplete";
     Some((format!("{} {why}", work.shown), "use a new --upper and --work"))
 }

@@ -415,6 +415,27 @@ mod root {
     }
 
     #[test]
+    fn a_volatile_overlay_that_failed_leaves_no_mark_and_is_not_taken_for_an_earlier_one() {
+        let dir = place();
+        for name in ["one", "two", "w/work"] {
+            dir.dir(name);
+        }
+        run(&mut overlay(&dir, "--lower l1 --tmpfs one", "true")).ok();
+        run(&mut overlay(&dir, "--lower one --tmpfs two", "true")).ok();
+        let deep = "--lower two --upper u --work w --volatile T";
+        let twice = "--lower l1 --lower l1 --upper u --work w --volatile T";
+        refuses(&dir, deep, "--lower two is on an overlay, and overlays stack at most two deep");
+        refuses(&dir, twice, "--lower l1 and --lower l1 are the same directory");
+        assert!(!dir.join("w/work").exists());
+        run(&mut overlay(&dir, "--lower l1 --upper u --work w --volatile T", "umount T")).ok();
+        // A mark that was there before stays.
+        let sentence = "--work w was last used by a --volatile overlay";
+        for line in [twice, deep, "--lower l1 --upper u --work w T"] {
+            refuses(&dir, line, sentence);
+        }
+    }
+
+    #[test]
     fn an_overlay_that_came_out_read_only_is_a_failure() {
         let dir = place();
         let busy = dir.dir("w/work/busy");

@@ -143,12 +143,13 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     let target = open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?;
     add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
-    let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
-    verify(cx, &layers, overlay.as_fd())?;
-    // The mark is there from now on, and would forbid the next run.
-    if opts.volatile && made.work.is_none() {
+    // The mark may be there from now on, also where the kernel refuses the rest, and would forbid the
+    // next run.
+    if opts.volatile && made.work.is_none() && !layers.iter().any(|layer| layer.is_used) {
         made.work = opts.in_work();
     }
+    let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
+    verify(cx, &layers, overlay.as_fd())?;
     attach(cx, overlay, target.as_fd(), made)
 }
 
