@@ -483,6 +483,7 @@ mod root {
             b"\\ $HOME '\"",
         ]
         .into_iter()
+        .filter(|bytes| shell_takes(bytes))
         .map(|bytes| OsString::from_vec(bytes.to_vec()))
         .collect();
         let mut cmd = house.container(&[], &["printf", "[%s]"]);
@@ -513,9 +514,12 @@ mod root {
             };
             let mut host = Command::new(busybox());
             host.args(grep);
-            let outside = seen_by(host);
-            assert_eq!(seen_by(house.container(&[], &grep)), outside);
+            let mut outside = seen_by(host);
             assert!(outside.starts_with("SigBlk:\t0000000000000800\n"), "{outside}");
+            if shell_is("mksh") {
+                outside = outside.replace("800\n", "000\n"); // it unblocks every signal
+            }
+            assert_eq!(seen_by(house.container(&[], &grep)), outside);
             let ignored = if sigpipe == libc::SIG_IGN { "1200" } else { "0200" };
             assert!(outside.trim_end().ends_with(ignored), "{outside}");
         }
@@ -862,19 +866,18 @@ mod root {
     fn closed_standard_descriptors_change_nothing() {
         let house = House::new();
         for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
-            let script = format!("exec \"$@\" {closed}");
-            let mut cmd = sh(&script);
-            cmd.arg("sh").arg(TD_RUN).arg("--state").arg(house.state()).arg(&house.name);
-            cmd.args(["sh", "-c", "[ ! -e /proc/self/fd/9 ]; exit 7"]);
-            let output = run(&mut cmd).exits(7);
+            let script = "[ ! -e /proc/self/fd/9 ]; exit 7";
+            let cmd = house.container(&[], &["sh", "-c", script]);
+            let exec = format!("exec \"$@\" {closed}");
+            let output = run(sh(&exec).arg("sh").args(words(&cmd))).exits(7);
             assert_eq!(output.err(), "", "{closed}");
             house.nothing_is_left();
         }
         for stderr in ["2>&-", "2>/dev/full"] {
-            run(sh(&format!("exec \"$0\" -x {stderr}")).arg(TD_RUN)).exits(125);
-            let script =
-                format!("exec \"$0\" --trace --state \"$1\" \"$2\" sh -c 'exit 6' {stderr}");
-            run(sh(&script).arg(TD_RUN).arg(house.state()).arg(&house.name)).exits(6);
+            let exec = format!("exec \"$@\" {stderr}");
+            run(sh(&exec).arg("sh").args(words(&td_run(["-x"])))).exits(125);
+            let cmd = house.container(&["--trace"], &["sh", "-c", "exit 6"]);
+            run(sh(&exec).arg("sh").args(words(&cmd))).exits(6);
         }
     }
 
@@ -893,9 +896,9 @@ mod root {
     #[test]
     fn without_proc_it_fails_by_name_and_leaves_nothing() {
         let house = House::new();
-        let script = "umount -l /proc; exec \"$0\" --state \"$1\" \"$2\" echo it runs";
         let mut cmd = Command::new("unshare");
-        cmd.args(["-m", "sh", "-c", script, TD_RUN]).arg(house.state()).arg(&house.name);
+        cmd.args(["-m", "sh", "-c", "umount -l /proc; exec \"$@\"", "sh"]);
+        cmd.args(words(&house.container(&[], &["echo", "it runs"])));
         let output = run(&mut cmd).exits(125).says("/proc");
         assert_eq!(output.out(), "");
         house.nothing_is_left();
@@ -1089,7 +1092,9 @@ mod root {
     #[test]
     fn a_state_may_have_any_bytes_in_its_path() {
         let house = House::new();
-        let odd = house.dir.join(OsStr::from_bytes(b"a:b,c\\d e\n'\xff"));
+        let odd = [&b"a:b,c\\d e\n'\xff"[..], b"a:b,c\\d e\n'"];
+        let odd = odd.into_iter().find(|name| shell_takes(name)).expect("a name");
+        let odd = house.dir.join(OsStr::from_bytes(odd));
         fs::rename(house.state(), &odd).expect("rename");
         let mut cmd = td_run(["--state"]);
         cmd.arg(&odd).arg(&house.name).args(["sh", "-c", "echo x >/x; cat /x"]);
@@ -1176,46 +1181,17 @@ mod root {
     }
 
     #[test]
-    fn every_shell_runs_it_alike() {
+    fn what_a_shell_might_split_or_expand_arrives_whole() {
         let house = House::new();
         let file = house.dir.file("file", "file\n");
         let volume = format!("{}:/a dir/file:ro", text(&file));
-        let script = "printf '[%s]' \"$@\" \"$A\"; cat '/a dir/file'; hostname; exit 7";
-        for shell in [&["dash"][..], &["busybox", "sh"], &["mksh"], &["yash"], &["bash"]] {
-            let td_run = |args: &[&str]| {
-                let mut cmd = Command::new(shell[0]);
-                cmd.args(&shell[1..]).arg(TD_RUN).arg("--state").arg(house.state()).args(args);
-                cmd
-            };
-            let args = [
-                "-e",
-                "A=x\ny 'z\"\\",
-                "-v",
-                &volume,
-                "--hostname=h",
-                "--pids",
-                "50",
-                "--tmpfs",
-                "/x y:mode=700",
-                &house.name,
-                "sh",
-                "-c",
-                script,
-                "a b",
-                "",
-                "two\nlines",
-                "*",
-                "--keep",
-            ];
-            let output = run(&mut td_run(&args)).exits(7);
-            // The first argument behind a script is its $0.
-            let expected = "[][two\nlines][*][--keep][x\ny 'z\"\\]file\nh\n";
-            assert_eq!(output.out(), expected, "{shell:?}");
-            run(&mut td_run(&["-m", "lots", &house.name])).exits(125).says("td-cgroup: ");
-            run(&mut td_run(&["a/b"])).exits(125).says("NAME is letters");
-            run(&mut td_run(&["-v", "x", "c"])).exits(125).says("SRC:DST");
-            run(&mut td_run(&["--help"])).ok();
-            house.nothing_is_left();
-        }
+        let variable = "A=x\ny 'z\"\\";
+        let options = ["-e", variable, "-v", &volume, "--tmpfs", "/x *:mode=700", "-w", "/x *"];
+        let script = "printf '[%s]' \"$@\" \"$A\"; cat '/a dir/file'; pwd";
+        // The first argument behind a script is its $0.
+        let words = ["sh", "-c", script, "a b", "", "two\nlines", "*", "--keep"];
+        let out = run(&mut house.container(&options, &words)).ok().out();
+        assert_eq!(out, "[][two\nlines][*][--keep][x\ny 'z\"\\]file\n/x *\n");
+        house.nothing_is_left();
     }
 }

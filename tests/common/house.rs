@@ -17,9 +17,7 @@ pub const HOLD: &str = "echo ready; read x || :";
 
 /// td-run with these arguments.
 pub fn td_run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut cmd = Command::new(TD_RUN);
-    cmd.args(args);
-    cmd
+    script(TD_RUN, args)
 }
 
 /// A state of the test's own with an image, and a name that no other container has.

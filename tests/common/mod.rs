@@ -8,6 +8,7 @@
 pub mod house;
 pub mod strace;
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
@@ -54,6 +55,32 @@ pub fn sh(script: &str) -> Command {
     let mut cmd = Command::new("/bin/sh");
     cmd.args(["-c", script]);
     cmd
+}
+
+/// A command that runs a script with `args`: by the shell that TD_SHELL names (`/bin/busybox sh`), else by that of
+/// its first line. scripts/test runs the tests of the scripts once with each shell.
+pub fn script<S: AsRef<OsStr>>(path: &str, args: impl IntoIterator<Item = S>) -> Command {
+    let shell = std::env::var("TD_SHELL").unwrap_or_default();
+    let mut words = shell.split_whitespace().chain([path]);
+    let mut cmd = Command::new(words.next().expect("at least the script"));
+    cmd.args(words).args(args);
+    cmd
+}
+
+/// Is `name` the shell that runs the scripts? Some can do less than others.
+pub fn shell_is(name: &str) -> bool {
+    let shell = std::env::var("TD_SHELL").unwrap_or_default();
+    shell.split_whitespace().next().is_some_and(|path| Path::new(path).ends_with(name))
+}
+
+/// Does that shell hand on these bytes? yash turns an argument that is no text into an empty one, and says so.
+pub fn shell_takes(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || !shell_is("yash")
+}
+
+/// The program and the arguments of a command, for one that runs them.
+pub fn words(cmd: &Command) -> impl Iterator<Item = &OsStr> {
+    std::iter::once(cmd.get_program()).chain(cmd.get_args())
 }
 
 /// What a program printed, and how it ended.
