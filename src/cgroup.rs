@@ -17,7 +17,7 @@ pub mod limits;
 pub mod make;
 
 /// A mounted hierarchy.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Hierarchy {
     /// Where it is mounted; of several places that where most of it is seen.
     pub point: Vec<u8>,
@@ -29,6 +29,13 @@ pub struct Hierarchy {
     pub controllers: Vec<Vec<u8>>,
     /// The caller's own cgroup in it, as seen from `point`. `None`: it lies outside what is mounted.
     pub own: Option<Vec<u8>>,
+}
+
+/// They are members of one list: the same one is at the same place.
+impl PartialEq for Hierarchy {
+    fn eq(&self, other: &Hierarchy) -> bool {
+        std::ptr::eq(self, other)
+    }
 }
 
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
@@ -264,12 +271,20 @@ impl Patience {
 pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
     let hierarchies = hierarchies(cx)?;
     let name = name(&hierarchies, typed)?;
-    let mut patience = Patience(PATIENCE);
+    remove_from(cx, &hierarchies, &name, &mut Patience(PATIENCE))
+}
+
+fn remove_from(
+    cx: &Cx,
+    hierarchies: &[Hierarchy],
+    name: &[u8],
+    patience: &mut Patience,
+) -> Result<usize, Error> {
     let (mut removed, mut failed) = (0, None);
-    for hierarchy in &hierarchies {
-        let Some(directory) = hierarchy.directory(&name) else { continue };
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
         // What holds one directory is no reason to leave the others.
-        match remove_directory(cx, &directory, hierarchy.has(b"memory"), &mut patience) {
+        match remove_directory(cx, &directory, hierarchy.has(b"memory"), patience) {
             Ok(was_there) => removed += usize::from(was_there),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -281,28 +296,15 @@ pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
 /// lives in it, nothing.
 pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
     let mut patience = Patience(PATIENCE);
-    let mut found = Vec::new();
-    for hierarchy in hierarchies {
-        let Some(directory) = hierarchy.directory(name) else { continue };
-        loop {
-            let pids = match processes_below(cx, &directory) {
-                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => break, // not there, or no more
-                other => other?,
-            };
-            if pids.is_empty() {
-                found.push((directory, hierarchy.has(b"memory")));
-                break;
-            }
-            if !patience.wait(cx)? {
-                return Err(Error::refusal(living(cx, &directory, &pids))
-                    .way_out(["td-cgroup --kill ", &plain(name), " ends them"].concat()));
-            }
+    for directory in hierarchies.iter().filter_map(|h| h.directory(name)) {
+        match until_empty(cx, &directory, None, &mut patience) {
+            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
+            other => other.map_err(|e| {
+                e.way_out(["td-cgroup --kill ", &plain(name), " ends them"].concat())
+            })?,
         }
     }
-    for (directory, memory) in found {
-        remove_directory(cx, &directory, memory, &mut patience)?;
-    }
-    Ok(())
+    remove_from(cx, hierarchies, name, &mut patience).map(drop)
 }
 
 /// Remove one directory and those below it. False: there is none.
@@ -367,18 +369,20 @@ pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
 /// `12 (sh), 15 (sleep)`: processes for a message.
 pub fn names(cx: &Cx, pids: &[i32]) -> String {
     const MOST: usize = 10;
-    let name = |pid: &i32| {
+    let mut names = String::new();
+    for (i, pid) in pids.iter().take(MOST).enumerate() {
         let path = CString::new(format!("/proc/{pid}/comm")).unwrap_or_default();
-        match sys::read_file(cx, None, &path) {
-            Ok(comm) => format!("{pid} ({})", plain(comm.trim_ascii_end())),
-            Err(_) => pid.to_string(), // it has just ended
+        names.push_str(if i > 0 { ", " } else { "" });
+        names.push_str(&pid.to_string());
+        // It may have just ended.
+        if let Ok(comm) = sys::read_file(cx, None, &path) {
+            names.extend([" (", &plain(comm.trim_ascii_end()), ")"]);
         }
-    };
-    let mut names: Vec<String> = pids.iter().take(MOST).map(name).collect();
-    if pids.len() > MOST {
-        names.push(format!("and {} more", pids.len() - MOST));
     }
-    names.join(", ")
+    if pids.len() > MOST {
+        names.push_str(&format!(", and {} more", pids.len() - MOST));
+    }
+    names
 }
 
 /// Kill every process of the cgroup `typed`, and of those below it, in every hierarchy that has it.
@@ -392,7 +396,7 @@ pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
     for v2 in [true, false] {
         for hierarchy in hierarchies.iter().filter(|h| h.v2 == v2) {
             let Some(directory) = hierarchy.directory(&name) else { continue };
-            match kill_all(cx, &directory, v2, &mut patience) {
+            match until_empty(cx, &directory, Some(v2), &mut patience) {
                 Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
                 other => {
                     other?;
@@ -404,30 +408,42 @@ pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
     Ok(killed)
 }
 
-fn kill_all(cx: &Cx, directory: &CStr, v2: bool, patience: &mut Patience) -> Result<(), Error> {
+/// Wait until there is no process in a cgroup and in those below it. `kill`: after killing them, as
+/// version 2 does it or not.
+fn until_empty(
+    cx: &Cx,
+    directory: &CStr,
+    kill: Option<bool>,
+    patience: &mut Patience,
+) -> Result<(), Error> {
     loop {
         let pids = processes_below(cx, directory)?;
-        if v2 {
+        if kill == Some(true) {
             // Also those that a pid namespace hides from us.
             sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
         }
         if pids.is_empty() {
             return Ok(());
         }
-        for pid in pids.iter().filter(|_| !v2) {
+        for pid in pids.iter().filter(|_| kill == Some(false)) {
             match sys::kill(cx, *pid, libc::SIGKILL) {
                 Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
                 other => other?,
             }
         }
-        if !patience.wait(cx)? {
-            if cx.dry() {
-                return Ok(());
-            }
-            let shown = plain(directory.to_bytes());
-            let left = names(cx, &processes_below(cx, directory)?);
-            return Err(Error::refusal(format!("{shown}: killed, but not gone yet: {left}")));
+        if patience.wait(cx)? {
+            continue;
         }
+        if cx.dry() && kill.is_some() {
+            return Ok(());
+        }
+        return Err(Error::refusal(match kill {
+            None => living(cx, directory, &pids),
+            Some(_) => {
+                let left = names(cx, &processes_below(cx, directory)?);
+                [&plain(directory.to_bytes()), ": killed, but not gone yet: ", &left].concat()
+            }
+        }));
     }
 }
 

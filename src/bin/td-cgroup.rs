@@ -111,10 +111,11 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 
 /// `UID:GID`, of which -1 would change nothing: chown(2).
 fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
+    const MOST: u64 = u32::MAX as u64 - 1;
     let word = cli.word()?;
     let (uid, gid) = word.split_once(':').unwrap_or_default();
     match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) if u32::max(uid, gid) < u32::MAX => Ok((uid, gid)),
+        (Ok(uid @ 0..=MOST), Ok(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
         _ => Err(cli.usage(
             &["--delegate ", &plain(word.as_bytes()), ": UID:GID is wanted, two numbers"].concat(),
         )),
@@ -211,33 +212,31 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     made.move_in(cx, &hierarchies, &name, is_used)
 }
 
-/// The hierarchies in which the cgroup is made, and what is written in each: that of version 2, and
-/// each of version 1 in which a limit is asked, or may be asked below.
+/// A hierarchy, and what is written in it.
+type Used<'a> = (&'a Hierarchy, Vec<Write<'a>>);
+
+/// The hierarchies in which the cgroup is made: that of version 2, and each of version 1 in which a limit
+/// is asked, or may be asked below.
 fn used<'a>(
     cx: &Cx,
     opts: &'a Opts,
     hierarchies: &'a [Hierarchy],
     name: &[u8],
-) -> Result<Vec<(&'a Hierarchy, Vec<Write<'a>>)>, Error> {
-    let mut used: Vec<_> = hierarchies.iter().map(|h| (h, Vec::new())).collect();
-    let mut want = |controller: &'a [u8], writes: &dyn Fn(bool) -> Vec<Write<'a>>| {
-        let hierarchy = cgroup::of_controller(hierarchies, controller);
-        let entry = used.iter_mut().find(|(h, _)| Some(*h) == hierarchy);
-        let (hierarchy, all) = entry.ok_or_else(|| make::why_nowhere(cx, controller))?;
-        all.extend(writes(hierarchy.v2));
-        Ok(())
-    };
+) -> Result<Vec<Used<'a>>, Error> {
+    let mut used: Vec<Used> = hierarchies.iter().map(|h| (h, Vec::new())).collect();
     for (limit, value) in LIMITS.iter().zip(&opts.limits) {
         let Some(value) = value else { continue };
-        want(limit.controller.as_bytes(), &|v2| limit.writes(value, v2))?;
+        let (hierarchy, writes) = entry(cx, hierarchies, &mut used, limit.controller.as_bytes())?;
+        writes.extend(limit.writes(value, hierarchy.v2));
     }
     for (file, value) in &opts.set {
         let (file, value) = (file.to_bytes(), value.to_bytes().to_vec());
         let controller = file.split(|b| *b == b'.').next().unwrap_or_default();
-        want(controller, &|_| vec![Write { controller, file, value: value.clone(), limit: None }])?;
+        let (_, writes) = entry(cx, hierarchies, &mut used, controller)?;
+        writes.push(Write { controller, file, value, limit: None });
     }
     let home = cgroup::home(hierarchies);
-    let asked = |(hierarchy, writes): &(&Hierarchy, Vec<Write>)| {
+    let asked = |(hierarchy, writes): &Used| {
         let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
         !writes.is_empty() || opts.delegate.is_some() && below()
     };
@@ -246,6 +245,18 @@ fn used<'a>(
     let enough = used.iter().any(asked) && home.is_some_and(|home| cannot_enter(cx, home, name));
     used.retain(|entry| asked(entry) || Some(entry.0) == home && !enough);
     Ok(used)
+}
+
+/// That of a controller.
+fn entry<'a, 'b>(
+    cx: &Cx,
+    hierarchies: &'a [Hierarchy],
+    used: &'b mut [Used<'a>],
+    controller: &[u8],
+) -> Result<&'b mut Used<'a>, Error> {
+    let hierarchy = cgroup::of_controller(hierarchies, controller);
+    let entry = used.iter_mut().find(|(h, _)| Some(*h) == hierarchy);
+    entry.ok_or_else(|| make::why_nowhere(cx, controller))
 }
 
 fn cannot_enter(cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> bool {
