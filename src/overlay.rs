@@ -100,7 +100,7 @@ pub fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Err
     let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
     options.extend(size.map(|size| (c"size", Some(size))));
     let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
-    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], e))
+    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], &[], e))
 }
 
 /// An overlay of the layers, each lower one before the one below it, that is nowhere yet. `target` is
@@ -111,9 +111,9 @@ pub fn new(
     options: &[Parameter],
     target: BorrowedFd,
 ) -> Result<OwnedFd, Error> {
-    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, e))?;
+    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, options, e))?;
     let config = config.as_fd();
-    let refused = |e| why(cx, layers, mounts::fs_log(cx, config, e));
+    let refused = |e| why(cx, layers, options, mounts::fs_log(cx, config, e));
     for (i, layer) in layers.iter().enumerate() {
         match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
             // Linux before 6.5, and before 6.13; or the reason is another, and the fallback shows it too.
@@ -157,7 +157,7 @@ fn new_by_number(
     let stage = new_tmpfs(cx, None, 0)?;
     sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
     sys::move_mount(cx, stage.as_fd(), target)?;
-    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, e));
+    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, options, e));
     mounts::detach(cx, stage.as_fd())?;
     sys::fchdir(cx, here.as_fd())?;
     made
@@ -201,7 +201,7 @@ fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error>
 type Cause = Option<(String, &'static str)>;
 
 /// Why the kernel makes no overlay of these layers; without any, why it makes no tmpfs.
-pub fn why(cx: &Cx, layers: &[Layer], error: Error) -> Error {
+pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Error {
     let found = match error.errno() {
         Some(Errno::EPERM) => not_allowed(cx),
         Some(Errno::ELOOP) => overlapping(cx, layers),
@@ -209,7 +209,8 @@ pub fn why(cx: &Cx, layers: &[Layer], error: Error) -> Error {
             .or_else(|| unfit(cx, layers))
             .or_else(|| apart(cx, layers))
             .or_else(|| used_up(layers))
-            .or_else(|| too_deep(cx, layers)),
+            .or_else(|| too_deep(cx, layers))
+            .or_else(|| conflicting(options)),
         _ => None,
     };
     match found {
@@ -302,6 +303,19 @@ fn too_deep(cx: &Cx, layers: &[Layer]) -> Cause {
         };
         Some((format!("{} {why}", layer.shown), ""))
     })
+}
+
+/// What a rename or a change of mode leaves in the upper by these would be taken from any user's xattrs.
+fn conflicting(options: &[Parameter]) -> Cause {
+    options.iter().find(|(key, _)| *key == c"userxattr")?;
+    let (key, value) = options.iter().find_map(|(key, value)| match (*key, *value) {
+        (key, Some(value)) if key == c"redirect_dir" && value != c"nofollow" => Some((key, value)),
+        (key, Some(value)) if key == c"metacopy" && value != c"off" => Some((key, value)),
+        _ => None,
+    })?;
+    let option = plain(&[key.to_bytes(), b"=", value.to_bytes()].concat());
+    let why = "does not go with userxattr, which a user namespace needs";
+    Some((format!("--option {option} {why}"), ""))
 }
 
 /// No lower layer may be another layer, or inside one. (An upper may be inside a lower.)

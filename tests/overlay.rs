@@ -22,7 +22,7 @@ fn wrong_use_is_refused_in_a_sentence() {
 }
 
 mod root {
-    use std::ffi::{OsStr, OsString};
+    use std::ffi::{CString, OsStr, OsString};
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -506,6 +506,122 @@ mod root {
             let output = if old { run_old(&cmd) } else { run(&mut cmd) };
             assert!(output.ok().out().contains(",userxattr"));
             run(sh("rm -r s").current_dir(dir.path())).ok();
+        }
+    }
+
+    /// Two layers as from a Dockerfile: above `l2` the layer `l1` removes the file `gone`, and makes the
+    /// directory `dir` anew. What hides is a device 0:0, and an xattr of the namespace `xattrs`.
+    fn hiding(dir: &TempDir, xattrs: &str) {
+        for file in ["l2/gone", "l2/dir/below", "l1/dir/above", "l2/both/below", "l1/both/above"] {
+            dir.dir(file.rsplit_once('/').expect("a directory").0);
+            dir.file(file, "");
+        }
+        run(Command::new("mknod").arg(dir.join("l1/gone")).args(["c", "0", "0"])).ok();
+        let name = CString::new(format!("{xattrs}.overlay.opaque")).expect("a name");
+        set_xattr(&dir.join("l1/dir"), &name, b"y");
+    }
+
+    const LOOK: &str =
+        "cd T; ls gone; ls dir both; mv both moved; rm moved/below b; rm -r dir; mkdir dir
+        ls dir moved";
+    const SEEN: &str = "both:\nabove\nbelow\n\ndir:\nabove\ndir:\n\nmoved:\nabove\n";
+
+    #[test]
+    fn whiteouts_and_opaque_directories_hide_what_is_below() {
+        for old in [false, true] {
+            let dir = place();
+            hiding(&dir, "trusted");
+            let before = [tree(&dir.join("l1")), tree(&dir.join("l2"))];
+            let line = "--lower l1 --lower l2 --upper u --work w T";
+            let run_it = |cmd: &Command| if old { run_old(cmd) } else { strace(&[], cmd).0 };
+            let output = run_it(&overlay(&dir, line, LOOK)).exits(0);
+            assert_eq!(output.out(), SEEN);
+            assert_eq!(output.err().lines().count(), 1, "the file that is gone: {output:#}");
+            // What was deleted is in the upper, and stays deleted.
+            run(Command::new("umount").arg(dir.join("T"))).ok();
+            let output = run_it(&overlay(&dir, line, "cd T; ls -A . dir moved")).ok();
+            assert_eq!(output.out(), ".:\na\ndir\nmoved\n\ndir:\n\nmoved:\nabove\n");
+            assert_eq!([tree(&dir.join("l1")), tree(&dir.join("l2"))], before);
+        }
+    }
+
+    #[test]
+    fn a_directory_of_a_lower_layer_is_renamed_with_redirect_dir_alone() {
+        let dir = place();
+        hiding(&dir, "trusted");
+        let line = |option: &str| format!("--lower l1 --lower l2 --upper u --work w {option}T");
+        let rename = || fs::rename(dir.join("T/both"), dir.join("T/renamed"));
+        run(&mut overlay(&dir, &line("--option redirect_dir=nofollow "), "true")).ok();
+        let error = rename().expect_err("it is in two layers");
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
+        run(Command::new("umount").arg(dir.join("T"))).ok();
+        run(&mut overlay(&dir, &line("--option redirect_dir=on "), "true")).ok();
+        rename().expect("it is renamed");
+        run(Command::new("umount").arg(dir.join("T"))).ok();
+        let mut cmd =
+            overlay(&dir, &line("--option redirect_dir=on "), "cd T; ls both; ls renamed");
+        assert_eq!(run(&mut cmd).out(), "above\nbelow\n");
+    }
+
+    /// td-overlay as an ordinary user, root of a user namespace of their own.
+    fn overlay_as_nobody(dir: &TempDir, line: &str, script: &str) -> Command {
+        run(Command::new("chown").args(["-R", "65534:65534"]).arg(dir.path())).ok();
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(bin("td-unshare"));
+        cmd.args(["-r", "-m"]).arg(bin("td-overlay")).args(line.split(' '));
+        cmd.args(["/bin/sh", "-c", script]).current_dir(dir.path());
+        cmd
+    }
+
+    #[test]
+    fn in_a_user_namespace_whiteouts_and_opaque_directories_are_those_of_a_user() {
+        let line = "--lower l1 --lower l2 --upper u --work w T";
+        for old in [false, true] {
+            let dir = place();
+            hiding(&dir, "user");
+            let run_it = |cmd: &Command| if old { run_old(cmd) } else { strace(&[], cmd).0 };
+            let output = run_it(&overlay_as_nobody(&dir, line, LOOK)).exits(0);
+            assert_eq!(output.out(), SEEN);
+            assert_eq!(output.err().lines().count(), 1, "the file that is gone: {output:#}");
+            let output = run_it(&overlay_as_nobody(&dir, line, "cd T; ls -A . dir moved")).ok();
+            assert_eq!(output.out(), ".:\na\ndir\nmoved\n\ndir:\n\nmoved:\nabove\n");
+        }
+        // Those of root it does not see.
+        let dir = place();
+        hiding(&dir, "trusted");
+        let output = run(&mut overlay_as_nobody(&dir, line, "cd T; ls gone; ls dir")).exits(0);
+        assert_eq!(output.out(), "above\nbelow\n");
+    }
+
+    #[test]
+    fn a_file_is_a_whiteout_by_an_xattr_since_linux_6_7() {
+        let dir = place();
+        dir.file("l1/b", "");
+        set_xattr(&dir.join("l1/b"), c"user.overlay.whiteout", b"y");
+        set_xattr(&dir.join("l1"), c"user.overlay.opaque", b"x");
+        let line = "--lower l1 --lower l2 --upper u --work w T";
+        let hidden = run(&mut overlay_as_nobody(&dir, line, "cat T/b")).code == Some(1);
+        let release = text("/proc/sys/kernel/osrelease");
+        let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+        let version = (numbers.next().expect("major"), numbers.next().expect("minor"));
+        assert_eq!(hidden, version >= (6, 7), "{release}");
+    }
+
+    #[test]
+    fn in_a_user_namespace_no_directory_of_a_lower_layer_is_renamed() {
+        let dir = place();
+        hiding(&dir, "user");
+        let line = "--lower l1 --lower l2 --upper u --work w T";
+        let (output, processes) = strace(&[], &overlay_as_nobody(&dir, line, "mv T/both T/moved"));
+        output.ok();
+        let calls = processes.iter().flat_map(|process| &process.calls);
+        let mut renames = calls.filter(|call| call.name.starts_with("rename"));
+        assert!(renames.any(|call| call.result == "-1 EXDEV"), "mv has copied it");
+        let why = "does not go with userxattr, which a user namespace needs";
+        for option in ["redirect_dir=on", "metacopy=on"] {
+            let line = format!("--lower l1 --lower l2 --option {option} T");
+            let output = run(&mut overlay_as_nobody(&dir, &line, "echo executed")).exits(125);
+            assert_eq!(output.says(&format!("--option {option} {why}")).out(), "");
         }
     }
 

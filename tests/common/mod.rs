@@ -8,11 +8,12 @@
 pub mod house;
 pub mod strace;
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -505,6 +506,17 @@ pub fn chmod(path: impl AsRef<Path>, mode: u32) {
     let path = path.as_ref();
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// Set an extended attribute of a file.
+#[track_caller]
+pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) {
+    let file = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: two strings, and so many bytes, which outlive the call.
+    let result = unsafe {
+        libc::setxattr(file.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    check(result).unwrap_or_else(|e| panic!("{name:?} of {}: {e}", path.display()));
 }
 
 /// Make the new directory `root` an image: busybox under all its names, and the directories that a
