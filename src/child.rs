@@ -101,6 +101,112 @@ pub fn end(cx: &Cx, child: i32) {
     }
 }
 
+/// A line on which a parent and its new child wait for each other. Made before the clone, it has both
+/// ends on either side; each keeps its own, so that the end of the one is an end of file to the other.
+pub struct Line {
+    parent: OwnedFd,
+    child: OwnedFd,
+}
+
+/// The end of a line that one side has kept.
+pub struct End(OwnedFd);
+
+impl Line {
+    /// Make one.
+    pub fn new(cx: &Cx) -> Result<Line, Error> {
+        let (parent, child) = sys::socketpair(cx)?;
+        Ok(Line { parent, child })
+    }
+
+    /// The child's part: say that it is ready, and wait until the parent has done its own.
+    pub fn call(self, cx: &Cx) -> Result<End, Error> {
+        let Line { child, parent } = self;
+        drop(parent);
+        sys::sendto(cx, child.as_fd(), b"1")?;
+        // At an end of file the parent has failed, and says why. In a dry run there is none.
+        if !cx.dry() && sys::read(cx, child.as_fd(), &mut [0])? == 0 {
+            sys::exit(cx, FAILED);
+        }
+        Ok(End(child))
+    }
+
+    /// The parent's part: wait until the child is ready, do `act`, and let it go on. `None`: it has failed
+    /// before, and says why.
+    pub fn answer(
+        self,
+        cx: &Cx,
+        act: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Option<End>, Error> {
+        let Line { child, parent } = self;
+        drop(child);
+        if sys::read(cx, parent.as_fd(), &mut [0])? == 0 {
+            return Ok(None);
+        }
+        act()?;
+        match sys::sendto(cx, parent.as_fd(), b"1") {
+            Err(e) if e.is(Errno::EPIPE) => {} // it was killed
+            other => other?,
+        }
+        Ok(Some(End(parent)))
+    }
+}
+
+impl End {
+    /// The child could not become PROG: tell the parent.
+    pub fn give_up(&self, cx: &Cx) {
+        let _ = sys::sendto(cx, self.0.as_fd(), b"0"); // what is said is why
+    }
+
+    /// When the child has ended: did it not become PROG? Who does closes this end, and no more comes. (Who is
+    /// killed before that has left what we said unread: ECONNRESET.)
+    pub fn gave_up(&self, cx: &Cx) -> bool {
+        !sys::read(cx, self.0.as_fd(), &mut [0]).is_ok_and(|n| n == 0)
+    }
+
+    /// A change of the child's ids has cleared the signal that ends it with its parent: set it again, unless
+    /// the parent has died meanwhile.
+    pub fn die_with_parent(&self, cx: &Cx) -> Result<(), Error> {
+        sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
+        if !cx.dry() && sys::readable(cx, self.0.as_fd())? {
+            sys::exit(cx, FAILED);
+        }
+        Ok(())
+    }
+}
+
+/// Have a child, in new namespaces `flags`, do a part of our work, while we do ours: `part` is called on
+/// both sides. Then wait for its end. Returns its exit status; what fails in it, it says itself.
+pub fn help(
+    cx: &Cx,
+    flags: u64,
+    part: impl FnOnce(Side) -> Result<(), Error>,
+) -> Result<u8, Error> {
+    let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?; // see `spawn`
+    let parent = sys::getpid(cx)?;
+    let child = sys::clone3(cx, flags, None)?;
+    if child == 0 {
+        cx.trace_child();
+        let Err(error) = help_parent(cx, parent).and_then(|()| part(Side::Child)) else {
+            sys::exit(cx, 0)
+        };
+        cx.say(&error);
+        sys::exit(cx, error.status());
+    }
+    let done = part(Side::Parent(child)).inspect_err(|_| end(cx, child));
+    let ended = done.and_then(|()| sys::wait4(cx, child, 0));
+    sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
+    Ok(ended?.1.exit_status())
+}
+
+/// Die with the parent: when it is gone, what we work on may be another's.
+fn help_parent(cx: &Cx, parent: i32) -> Result<(), Error> {
+    sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
+    if sys::getppid(cx)? != parent {
+        sys::exit(cx, FAILED);
+    }
+    Ok(())
+}
+
 /// Reap all that has ended. One SIGCHLD may stand for several.
 fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
     loop {

@@ -72,9 +72,10 @@ table! {
     "Clocks." CLOCK: CLOCK_REALTIME CLOCK_MONOTONIC CLOCK_BOOTTIME;
     "Requests of ioctl(2)." IOCTL: NS_GET_USERNS SIOCGIFFLAGS SIOCSIFFLAGS;
     "Flags of a network interface." IFF: IFF_UP IFF_LOOPBACK IFF_RUNNING;
-    "Families of socket(2)." AF: AF_INET;
-    "Types of socket(2)." SOCK: SOCK_DGRAM SOCK_CLOEXEC;
+    "Families of socket(2)." AF: AF_UNIX AF_INET;
+    "Types of socket(2)." SOCK: SOCK_STREAM SOCK_DGRAM SOCK_CLOEXEC;
     "Protocols of socket(2)." IPPROTO: IPPROTO_IP;
+    "Flags of send(2)." MSG: MSG_NOSIGNAL;
     "Commands of keyctl(2)." KEYCTL: KEYCTL_JOIN_SESSION_KEYRING;
     "The `f_type` of statfs(2): those that td looks for." MAGIC:
         OVERLAYFS_SUPER_MAGIC EXT4_SUPER_MAGIC TMPFS_MAGIC PROC_SUPER_MAGIC CGROUP_SUPER_MAGIC

@@ -313,6 +313,7 @@ impl<const N: usize> Show for [PollFd; N] {
 
 /// `struct timespec`.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct TimeSpec {
     pub sec: i64,
     pub nsec: i64,
@@ -321,6 +322,39 @@ pub struct TimeSpec {
 impl Show for TimeSpec {
     fn show(&self, out: &mut String) {
         put!(out, "{{tv_sec={}, tv_nsec={}}}", self.sec, self.nsec);
+    }
+}
+
+/// The timeout of ppoll(2), which writes what is left of it over what was asked; that is shown.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Timeout {
+    left: TimeSpec,
+    asked: TimeSpec,
+}
+
+impl Timeout {
+    /// So long.
+    pub fn new(asked: TimeSpec) -> Timeout {
+        Timeout { left: asked, asked }
+    }
+}
+
+impl Show for Timeout {
+    fn show(&self, out: &mut String) {
+        self.asked.show(out);
+    }
+}
+
+/// The descriptors that socketpair(2) returns.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct FdPair(pub [i32; 2]);
+
+impl Show for FdPair {
+    fn show(&self, out: &mut String) {
+        let [first, second] = self.0;
+        put!(out, "[{first}, {second}]");
     }
 }
 

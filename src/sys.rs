@@ -43,8 +43,8 @@ calls! {
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
-    rt_sigprocmask rt_sigtimedwait sendfile setgroups sethostname setresgid setresuid setsid
-    socket statx symlinkat umask umount2 unlinkat unshare wait4 write
+    rt_sigprocmask rt_sigtimedwait sendfile sendto setgroups sethostname setresgid setresuid setsid
+    socket socketpair statx symlinkat umask umount2 unlinkat unshare wait4 write
 }
 
 // ---- the entry ----
@@ -1018,9 +1018,14 @@ pub fn pidfd_open(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
 /// `ppoll(fds, 1, {0, 0}, NULL, 0)`: poll(2), without waiting. Is there something to read? Of a
 /// pidfd: has the process ended?
 pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
+    readable_within(cx, file, 0)
+}
+
+/// The same, waiting for that so many seconds.
+pub fn readable_within(cx: &Cx, file: BorrowedFd, seconds: i64) -> Result<bool, Error> {
     let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 }]);
-    let zero = TimeSpec { sec: 0, nsec: 0 };
-    let args = [Arg::In(&asked), Arg::Size(1), Arg::In(&zero), Arg::Null, Arg::Size(0)];
+    let time = Cell::new(Timeout::new(TimeSpec { sec: seconds, nsec: 0 }));
+    let args = [Arg::In(&asked), Arg::Size(1), Arg::In(&time), Arg::Null, Arg::Size(0)];
     cx.read(nr::ppoll, &args).map(|n| n > 0)
 }
 
@@ -1246,6 +1251,31 @@ pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
         name(libc::IPPROTO_IP, flags::IPPROTO),
     ];
     cx.change_fd(nr::socket, &args)
+}
+
+/// `socketpair(AF_UNIX, SOCK_STREAM, 0, sv)`: socketpair(2). Two sockets: what is written to the one is
+/// read from the other.
+pub fn socketpair(cx: &Cx) -> Result<(OwnedFd, OwnedFd), Error> {
+    let pair = Cell::new(FdPair([0; 2]));
+    let args = [
+        name(libc::AF_UNIX, flags::AF),
+        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC, flags::SOCK),
+        Arg::Size(0),
+        Arg::Out(&pair),
+    ];
+    cx.change(nr::socketpair, &args)?;
+    if cx.dry {
+        return Ok((owned(raw_root_fd() as usize), owned(raw_root_fd() as usize)));
+    }
+    let FdPair([first, second]) = pair.get();
+    Ok((owned(first as usize), owned(second as usize)))
+}
+
+/// `sendto(socket, buf, len, MSG_NOSIGNAL, NULL, 0)`: send(2). EPIPE: the other end is closed.
+pub fn sendto(cx: &Cx, socket: BorrowedFd, bytes: &[u8]) -> Result<(), Error> {
+    let bits = flags(libc::MSG_NOSIGNAL, flags::MSG);
+    let (bytes, size) = (Arg::Bytes(bytes), Arg::Size(bytes.len()));
+    cx.change(nr::sendto, &[fd(socket), bytes, size, bits, Arg::Null, Arg::Size(0)]).map(drop)
 }
 
 /// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).
