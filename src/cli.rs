@@ -254,7 +254,7 @@ mod tests {
             ("--net=FILE --net PROG", "--net=FILE --net PROG"),
             ("--net= -n= -- -m", "--net= -n= -m"),
             ("-n --trace=3 PROG", "-n PROG"),
-            ("-n", "-n"),
+            ("-mn", "-m -n"),
         ] {
             let mut cli = Cli::new("x", "", lexopt::Parser::from_args(line.split(' ')));
             let mut read = Vec::new();
