@@ -13,6 +13,8 @@
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`namespaces`]: why the kernel refuses to make them, and what is set in them
+//! - [`id_maps`]: the maps of a user namespace, and who writes them
+//! - [`pid_file`]: a file that names a process for other programs
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
@@ -30,9 +32,11 @@ pub mod cli;
 pub mod directories;
 pub mod error;
 pub mod flags;
+pub mod id_maps;
 pub mod mounts;
 pub mod namespaces;
 pub mod overlay;
+pub mod pid_file;
 pub mod remove;
 pub mod root;
 pub mod show;

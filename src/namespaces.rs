@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Table};
 use crate::show::{ascii, plain};
 use crate::sys::{self, Cx};
-use crate::{caps, users};
+use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
 const KINDS: Table = &[
@@ -205,8 +205,8 @@ fn in_chroot(cx: &Cx) -> bool {
     sys::statx(cx, None, c"/", 0).is_ok_and(|root| !root.is_mount_root())
 }
 
-/// Why the ids of a new user namespace were not mapped; `outside` is the uid that the caller had.
-pub fn why_not_mapped(cx: &Cx, outside: u32, error: Error) -> Error {
+/// Why the ids of a new user namespace were not mapped; `root`: uid 0 outside was among them.
+pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
     if sys::statx(cx, None, c"/proc/self", 0).is_err() {
         return error.because("ids are mapped through /proc, which must be mounted");
     }
@@ -215,10 +215,64 @@ pub fn why_not_mapped(cx: &Cx, outside: u32, error: Error) -> Error {
     }
     // By elimination: our sets are those of the new user namespace already.
     match error.errno() {
-        Some(Errno::EPERM) if outside == 0 => {
+        Some(Errno::EPERM) if root => {
             error.because("to map uid 0 of the namespace outside takes CAP_SETFCAP there")
         }
         _ => error,
+    }
+}
+
+/// Keep a namespace (CLONE_NEW*) of the process `child` in `file`, which is made where it is missing.
+/// Returns whether it was.
+pub fn pin(cx: &Cx, child: i32, namespace: u64, file: &CStr) -> Result<bool, Error> {
+    let made = match sys::mknodat(cx, None, file, libc::S_IFREG | 0o600, 0) {
+        Err(e) if e.is(Errno::EEXIST) => false,
+        other => other.map(|()| true)?,
+    };
+    let child = child.to_string();
+    // It enters its time namespace by the next execve(2).
+    let time = if namespace == libc::CLONE_NEWTIME as u64 { "_for_children" } else { "" };
+    let kind = kinds(namespace).next().unwrap_or_default();
+    let link = path(&["/proc/", &child, "/ns/", kind, time]);
+    match sys::mount(cx, Some(&link), file, None, libc::MS_BIND, None) {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            let error = why_not_pinned(cx, namespace, file, error);
+            remove_pin(cx, file, made).unwrap_or_else(|error| cx.say(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Let go of it.
+pub fn unpin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
+    sys::umount2(cx, file, libc::MNT_DETACH)?;
+    remove_pin(cx, file, made)
+}
+
+fn remove_pin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
+    if made { sys::unlinkat(cx, None, file, 0) } else { Ok(()) }
+}
+
+/// Why a namespace was not bound to a file.
+fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
+    if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
+        return mounts::why(cx, error);
+    }
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
+    let stat = sys::statx(cx, None, file, 0);
+    let holds = |mount: &&mounts::Mount| stat.as_ref().is_ok_and(|stat| stat.mnt_id == mount.id);
+    match mounts.iter().find(holds) {
+        Some(mount) if mount.shared => {
+            let point = plain(&mount.point);
+            let what =
+                ["the mount on ", &point, " is shared, and no mount namespace goes to others"];
+            error.because(what.concat()).way_out("give a file on a private mount, see mount(8)")
+        }
+        // By elimination. Linux 6.18 numbers them by processor, so that a new one may have a lower number.
+        _ => error
+            .because("the new mount namespace has a lower number than this, so it counts as outer")
+            .way_out("begin on the processor where this one was made: taskset(1)"),
     }
 }
 
@@ -262,18 +316,24 @@ fn kinds(wanted: u64) -> impl Iterator<Item = &'static str> {
     KINDS.iter().filter(move |(bit, _)| wanted & bit != 0).map(|(_, name)| *name)
 }
 
-fn path(parts: &[&str]) -> CString {
+/// A path put together.
+pub fn path(parts: &[&str]) -> CString {
     CString::new(parts.concat()).unwrap_or_default()
 }
 
 /// What a line of `/proc/self/status` says behind `name`.
-fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
-    let text = sys::read_file(cx, None, c"/proc/self/status").ok()?;
+pub fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
+    field(cx, c"/proc/self/status", name)
+}
+
+/// What a line of a file says behind `name`.
+pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
+    let text = sys::read_file(cx, None, file).ok()?;
     text.split(|b| *b == b'\n').find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
 }
 
 /// A decimal number, which a newline may end.
-fn number(text: &[u8]) -> Option<u64> {
+pub fn number(text: &[u8]) -> Option<u64> {
     let digits = text.strip_suffix(b"\n").unwrap_or(text);
     let digit = |n: u64, byte: &u8| match byte {
         b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(byte - b'0')),

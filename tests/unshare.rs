@@ -45,9 +45,17 @@ fn wrong_values_are_refused_by_name() {
         ("--propagation up true", "--propagation up: private, slave, shared, unchanged"),
         ("--monotonic soon true", "soon: this is no number of seconds"),
         ("--boottime 1.5 true", "1.5: this is no number of seconds"),
-        ("--remove / true", "--remove /: this is no name of a directory in another"),
+        ("--remove / true", "--remove /: this is no name in a directory"),
         ("--remove x/.. true", "--remove x/..: this is no name"),
         ("--rmdir . true", "--rmdir .: this is no name"),
+        ("--pid-file x/.. true", "--pid-file x/..: this is no name"),
+        ("--map-user me true", "me: this is no id"),
+        ("--map-group 4294967295 true", "4294967295: this is no id"),
+        ("--map-users all true", "--map-users all: IN:OUT:COUNT, ids below 4294967295"),
+        ("--map-users 0:100000:0 true", "--map-users 0:100000:0: IN:OUT:COUNT, ids below"),
+        ("--map-groups 0:4294967290:6 true", "--map-groups 0:4294967290:6: IN:OUT:COUNT"),
+        ("--setgroups perhaps true", "--setgroups perhaps: allow, deny"),
+        ("--map-root-user=0 true", "--map-root-user=0: this option has no value"),
     ] {
         run(&mut unshare(line)).exits(125).says(says);
     }
@@ -83,6 +91,12 @@ mod root {
             ("--map-root-user", "user"),
             ("-c", "user"),
             ("--map-current-user", "user"),
+            ("--map-user 7", "user"),
+            ("--map-group 7", "user"),
+            ("--map-users 0:0:9", "user"),
+            ("--map-groups 0:0:9", "user"),
+            ("--setgroups deny", "user"),
+            ("--pid-file /tmp/td-test-no-namespace.pid", ""),
             ("--hostname x", "uts"),
             ("--loopback", "net"),
             ("--monotonic 1", "time"),
@@ -278,7 +292,14 @@ mod root {
     #[test]
     fn a_killed_parent_takes_the_child_with_it() {
         private_mounts();
-        for options in ["-p", "-p -r", "--rmdir /nowhere", "-r --rmdir /nowhere"] {
+        for options in [
+            "-p",
+            "-p -r",
+            "--rmdir /nowhere",
+            "-r --rmdir /nowhere",
+            "--map-users 0:700000:9 --map-groups 0:700000:9",
+            "-p --map-users 0:700000:9 --map-groups 0:700000:9",
+        ] {
             let (parent, child) = idle(options);
             parent.kill(libc::SIGKILL);
             assert!(ended_within(child, LIMIT), "{options}: the child lives on");
@@ -650,6 +671,616 @@ mod root {
         let tree = dir.dir("tree");
         run(td("td-unshare", ["-p", "--remove"]).arg(&tree).arg("/nowhere")).exits(127);
         assert!(!tree.exists());
+    }
+
+    // ---- ids ----
+
+    /// The lines of uid_map, gid_map and setgroups of the process that runs it.
+    const MAPS: &str = "cd /proc/self; while read -r line; do echo $line; done <uid_map; echo -; \
+        while read -r line; do echo $line; done <gid_map; echo -; cat setgroups";
+
+    /// What that prints, in one line, each map sorted by its inner ids.
+    #[track_caller]
+    fn maps(cmd: &mut Command) -> String {
+        let out = run(cmd.args(["sh", "-c", MAPS])).ok().out();
+        let parts = out.split("-\n").map(|part| {
+            let mut lines: Vec<&str> = part.lines().collect();
+            lines.sort_by_key(|line| line.split(' ').next().unwrap().parse::<u32>().ok());
+            lines.join(", ")
+        });
+        parts.collect::<Vec<_>>().join(" | ")
+    }
+
+    const GIVEN: &str = "ranges:700000:65536\n";
+
+    /// td-unshare, run by that user.
+    fn by_ranges(options: &str) -> Command {
+        let mut cmd = td("td-unshare", options.split_whitespace());
+        cmd.uid(RANGES).gid(RANGES);
+        cmd
+    }
+
+    #[test]
+    fn a_user_can_have_any_one_id_there() {
+        private_mounts();
+        for (options, expected) in [
+            ("--map-user 1000 --map-group 1001", "1000 65534 1 | 1001 65534 1 | deny"),
+            ("--map-user 1000 --map-group 0 -p", "1000 65534 1 | 0 65534 1 | deny"),
+            ("-r --map-user 7", "7 65534 1 | 0 65534 1 | deny"),
+            ("--map-users 7:65534:1 --map-groups 8:65534:1", "7 65534 1 | 8 65534 1 | deny"),
+            ("--map-user 1000", "1000 65534 1 |  | allow"),
+            ("--map-group 1000", " | 1000 65534 1 | deny"),
+            ("-U --setgroups deny", " |  | deny"),
+        ] {
+            let mut cmd = td("td-unshare", options.split(' '));
+            assert_eq!(maps(cmd.uid(65534).gid(65534)), expected, "{options}");
+        }
+        let script = "id -u; id -g; grep CapEff /proc/self/status";
+        let mut cmd = unshare("--map-user 1000 --map-group 1001 td-unshare -m sh -c");
+        let out = run(cmd.arg(script).uid(65534).gid(65534)).ok().out();
+        assert!(out.starts_with("1000\n1001\nCapEff:\t000001ff"), "{out}");
+    }
+
+    #[test]
+    fn one_id_is_mapped_without_a_child() {
+        private_mounts();
+        let mut cmd = unshare_sh("--map-user 1000 --map-group 1000 -m", "echo $$");
+        let running = start(cmd.uid(65534).gid(65534));
+        let pid = running.pid().to_string();
+        assert_eq!(running.wait().ok().out().trim(), pid);
+    }
+
+    #[test]
+    fn who_may_map_what_he_likes_does_it_without_newuidmap() {
+        private_mounts();
+        for (options, expected) in [
+            ("--map-users 0:700000:10 --map-groups 0:800000:9", "0 700000 10 | 0 800000 9 | allow"),
+            ("-r --map-users 1:700000:10", "0 0 1, 1 700000 10 | 0 0 1 | deny"),
+            ("-r --map-groups 1:700000:10", "0 0 1 | 0 0 1, 1 700000 10 | allow"),
+            ("-r --setgroups allow", "0 0 1 | 0 0 1 | allow"),
+            (
+                "-r --map-users 1:7:2 --map-users 9:9:1 --map-groups 1:7:2 --setgroups deny -p",
+                "0 0 1, 1 7 2, 9 9 1 | 0 0 1, 1 7 2 | deny",
+            ),
+        ] {
+            let mut cmd = td("td-unshare", options.split(' '));
+            let dir = TempDir::new();
+            chmod(dir.path(), 0o755);
+            symlink("/bin/sh", dir.join("sh")).unwrap();
+            symlink(busybox(), dir.join("cat")).unwrap();
+            assert_eq!(maps(cmd.env("PATH", dir.path())), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn a_user_maps_the_ids_that_root_has_given_him() {
+        private_mounts();
+        let two = "someone:100000:65536\nranges:700000:5\n54321:800000:5\n";
+        for (given, options, users) in [
+            (GIVEN, "@", "0 700000 65536"),
+            (GIVEN, "-r @", "0 54321 1, 1 700000 65536"),
+            (GIVEN, "-r -p -m @", "0 54321 1, 1 700000 65536"),
+            (
+                GIVEN,
+                "--map-user 1000 --map-group 1000 @",
+                "0 700000 1000, 1000 54321 1, 1001 701000 64536",
+            ),
+            (two, "@", "0 700000 5, 5 800000 5"),
+            (two, "-r --map-users 7:700001:3 --map-groups 7:700001:3", "0 54321 1, 7 700001 3"),
+        ] {
+            let _etc = give_ids(given);
+            let options = options.replace('@', "--map-users auto --map-groups auto");
+            let expected = format!("{users} | {users} | allow");
+            assert_eq!(maps(&mut by_ranges(&options)), expected, "{options}");
+            run(Command::new("umount").arg("/etc")).ok();
+        }
+    }
+
+    #[test]
+    fn who_is_not_in_his_map_becomes_its_root_in_no_group() {
+        private_mounts();
+        let _etc = give_ids(GIVEN);
+        let options = "-m --map-users auto --map-groups auto";
+        let mut cmd = by_ranges(options);
+        let running =
+            start(cmd.args(["sh", "-c", "id; read line"]).stdin(std::process::Stdio::null()));
+        let out = running.wait().out();
+        assert_eq!(out, "uid=0(root) gid=0(root) groups=0(root)\n");
+        // Root of the machine had groups, which it leaves.
+        let options = "--map-users 0:700000:9 --map-groups 0:800000:9";
+        let script = "grep -E '^(Uid|Gid|Groups|CapEff)' /proc/self/status";
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--groups", "0,7", "--"]).arg(bin("td-unshare")).args(options.split(' '));
+        let out = run(cmd.args(["sh", "-c", script])).ok().out();
+        let words: Vec<&str> = out.split_whitespace().collect();
+        assert_eq!(
+            words[..11],
+            ["Uid:", "0", "0", "0", "0", "Gid:", "0", "0", "0", "0", "Groups:"]
+        );
+        assert!(words.len() == 13 && words[12].starts_with("000001ff"), "{out}");
+        let (_parent, child) = idle(options);
+        assert_eq!(status_of(child, "Uid"), "700000\t700000\t700000\t700000");
+        assert_eq!(status_of(child, "Gid"), "800000\t800000\t800000\t800000");
+        assert_eq!(status_of(child, "Groups"), "");
+    }
+
+    #[test]
+    fn chown_and_su_work_where_ranges_are_mapped() {
+        private_mounts();
+        let dir = give_ids(GIVEN);
+        let root = dir.dir("root");
+        image(&root);
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:5:6::/:/bin/sh\n")
+            .unwrap();
+        fs::write(root.join("etc/group"), "root:x:0:\napps:x:6:\n").unwrap();
+        run(Command::new("chown").args(["-R", "54321:54321"]).arg(&root)).ok();
+        let script = "echo >/tmp/file && chown app:apps /tmp/file && su app -c 'id; stat -c %u:%g /tmp/file; \
+            echo >/tmp/own'";
+        let mut cmd = by_ranges("-r --map-users auto --map-groups auto -m td-pivot");
+        let out = run(cmd.arg(&root).args(["/bin/sh", "-c", script])).ok().out();
+        assert_eq!(out, "uid=5(app) gid=6(apps) groups=6(apps)\n5:6\n");
+        for name in ["file", "own"] {
+            use std::os::unix::fs::MetadataExt;
+            let stat = fs::metadata(root.join("tmp").join(name)).unwrap();
+            assert_eq!((stat.uid(), stat.gid()), (700_004, 700_005), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_owned_by_other_mapped_ids_or_closed_is_removed() {
+        private_mounts();
+        let dir = give_ids(GIVEN);
+        let state = dir.dir("state");
+        run(Command::new("chown").arg("54321:54321").arg(&state)).ok();
+        let left = |path: &Path| fs::read_dir(path).unwrap().count();
+        let range = "-m -r --map-users auto --map-groups auto";
+        let owned =
+            "mkdir -p tree/a/b; echo >tree/a/b/c; chown -R 5:6 tree/a; chmod 0 tree/a/b tree/a";
+        let closed = "mkdir -p tree/a/b; echo >tree/a/b/c; chmod 0 tree/a/b tree/a";
+        let without_own = "--map-users auto --map-groups auto -m";
+        let in_tree = "mkdir tree/a; echo >tree/a/b; chmod 0 tree/a";
+        for (options, before, script) in [
+            (range, "", owned),
+            (range, "", closed),
+            ("-r -p", "", closed),
+            ("-c --setgroups deny", "", closed),
+            (without_own, "mkdir -m 777 tree", in_tree),
+        ] {
+            // When PROG has ended.
+            let by = |options: &str, script: &str| {
+                run(by_ranges(options).args(["sh", "-c", script]).current_dir(&state)).ok()
+            };
+            by("", before);
+            by(&format!("{options} --remove tree --rmdir tree"), script);
+            assert_eq!(left(&state), 0, "{options}: {script}");
+            // What was left is removed before, and not without --fresh.
+            by("", before);
+            by(options, script);
+            assert_eq!(left(&state), 1, "{options}: {script}");
+            let there = by(&format!("{options} --remove tree"), "echo *").out();
+            assert_eq!(there, "tree\n", "{options}");
+            by("", before);
+            by(options, script);
+            let there = by(&format!("{options} --remove tree --fresh"), "echo *").out();
+            assert_eq!(there, "*\n", "{options}");
+            assert_eq!(left(&state), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_owned_by_an_id_that_is_not_mapped_stays_and_is_said() {
+        private_mounts();
+        let dir = give_ids(GIVEN);
+        let state = dir.dir("state/tree/of-root").parent().unwrap().parent().unwrap().to_path_buf();
+        dir.file("state/tree/of-root/file", "");
+        let mut chown = Command::new("chown");
+        run(chown.arg("54321:54321").arg(&state).arg(state.join("tree"))).ok();
+        let mut cmd = by_ranges("-r --map-users auto --map-groups auto --remove tree sh -c");
+        let output = run(cmd.arg("exit 7").current_dir(&state)).exits(7);
+        output.says("unlinkat(").says("EACCES (").says("tree is not removed");
+        assert!(state.join("tree/of-root/file").exists());
+        let mut cmd = by_ranges("-r --fresh --remove tree echo ran");
+        let output = run(cmd.current_dir(&state)).exits(125).says("tree is not removed");
+        assert_eq!(output.out(), "", "PROG must not run");
+    }
+
+    #[test]
+    fn ranges_are_mapped_when_the_child_is_in_its_cgroups() {
+        private_mounts();
+        let own = Cgroup::new("ranges");
+        own.make("", &["--pids", "50"]);
+        let options =
+            format!("--into-cgroup {} -C -p --map-users 0:700000:9 --map-groups 0:700000:9", own.0);
+        let (_parent, child) = idle(&options);
+        let cgroups = fs::read_to_string(format!("/proc/{child}/cgroup")).unwrap();
+        let pids = cgroups.lines().find(|line| line.contains(":pids:")).unwrap();
+        assert!(pids.ends_with(&own.0), "{cgroups}");
+        assert!(status_of(child, "Uid").starts_with("700000"));
+    }
+
+    #[test]
+    fn a_map_that_is_refused_has_its_reason() {
+        private_mounts();
+        let _etc = give_ids("someone:900000:65536\nranges:700000:65536\nbroken\n");
+        let line = "root can add a line to /etc/subuid: ranges:965536:65536";
+        for (options, says) in [
+            (
+                "-r --map-users 1:800000:5",
+                &["/etc/subuid gives ranges no ids 800000 to 800004", line][..],
+            ),
+            ("-r --map-users 1:765535:2", &["newuidmap: exit status 1", "no ids 765535 to 765536"]),
+            (
+                "-r --map-groups 1:5:1",
+                &["newgidmap: exit status 1", "/etc/subgid gives ranges no ids 5 to 5"],
+            ),
+            ("-r --map-users 0:700000:5", &["an id is in both 0:700000:5 and 0:54321:1"]),
+            (
+                "--map-users 0:700000:5 --map-users 9:700004:1",
+                &["in both 0:700000:5 and 9:700004:1"],
+            ),
+            (
+                "-r --setgroups allow",
+                &["setgroups(2) stays allowed only where a privileged process maps the groups"],
+            ),
+        ] {
+            let mut output = run(by_ranges(options).args(["echo", "ran"])).exits(125);
+            for text in says {
+                output = output.says(text);
+            }
+            assert_eq!(output.out(), "", "{options}");
+        }
+        let mut cmd = unshare("-r --map-users auto echo ran");
+        run(as_user(&mut cmd)).exits(125).says("12345 has no ids in /etc/subuid");
+        let mut cmd = unshare("-r --map-groups auto echo ran");
+        let output = run(cmd.uid(65534).gid(65534)).exits(125);
+        output.says("nobody has no ids in /etc/subgid").says("/etc/subgid: nobody:965536:65536");
+        let mut cmd = by_ranges("-r --map-users auto echo ran");
+        let output = run(cmd.env("PATH", "/nowhere")).exits(125);
+        output.says("newuidmap maps ranges of ids for a user, and is not there");
+        let mut cmd = by_ranges("-r --map-users auto echo ran");
+        before_exec(&mut cmd, || {
+            // SAFETY: numbers.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+        });
+        run(&mut cmd).exits(125).says("newuidmap gains no privilege, as no_new_privs is set");
+        mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc"]);
+        let mut cmd = by_ranges("-r --map-users auto echo ran");
+        let output = run(&mut cmd).exits(125).says("54321 has no ids in /etc/subuid");
+        output.says("root can add a line to /etc/subuid: 54321:100000:65536");
+    }
+
+    #[test]
+    fn a_map_that_the_kernel_refuses_to_root_has_its_reason() {
+        private_mounts();
+        refused(
+            "$td --map-users 0:0:2 --map-users 5:1:1 echo ran",
+            &["EINVAL (", "in both 0:0:2 and 5:1:1"],
+        );
+        refused(
+            "$td $(for i in $(seq 0 400); do echo --map-users $i:$i:1; done) echo ran",
+            &["EINVAL (", "a map has 340 lines and 4095 bytes at most"],
+        );
+        refused(
+            "td=$td; $td -r $td --map-users 0:5:5 echo ran",
+            &["EPERM (", "this user namespace does not have all ids 5 to 9"],
+        );
+        refused(
+            "setpriv --bounding-set -setfcap $td --map-users 0:0:2 echo ran",
+            &["EPERM (", "to map uid 0 of the namespace outside takes CAP_SETFCAP there"],
+        );
+        refused(
+            "unshare -m sh -c 'umount -l /proc; exec \"$0\" --map-users 0:7:2 echo ran' \"$td\"",
+            &["ENOENT (", "ids are mapped through /proc, which must be mounted"],
+        );
+    }
+
+    // ---- the pid file ----
+
+    /// td-unshare with a pid file, and more words.
+    fn with_pid_file(file: &Path, options: &str) -> Command {
+        let mut cmd = td("td-unshare", ["--pid-file"]);
+        cmd.arg(file).args(options.split_whitespace());
+        cmd
+    }
+
+    #[test]
+    fn the_pid_file_names_prog_for_as_long_as_it_is_there() {
+        private_mounts();
+        for options in ["", "-p", "-r", "-r -p -m"] {
+            let dir = TempDir::new();
+            let file = dir.join("a/b/pid");
+            let script = "cat $0; echo ready; read line";
+            let mut cmd = with_pid_file(&file, options);
+            cmd.args(["sh", "-c", script]).arg(&file);
+            cmd.stdin(std::process::Stdio::piped());
+            let running = start_with(cmd.stdout(std::process::Stdio::piped()));
+            let out = running.prints("ready\n");
+            let [child] = children_of(running.pid())[..] else { panic!("one child") };
+            assert_eq!(out, format!("{child}\nready\n"));
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{child}\n"));
+            for made in ["a", "a/b"] {
+                let mode = fs::metadata(dir.join(made)).unwrap().permissions();
+                assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o700);
+            }
+            kill(child, libc::SIGKILL);
+            running.wait().exits(137);
+            assert_eq!(fs::read_dir(dir.join("a/b")).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_a_whole_pid_file_or_none() {
+        private_mounts();
+        let dir = TempDir::new();
+        let file = dir.join("pid");
+        let other = file.clone();
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let reader = std::thread::spawn(move || {
+            let mut seen = 0;
+            while end.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                if let Ok(text) = fs::read_to_string(&other) {
+                    let digits = text.strip_suffix('\n').expect("a whole line");
+                    digits.parse::<i32>().expect("a number");
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        for _ in 0..100 {
+            run(with_pid_file(&file, "true").args(["-x"])).ok();
+        }
+        drop(ended);
+        assert!(reader.join().expect("a pid file was not whole") > 0);
+    }
+
+    #[test]
+    fn where_prog_never_begins_no_pid_file_and_no_directory_is_left() {
+        private_mounts();
+        let long = "n".repeat(65);
+        for (options, status) in [
+            ("/nowhere", 127),
+            ("-r -p /nowhere", 127),
+            (&format!("--hostname {long} true"), 125), // the child fails before it has called
+            ("-r --map-users 0:0:1 true", 125),        // the parent's part fails
+            ("--into-cgroup /nowhere/at-all true", 125),
+            ("--net=/proc/nowhere true", 125),
+        ] {
+            let dir = TempDir::new();
+            let pin = dir.join("pin");
+            let mut cmd = td("td-unshare", ["--pid-file"]);
+            cmd.arg(dir.join("a/b/pid")).arg(format!("--uts={}", pin.display()));
+            let output = run(cmd.args(options.split(' '))).exits(status);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{options}: {output}");
+            assert!(!own_mountinfo().contains("pin"), "{options}");
+        }
+    }
+
+    #[test]
+    fn a_pid_file_that_cannot_be_written_is_an_error_and_prog_is_not_executed() {
+        private_mounts();
+        let dir = TempDir::new();
+        mount(["-t", "tmpfs", "-o", "nr_inodes=3", "tmpfs", dir.path().to_str().unwrap()]);
+        let mut cmd = with_pid_file(&dir.join("a/pid"), "-p echo ran");
+        assert_eq!(run(&mut cmd).ok().out(), "ran\n"); // three: the root, the directory, the file
+        dir.file("a/full", "");
+        let output = run(&mut with_pid_file(&dir.join("a/pid"), "-p echo ran")).exits(125);
+        assert_eq!(output.says("mknodat(").says("ENOSPC (").out(), "");
+        fs::remove_file(dir.join("a/full")).unwrap();
+        mount(["-o", "remount,ro", dir.path().to_str().unwrap()]);
+        let output = run(&mut with_pid_file(&dir.join("b/pid"), "-p echo ran")).exits(125);
+        assert_eq!(output.says("mkdirat(").says("EROFS (").out(), "");
+        let output = run(&mut with_pid_file(&dir.join("a/pid"), "-p echo ran")).exits(125);
+        assert_eq!(output.says("mknodat(").says("EROFS (").out(), "");
+    }
+
+    #[test]
+    fn a_pid_file_of_a_process_that_is_no_container_or_gone_is_replaced() {
+        private_mounts();
+        let dir = TempDir::new();
+        let gone = run(&mut sh("echo $$")).ok().out();
+        let own = format!("{}\n", std::process::id());
+        for text in [&gone, &own, "1\n", "1", "", "0\n", "2147483647\n"] {
+            let file = dir.file("pid", text);
+            dir.file("pid.new", "left by one that was killed");
+            let out = run(with_pid_file(&file, "-p cat").arg(&file)).ok().out();
+            assert_ne!(out.trim(), text.trim(), "it is replaced");
+            assert!(out.trim().parse::<i32>().unwrap() > 1);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    /// What is another after a file has been replaced or written to.
+    fn unchanged(file: &Path) -> (u64, u64, i64) {
+        use std::os::unix::fs::MetadataExt;
+        let stat = fs::symlink_metadata(file).unwrap();
+        (stat.ino(), stat.size(), stat.mtime_nsec())
+    }
+
+    #[test]
+    fn what_is_no_pid_file_is_not_touched() {
+        private_mounts();
+        let dir = TempDir::new();
+        dir.dir("directory");
+        dir.file("text", "17 and more\n");
+        dir.file("large", "4294967296\n");
+        dir.file("pid", "1\n");
+        symlink("pid", dir.join("link")).unwrap();
+        symlink("none", dir.join("dangling")).unwrap();
+        run(Command::new("mkfifo").arg(dir.join("pipe"))).ok();
+        for name in ["directory", "text", "large", "link", "dangling", "pipe"] {
+            let file = dir.join(name);
+            let before = unchanged(&file);
+            let output = run(&mut with_pid_file(&file, "echo ran")).exits(125);
+            let says = format!("{} is there, and is no pid file", file.display());
+            assert_eq!(output.says(&says).out(), "");
+            assert_eq!(unchanged(&file), before, "{name}");
+        }
+    }
+
+    /// A container with a pid file whose parent is killed, and whose process 1 does not end before the
+    /// `strace` is continued: one process of the container is its tracee, and stays until that looks.
+    fn dying(dir: &TempDir) -> Running {
+        let mut cmd = with_pid_file(&dir.join("pid"), "-p sh -c");
+        let parent = start(cmd.arg("sleep 1000 & echo ready; wait"));
+        parent.prints("ready\n");
+        let [first] = children_of(parent.pid())[..] else { panic!("one child") };
+        let [second] = children_of(first)[..] else { panic!("one grandchild") };
+        let mut strace = Command::new("strace");
+        let strace = start(strace.args(["-o", "/dev/null", "-p", &second.to_string()]));
+        wait_for("strace", || Some(()).filter(|()| strace.err().contains("attached")));
+        strace.kill(libc::SIGSTOP);
+        wait_for("the stop", || Some(()).filter(|()| state(strace.pid()) == "T"));
+        drop(parent); // which kills it
+        assert!(is_alive(first), "process 1 waits for its child");
+        strace
+    }
+
+    #[test]
+    fn a_container_that_is_dying_is_waited_for() {
+        private_mounts();
+        let dir = TempDir::new();
+        let strace = dying(&dir);
+        dir.dir("tree/left");
+        let mut cmd = with_pid_file(&dir.join("pid"), "-p --fresh --remove");
+        let next = start(cmd.arg(dir.join("tree")).args(["sh", "-c", "echo $0/*"]).arg(dir.path()));
+        let waits = || fs::read_to_string(format!("/proc/{}/syscall", next.pid())).ok();
+        let ppoll = format!("{} ", libc::SYS_ppoll);
+        wait_for("the wait", || waits().filter(|call| call.starts_with(&ppoll)));
+        assert!(dir.join("tree/left").exists(), "nothing is removed before");
+        strace.kill(libc::SIGCONT);
+        assert_eq!(next.wait().ok().out(), format!("{}/pid\n", dir.path().display()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_container_that_does_not_end_is_named_and_left_as_it_is() {
+        private_mounts();
+        let dir = TempDir::new();
+        let (pid, tree) = (dir.join("pid"), dir.dir("tree"));
+        let options = format!("-p --pid-file {}", pid.display());
+        let (_parent, child) = idle(&options);
+        let mut cmd = with_pid_file(&pid, "-p --fresh --remove");
+        let output = run(cmd.arg(&tree).args(["echo", "ran"])).exits(125);
+        let says = format!(
+            "process {child}, which {} names, lives, and is process 1 of a container",
+            pid.display()
+        );
+        assert_eq!(output.says(&says).out(), "");
+        assert!(is_alive(child) && tree.exists());
+        assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{child}\n"));
+    }
+
+    // ---- namespaces in files ----
+
+    /// `net:[4026531840]` of the namespace that a file holds.
+    fn held(file: &Path, kind: &str) -> String {
+        use std::os::unix::fs::MetadataExt;
+        format!("{kind}:[{}]", fs::metadata(file).unwrap().ino())
+    }
+
+    #[test]
+    fn a_namespace_stays_in_its_file_when_its_processes_have_ended() {
+        stay_on_this_processor();
+        private_mounts();
+        for (options, kinds) in [
+            ("-m=%m", "mnt"),
+            ("--mount=%m", "mnt"),
+            ("-u=%u", "uts"),
+            ("--uts=%u", "uts"),
+            ("-i=%i", "ipc"),
+            ("--ipc=%i", "ipc"),
+            ("-n=%n", "net"),
+            ("--net=%n", "net"),
+            ("-p=%p", "pid"),
+            ("--pid=%p", "pid"),
+            ("-C=%C", "cgroup"),
+            ("--cgroup=%C", "cgroup"),
+            ("-U=%U", "user"),
+            ("--user=%U", "user"),
+            ("-T=%T", "time"),
+            ("--time=%T", "time"),
+            ("-mpn=%n", "net"),
+            ("-rmun=%n --ipc=%i -T=%T --boottime 5000", "net ipc time"),
+        ] {
+            let dir = TempDir::new();
+            let options = options.replace('%', &format!("{}/", dir.path().display()));
+            let script = "for kind; do readlink /proc/self/ns/$kind; done";
+            let mut cmd = unshare_sh(&options, script);
+            let kinds: Vec<&str> = kinds.split(' ').collect();
+            let out = run(cmd.arg("sh").args(&kinds)).ok().out();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), kinds.len(), "{options}");
+            for (kind, link) in kinds.iter().zip(out.lines()) {
+                let letter = match *kind {
+                    "mnt" => "m",
+                    "cgroup" => "C",
+                    "user" => "U",
+                    "time" => "T",
+                    other => &other[..1],
+                };
+                assert_eq!(held(&dir.join(letter), kind), link, "{options}");
+                assert_ne!(ns("thread-self", kind), link);
+                run(Command::new("umount").arg(dir.join(letter))).ok();
+            }
+        }
+    }
+
+    /// Let this thread and what it starts run on one processor. On Linux 6.18 each has its own numbers for
+    /// mount namespaces, and one can be mounted only where it has a higher number than its place.
+    fn stay_on_this_processor() {
+        // SAFETY: a set that outlives the calls; the first call has a number below its size.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+            check(libc::sched_setaffinity(0, size_of_val(&set), &set)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_namespace_takes_other_processes_into_it() {
+        private_mounts();
+        let dir = TempDir::new();
+        let (net, uts) = (dir.join("net"), dir.file("uts", "kept"));
+        let mut cmd = td("td-unshare", ["--hostname", "kept-name", "--loopback"]);
+        cmd.arg(format!("--net={}", net.display())).arg(format!("--uts={}", uts.display()));
+        run(cmd.arg("true")).ok();
+        let mut cmd = Command::new("nsenter");
+        cmd.arg(format!("--net={}", net.display())).arg(format!("--uts={}", uts.display()));
+        let script = "uname -n; $0 ifconfig lo";
+        let out = run(cmd.args(["sh", "-c", script]).arg(busybox())).ok().out();
+        assert!(out.starts_with("kept-name\n") && out.contains(" UP "), "{out}");
+        run(Command::new("umount").args([&net, &uts])).ok();
+        assert_eq!(fs::read_to_string(uts).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(net).unwrap(), "");
+    }
+
+    #[test]
+    fn a_file_that_takes_no_namespace_has_its_reason_and_the_others_are_undone() {
+        stay_on_this_processor();
+        private_mounts();
+        let dir = TempDir::new();
+        let (shared, net) = (dir.dir("shared"), dir.join("net"));
+        mount(["-t", "tmpfs", "tmpfs", shared.to_str().unwrap()]);
+        mount(["--make-shared", shared.to_str().unwrap()]);
+        let mut other = Command::new("unshare");
+        other.args(["-m", "--propagation", "unchanged", "sh", "-c", "echo ready; exec sleep 1000"]);
+        let other = start(&mut other);
+        other.prints("ready\n");
+        let td = bin("td-unshare");
+        let command = format!(
+            "$td --net={} --mount={}/mnt --pid-file {}/pid echo ran",
+            net.display(),
+            shared.display(),
+            shared.display()
+        );
+        let says = format!("the mount on {} is shared, and no mount", shared.display());
+        refused(&command, &["EINVAL (", &says]);
+        assert!(!net.exists() && fs::read_dir(&shared).unwrap().count() == 0);
+        assert!(!own_mountinfo().contains("net:["));
+        let mut cmd = Command::new(td);
+        cmd.arg(format!("-rn={}", net.display())).args(["echo", "ran"]);
+        chmod(dir.path(), 0o777);
+        run(as_user(&mut cmd)).exits(125).says("mount(").says("this process has no CAP_SYS_ADMIN");
+        assert!(!net.exists());
     }
 
     // ---- why the kernel refuses ----

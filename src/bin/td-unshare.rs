@@ -4,9 +4,13 @@
 const HELP: &str = "\
 usage: td-unshare [OPTION]... PROG [ARG]...
 
-Become PROG in new namespaces. With --pid, --into-cgroup, --remove or --rmdir a
-child becomes PROG; its parent stays outside, passes signals on, and ends as
-PROG ended. If the parent is killed, the child dies.
+Become PROG in new namespaces. Where there is something to do outside (--pid,
+ranges of ids, cgroups, files, directories) a child becomes PROG; its parent
+stays outside, passes signals on, and ends as PROG ended. If the parent is
+killed, the child dies.
+
+Each of the first eight, written with =FILE, keeps its namespace in FILE, which
+td-enter takes.
 
   -m, --mount         new mount namespace
   -u, --uts           new host and domain name
@@ -19,6 +23,12 @@ PROG ended. If the parent is killed, the child dies.
   -T, --time          new offsets of the monotonic and the boot clock
   -r, --map-root-user     be root there (implies --user)
   -c, --map-current-user  keep one's ids there (implies --user)
+      --map-user UID      be the user UID there (implies --user)
+      --map-group GID     be in the group GID there (implies --user)
+      --map-users IN:OUT:COUNT  have the users OUT... as IN... there, or, with
+                      auto, all those that /etc/subuid gives one
+      --map-groups IN:OUT:COUNT  the same of groups and /etc/subgid
+      --setgroups allow|deny  may the groups of a process be changed there?
       --propagation private|slave|shared|unchanged
                       of every mount in the new mount namespace (private)
       --hostname NAME set the host name (implies --uts)
@@ -28,22 +38,26 @@ PROG ended. If the parent is killed, the child dies.
       --into-cgroup PATH   the child is born in this cgroup, which td-cgroup
                       has made, wherever a hierarchy has it
       --remove-cgroup PATH when the child has ended, remove this cgroup
+      --pid-file FILE write the child's pid to FILE for as long as it is there
       --remove DIR    when the child has ended, remove DIR with all it holds
       --rmdir DIR     when the child has ended, remove DIR if it is empty
+      --fresh         remove each DIR of --remove before the child is there, too
 ";
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use syscalls::Errno;
 use td::cgroup::{self, Cradle};
-use td::chain::Prog;
-use td::child::{self, Side};
+use td::chain::{Found, Prog};
+use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
 use td::error::Error;
+use td::id_maps::{Asked, IdMaps, Remove};
+use td::pid_file::{self, PidFile};
 use td::show::plain;
-use td::structs::IfReq;
+use td::structs::{IfReq, WaitStatus};
 use td::sys::{self, Cx};
 use td::{caps, flags, namespaces, remove};
 
@@ -52,7 +66,9 @@ td::step!(HELP, parse, apply);
 #[derive(Default)]
 struct Opts {
     namespaces: u64,
-    map: Option<Map>,
+    /// Namespaces that are kept in a file.
+    pins: Vec<(u64, CString)>,
+    ids: Asked,
     /// Propagation of all mounts in the new mount namespace; 0 leaves it as it is.
     propagation: c_ulong,
     hostname: Option<CString>,
@@ -61,8 +77,10 @@ struct Opts {
     offsets: Vec<String>,
     into_cgroup: Option<CString>,
     remove_cgroup: Option<CString>,
+    pid_file: Option<CString>,
     remove: Vec<CString>,
     rmdir: Vec<CString>,
+    fresh: bool,
     prog: Prog,
 }
 
@@ -78,25 +96,23 @@ const NAMESPACES: [(&str, &str, c_int); 8] = [
     ("-T", "--time", libc::CLONE_NEWTIME),
 ];
 
-/// As whom the caller is seen in the new user namespace.
-#[derive(Clone, Copy, PartialEq)]
-enum Map {
-    Root,
-    Current,
-}
-
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts { propagation: MS_PRIVATE, ..Opts::default() };
     while let Some(option) = cli.option()? {
         let is = |(short, long, _): &&(&str, &str, c_int)| option == *short || option == *long;
         if let Some((.., namespace)) = NAMESPACES.iter().find(is) {
             opts.add(*namespace);
+            let file = cli.optional_path();
+            opts.pins.extend(file.map(|file| (*namespace as u64, file)));
             continue;
         }
         // An option never acts on the namespace of the host: it implies a new one.
         match option.as_str() {
-            "-r" | "--map-root-user" => opts.map(Map::Root),
-            "-c" | "--map-current-user" => opts.map(Map::Current),
+            "-r" | "--map-root-user" | "-c" | "--map-current-user" | "--map-user"
+            | "--map-group" | "--map-users" | "--map-groups" | "--setgroups" => {
+                opts.add(libc::CLONE_NEWUSER);
+                opts.ids.option(cli, &option)?;
+            }
             "--propagation" => opts.propagation = propagation(cli)?,
             "--hostname" => {
                 opts.add(libc::CLONE_NEWUTS);
@@ -112,8 +128,10 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             }
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
             "--remove-cgroup" => opts.remove_cgroup = Some(cli.path()?),
+            "--pid-file" => opts.pid_file = Some(named(cli, "--pid-file")?),
             "--remove" => opts.remove.push(named(cli, "--remove")?),
             "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
+            "--fresh" => opts.fresh = true,
             _ => return Err(cli.unknown(&option)),
         }
     }
@@ -135,7 +153,7 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
     let typed = cli.path()?;
     remove::named(&typed).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
-        cli.usage(&[option, " ", &typed, ": this is no name of a directory in another"].concat())
+        cli.usage(&[option, " ", &typed, ": this is no name in a directory"].concat())
     })
 }
 
@@ -151,9 +169,19 @@ fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
 }
 
 impl Opts {
-    fn map(&mut self, map: Map) {
-        self.add(libc::CLONE_NEWUSER);
-        self.map = Some(map);
+    /// Is there something to do outside of the new namespaces, so that a child becomes PROG?
+    fn waits(&self, maps: &IdMaps) -> bool {
+        self.has(libc::CLONE_NEWPID)
+            || self.into_cgroup.is_some()
+            || self.remove_cgroup.is_some()
+            || !self.remove.is_empty()
+            || !self.rmdir.is_empty()
+            || self.meets(maps)
+    }
+
+    /// Is some of that done when the child is there, and has not become PROG yet?
+    fn meets(&self, maps: &IdMaps) -> bool {
+        maps.need_parent() || !self.pins.is_empty() || self.pid_file.is_some()
     }
 
     fn add(&mut self, namespace: c_int) {
@@ -167,44 +195,66 @@ impl Opts {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
-    let waits = opts.has(libc::CLONE_NEWPID)
-        || opts.into_cgroup.is_some()
-        || opts.remove_cgroup.is_some()
-        || !opts.remove.is_empty()
-        || !opts.rmdir.is_empty();
-    if !waits {
+    if let Some(path) = &opts.pid_file {
+        // Until that process has ended, the directories are still in use.
+        pid_file::await_end(cx, path).inspect_err(|_| remove_cgroup(cx, opts))?;
+    }
+    let maps = IdMaps::new(cx, &opts.ids)
+        .inspect_err(|_| clean_up(cx, opts, None, &Outside::default()))?;
+    if !opts.waits(&maps) {
         if opts.namespaces != 0 {
             sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
         }
-        settle(cx, opts)?;
+        settle(cx, opts, &maps)?;
         return prog.exec(cx);
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
-    let ended = match give_birth(cx, opts) {
-        Ok((Side::Child, cradle)) => {
+    let mut outside = Outside::default();
+    let ended = match give_birth(cx, opts, &maps, &mut outside) {
+        Ok((Side::Child, cradle, line)) => {
             move_in(cx, opts, &cradle)?;
-            settle(cx, opts)?;
-            return prog.exec(cx);
+            settle(cx, opts, &maps)?;
+            return finish(cx, &maps, line, &prog);
         }
-        Ok((Side::Parent(child), _)) => {
-            child::wait(cx, child).inspect_err(|_| child::end(cx, child))
-        }
+        Ok((Side::Parent(child), _, line)) => attend(cx, opts, &maps, child, line, &mut outside),
         Err(error) => Err(error),
     };
-    clean_up(cx, opts);
+    outside.failed |= ended.is_err();
+    clean_up(cx, opts, Some(&maps), &outside);
     sys::exit(cx, ended?.exit_status())
 }
 
-/// Clone, into the version 2 cgroup and into all namespaces but those of `later`.
-fn give_birth(cx: &Cx, opts: &Opts) -> Result<(Side, Cradle), Error> {
+/// What the parent has made outside of the new namespaces.
+#[derive(Default)]
+struct Outside<'a> {
+    pid_file: Option<PidFile>,
+    /// Files with a namespace each, and whether they were made.
+    pins: Vec<(&'a CStr, bool)>,
+    /// PROG was never there.
+    failed: bool,
+}
+
+/// See to what a killed run has left, then clone, into the version 2 cgroup and into all namespaces but
+/// those of `later`.
+fn give_birth(
+    cx: &Cx,
+    opts: &Opts,
+    maps: &IdMaps,
+    outside: &mut Outside,
+) -> Result<(Side, Cradle, Option<Line>), Error> {
+    for path in opts.remove.iter().filter(|_| opts.fresh) {
+        remove_as(cx, opts, Some(maps), path, remove::remove_tree)?;
+    }
+    outside.pid_file = opts.pid_file.as_ref().map(|path| PidFile::new(cx, path)).transpose()?;
     let cradle = match &opts.into_cgroup {
         Some(path) => cgroup::open_cradle(cx, path)?,
         None => Cradle::default(),
     };
+    let line = opts.meets(maps).then(|| Line::new(cx)).transpose()?;
     let at_once = opts.namespaces & !later(opts, &cradle);
     let side = child::spawn(cx, at_once, cradle.v2.as_ref().map(AsFd::as_fd))
         .map_err(|e| why(cx, opts, e))?;
-    Ok((side, cradle))
+    Ok((side, cradle, line))
 }
 
 /// The namespaces that the child makes itself. *time*: its offsets are written while it has no process,
@@ -227,13 +277,11 @@ fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
     }
 }
 
-/// What is to be done inside the new namespaces, in this order: the user namespace gives the right to
-/// do the rest.
-fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
-    if let Some(map) = opts.map {
-        map_ids(cx, map)?;
-    }
-    if opts.has(libc::CLONE_NEWUSER) && opts.map != Some(Map::Root) {
+/// What is to be done inside the new namespaces. The right to it comes with the user namespace, whether ids
+/// are mapped or not.
+fn settle(cx: &Cx, opts: &Opts, maps: &IdMaps) -> Result<(), Error> {
+    maps.write_own(cx)?;
+    if opts.has(libc::CLONE_NEWUSER) && !maps.is_root() {
         keep_capabilities(cx)?;
     }
     for line in &opts.offsets {
@@ -256,23 +304,6 @@ fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     Ok(())
 }
 
-/// Map one id, the caller's own, which needs no privilege once setgroups(2) is given up:
-/// user_namespaces(7).
-fn map_ids(cx: &Cx, map: Map) -> Result<(), Error> {
-    let outside = (cx.start.euid, cx.start.egid);
-    let inside = if map == Map::Root { (0, 0) } else { outside };
-    let line = |inside, outside| format!("{inside} {outside} 1");
-    for (file, text) in [
-        (c"/proc/self/setgroups", String::from("deny")),
-        (c"/proc/self/uid_map", line(inside.0, outside.0)),
-        (c"/proc/self/gid_map", line(inside.1, outside.1)),
-    ] {
-        sys::write_file(cx, None, file, text.as_bytes())
-            .map_err(|e| namespaces::why_not_mapped(cx, outside.0, e))?;
-    }
-    Ok(())
-}
-
 /// An id that is not 0 loses its capabilities at the next execve(2), unless they are ambient:
 /// capabilities(7). td-exec takes them away again.
 fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
@@ -282,15 +313,74 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
     caps::set(cx, held, true)
 }
 
-/// When the container has ended: what is not removed is said, and changes nothing else.
-fn clean_up(cx: &Cx, opts: &Opts) {
-    let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
-    opts.remove_cgroup.iter().for_each(|path| say(cgroup::remove(cx, path).map(drop)));
-    opts.remove.iter().for_each(|path| say(remove::remove_tree(cx, path)));
-    opts.rmdir.iter().for_each(|path| say(remove_empty(cx, path)));
+/// The child's last part: have the parent do what it has to do outside, take one's ids, become PROG.
+fn finish(cx: &Cx, maps: &IdMaps, line: Option<Line>, prog: &Found) -> Result<Never, Error> {
+    let Some(line) = line else { return prog.exec(cx) };
+    let end = line.call(cx)?;
+    let taken = match maps.take(cx) {
+        Ok(true) => end.die_with_parent(cx),
+        other => other.map(drop),
+    };
+    taken.and_then(|()| prog.exec(cx)).inspect_err(|_| end.give_up(cx))
 }
 
-fn remove_empty(cx: &Cx, path: &CString) -> Result<(), Error> {
+/// The parent's part: what is to be done outside, then to wait.
+fn attend<'a>(
+    cx: &Cx,
+    opts: &'a Opts,
+    maps: &IdMaps,
+    child: i32,
+    line: Option<Line>,
+    outside: &mut Outside<'a>,
+) -> Result<WaitStatus, Error> {
+    let publish = || {
+        maps.write_for(cx, child)?;
+        for (namespace, file) in &opts.pins {
+            outside.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
+        }
+        outside.pid_file.as_mut().map_or(Ok(()), |file| file.write(cx, child))
+    };
+    let met = line.map_or(Ok(None), |line| line.answer(cx, publish));
+    let ended = met.and_then(|end| Ok((child::wait(cx, child)?, end)));
+    let (ended, end) = ended.inspect_err(|_| child::end(cx, child))?;
+    outside.failed = end.is_none_or(|end| end.gave_up(cx));
+    Ok(ended)
+}
+
+/// When the container has ended: what is not removed is said, and changes nothing else. What would outlive
+/// it goes too where PROG was never there.
+fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
+    let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
+    outside.pid_file.iter().for_each(|file| say(file.remove(cx)));
+    for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
+        say(namespaces::unpin(cx, file, made));
+    }
+    remove_cgroup(cx, opts);
+    opts.remove.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_tree)));
+    opts.rmdir.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove_empty)));
+    outside.pid_file.iter().filter(|_| outside.failed).for_each(|file| file.undo(cx));
+}
+
+fn remove_cgroup(cx: &Cx, opts: &Opts) {
+    let removed = opts.remove_cgroup.iter().try_for_each(|path| cgroup::remove(cx, path).map(drop));
+    removed.unwrap_or_else(|error| cx.say(&error));
+}
+
+/// Remove as the caller, or as root of the new user namespace.
+fn remove_as(
+    cx: &Cx,
+    opts: &Opts,
+    maps: Option<&IdMaps>,
+    path: &CStr,
+    how: Remove,
+) -> Result<(), Error> {
+    match maps {
+        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, path, how),
+        _ => how(cx, path),
+    }
+}
+
+fn remove_empty(cx: &Cx, path: &CStr) -> Result<(), Error> {
     match sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR) {
         Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::ENOENT) => Ok(()), // as --rmdir says
         other => other,

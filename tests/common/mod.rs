@@ -437,6 +437,26 @@ pub fn mount<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) {
     run(Command::new("mount").args(args)).exits(0);
 }
 
+/// The id of a user, `ranges`, to whom root has given ids: see [`give_ids`].
+pub const RANGES: u32 = 54321;
+
+/// Let such a user be there, in the mount namespace of the calling thread: an `/etc` in which `lines` are
+/// subuid(5) and subgid(5), for as long as the directory is there that is returned.
+#[track_caller]
+pub fn give_ids(lines: &str) -> TempDir {
+    let dir = TempDir::new();
+    mount(["-t", "tmpfs", "tmpfs", dir.path().to_str().expect("a plain path")]);
+    chmod(dir.path(), 0o755);
+    dir.dir("etc");
+    let passwd = fs::read_to_string("/etc/passwd").expect("passwd");
+    dir.file("etc/passwd", format!("{passwd}ranges:x:{RANGES}:{RANGES}::/:/bin/sh\n"));
+    dir.file("etc/subuid", lines);
+    dir.file("etc/subgid", lines);
+    let lower = format!("lowerdir={}:/etc", dir.join("etc").display());
+    mount(["-t", "overlay", "-o", &lower, "overlay", "/etc"]);
+    dir
+}
+
 /// A directory, removed with all that is in it.
 pub struct TempDir(PathBuf);
 
