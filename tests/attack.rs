@@ -20,7 +20,7 @@ mod root {
         run(cmd.env("SECRET", "of the host")).ok().out()
     }
 
-    /// Its memory has copies of the host's environment, and it has no no_new_privs.
+    /// Its memory has copies of the host's environment.
     #[test]
     fn root_in_a_container_can_neither_read_nor_trace_pid_1() {
         let script = "for f in mem maps environ exe root cwd fd/0; do \

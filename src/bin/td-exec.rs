@@ -163,6 +163,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if let Some(groups) = groups {
         users::set_groups(cx, groups)?;
     }
+    if opts.no_new_privs {
+        sys::prctl_set_no_new_privs(cx)?; // of PID 1 too, from which td-enter learns it
+    }
     if opts.init {
         be_init(cx, opts, held & (keep | 1 << CAP_KILL))?;
     }
@@ -172,9 +175,6 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         users::set_ids(cx, user, ambient)?;
     }
     caps::set(cx, held & keep, ambient)?;
-    if opts.no_new_privs {
-        sys::prctl_set_no_new_privs(cx)?;
-    }
     prog.exec_as(cx, Some(&env), opts.argv0.as_ref())
 }
 
