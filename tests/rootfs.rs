@@ -544,7 +544,7 @@ fn wrong_usage_is_named() {
         (&["--hosts", "x"], "unknown option: --hosts"),
         (&["--busybox=", "x"], "unknown option: --busybox="),
         (&["-x", "x"], "unknown option: -x"),
-        (&["--busybox", "--host", "x"], "choose one of --busybox and --host"),
+        (&["--busybox", "--host", "x"], "choose one of --busybox, --host and --tar, once"),
     ] {
         refuses(td_rootfs(args).current_dir(&scratch.0), sentence);
     }

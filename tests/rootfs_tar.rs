@@ -1,0 +1,1127 @@
+//! scripts/td-rootfs --tar: an image out of an archive, also of one that is made to do harm.
+
+mod common;
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{Output, TempDir, chmod, run, sh, start_with, wait_for};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
+const SHELLS: [&[&str]; 5] = [&["dash"], &["busybox", "sh"], &["mksh"], &["yash"], &["bash"]];
+
+// ---- archives ----
+
+/// An entry of an archive: tar(5), the ustar format with pax headers.
+#[derive(Clone)]
+struct Entry {
+    kind: u8,
+    name: Vec<u8>,
+    target: Vec<u8>,
+    mode: u32,
+    owner: (u32, u32),
+    device: (u32, u32),
+    content: Vec<u8>,
+    pax: Vec<(String, Vec<u8>)>,
+}
+
+impl Entry {
+    fn new(kind: u8, name: impl AsRef<[u8]>) -> Entry {
+        Entry {
+            kind,
+            name: name.as_ref().to_vec(),
+            target: Vec::new(),
+            mode: 0o755,
+            owner: (0, 0),
+            device: (0, 0),
+            content: Vec::new(),
+            pax: Vec::new(),
+        }
+    }
+
+    fn mode(self, mode: u32) -> Entry {
+        Entry { mode, ..self }
+    }
+
+    fn owner(self, uid: u32, gid: u32) -> Entry {
+        Entry { owner: (uid, gid), ..self }
+    }
+
+    fn pax(mut self, key: &str, value: impl AsRef<[u8]>) -> Entry {
+        self.pax.push((key.to_string(), value.as_ref().to_vec()));
+        self
+    }
+
+    fn xattr(self, key: &str, value: impl AsRef<[u8]>) -> Entry {
+        self.pax(&format!("SCHILY.xattr.{key}"), value)
+    }
+
+    /// The blocks, a pax header before them where there is something to say in one.
+    fn blocks(&self) -> Vec<u8> {
+        let mut pax = self.pax.clone();
+        for (key, value) in [("path", &self.name), ("linkpath", &self.target)] {
+            if value.len() > 100 && !pax.iter().any(|(k, _)| k == key) {
+                pax.push((key.to_string(), value.clone()));
+            }
+        }
+        let mut blocks = Vec::new();
+        if !pax.is_empty() {
+            let records = pax.iter().flat_map(|(key, value)| record(key, value)).collect();
+            blocks.extend(Entry { content: records, ..Entry::new(b'x', "pax") }.blocks());
+        }
+        blocks.extend(self.header(self.content.len()));
+        blocks.extend(&self.content);
+        blocks.resize(blocks.len().next_multiple_of(512), 0);
+        blocks
+    }
+
+    fn header(&self, size: usize) -> [u8; 512] {
+        let mut header = [0; 512];
+        let mut put = |at: usize, room: usize, bytes: &[u8]| {
+            let length = bytes.len().min(room);
+            header[at..at + length].copy_from_slice(&bytes[..length]);
+        };
+        put(0, 100, &self.name);
+        put(100, 8, format!("{:07o}", self.mode).as_bytes());
+        put(108, 8, format!("{:07o}", self.owner.0).as_bytes());
+        put(116, 8, format!("{:07o}", self.owner.1).as_bytes());
+        put(124, 12, format!("{size:011o}").as_bytes());
+        put(136, 12, b"14524661400");
+        put(156, 1, &[self.kind]);
+        put(157, 100, &self.target);
+        put(257, 8, b"ustar\x0000");
+        put(329, 8, format!("{:07o}", self.device.0).as_bytes());
+        put(337, 8, format!("{:07o}", self.device.1).as_bytes());
+        put(148, 8, b"        ");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        header
+    }
+}
+
+/// A record of a pax header: it begins with its own length.
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+    let length =
+        (1..).map(|digits| rest.len() + digits).find(|n| n.to_string().len() + rest.len() == *n);
+    [length.expect("a length").to_string().as_bytes(), &rest].concat()
+}
+
+fn file(name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Entry {
+    Entry { content: content.as_ref().to_vec(), ..Entry::new(b'0', name).mode(0o644) }
+}
+
+fn dir(name: impl AsRef<[u8]>) -> Entry {
+    Entry::new(b'5', name)
+}
+
+fn link(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Entry {
+    Entry { target: target.as_ref().to_vec(), ..Entry::new(b'2', name) }
+}
+
+fn hard_link(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Entry {
+    Entry { target: target.as_ref().to_vec(), ..Entry::new(b'1', name) }
+}
+
+fn device(kind: u8, name: &str, major: u32, minor: u32) -> Entry {
+    Entry { device: (major, minor), ..Entry::new(kind, name) }
+}
+
+/// The entries, and the two blocks of zeros that end an archive.
+fn archive(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = entries.iter().flat_map(Entry::blocks).collect();
+    bytes.resize(bytes.len() + 1024, 0);
+    bytes
+}
+
+/// What docker export writes of a container: busybox, the directories that docker makes, and its mark.
+fn export() -> Vec<Entry> {
+    let busybox = fs::read(common::busybox()).expect("busybox");
+    let mut entries = vec![
+        file(".dockerenv", "").mode(0o755),
+        dir("bin/"),
+        file("bin/busybox", busybox).mode(0o755),
+        dir("dev/"),
+        file("dev/console", ""),
+        dir("etc/"),
+        link("etc/mtab", "/proc/mounts"),
+        file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        dir("home/").owner(1000, 5),
+    ];
+    let applets = ["sh", "ls", "cat", "id", "stat", "mount", "touch"];
+    entries.extend(applets.map(|name| hard_link(format!("bin/{name}"), "bin/busybox")));
+    entries
+}
+
+// ---- a place, and the script in it ----
+
+/// A directory in which DEST is `x/image`, and what an archive may not touch is `host`.
+struct Place(TempDir);
+
+impl Place {
+    #[track_caller]
+    fn new() -> Place {
+        let place = Place(TempDir::new());
+        chmod(place.0.path(), 0o755);
+        for dir in ["bin", "x", "host", "host/sub"] {
+            place.0.dir(dir);
+            chmod(place.0.join(dir), 0o777); // an ordinary user could, too
+        }
+        place.0.file("host/passwd", "good\n");
+        chmod(place.0.join("host/passwd"), 0o666);
+        // The checkout may be where only root can read it.
+        place.0.program("bin/td-rootfs", fs::read(SCRIPT).expect("the script"));
+        place
+    }
+
+    fn dest(&self) -> PathBuf {
+        self.0.join("x/image")
+    }
+
+    /// td-rootfs of an archive that comes by a pipe.
+    #[track_caller]
+    fn unpack(&self, bytes: &[u8]) -> Output {
+        self.unpack_as(None, bytes)
+    }
+
+    #[track_caller]
+    fn unpack_as(&self, uid: Option<u32>, bytes: &[u8]) -> Output {
+        self.start(Command::new(self.0.join("bin/td-rootfs")), uid, bytes).wait()
+    }
+
+    #[track_caller]
+    fn start(&self, mut cmd: Command, uid: Option<u32>, bytes: &[u8]) -> common::Running {
+        cmd.args(["--tar", "-"]).arg(self.dest()).current_dir("/");
+        if let Some(uid) = uid {
+            cmd.uid(uid).gid(uid);
+        }
+        let (mut pipe, running) = self.piped(cmd);
+        let bytes = bytes.to_vec();
+        // It may end before it has read all.
+        std::thread::spawn(move || pipe.write_all(&bytes));
+        running
+    }
+
+    /// A command, and what it reads from.
+    #[track_caller]
+    fn piped(&self, mut cmd: Command) -> (std::io::PipeWriter, common::Running) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+        (writer, start_with(&mut cmd))
+    }
+
+    /// DEST, and the unfinished image, are absent.
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        let left: Vec<_> = self.names();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.join("x")).expect("x");
+        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// All that can be seen of the files outside.
+    fn host(&self) -> String {
+        let paths = ["", "bin", "bin/td-rootfs", "host", "host/sub", "host/passwd"];
+        let mut seen = String::new();
+        for path in paths.map(|path| self.0.join(path)) {
+            let stat = path.symlink_metadata().expect("it is still there");
+            let what = match fs::read_dir(&path) {
+                Ok(entries) => entries.count().to_string(),
+                Err(_) => fs::read_to_string(&path).expect("it can still be read"),
+            };
+            let facts = (stat.mode(), stat.uid(), stat.gid(), stat.nlink(), stat.mtime());
+            seen += &format!("{path:?} {facts:?} {:?} {what}\n", xattr(&path, "user.evil"));
+        }
+        seen
+    }
+}
+
+/// Every path in a tree with its type, mode, owner and links.
+fn tree(root: &Path) -> Vec<String> {
+    let mut tree = Vec::new();
+    let mut left = vec![root.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let stat = path.symlink_metadata().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let target = fs::read_link(&path).unwrap_or_default();
+        if stat.is_dir() {
+            left.extend(
+                fs::read_dir(&path).expect("a directory").map(|e| e.expect("entry").path()),
+            );
+        }
+        let name = path.strip_prefix(root).expect("it is inside");
+        // Of a directory that something was put into later, they are no one's choice.
+        let (size, time) = if stat.is_dir() { (0, 0) } else { (stat.len(), stat.mtime()) };
+        tree.push(format!(
+            "{name:?} {:o} {} {} {time} {size} {target:?}",
+            stat.mode(),
+            stat.uid(),
+            stat.gid(),
+        ));
+    }
+    tree.sort();
+    tree
+}
+
+fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    let name = CString::new(name).expect("a name");
+    let mut value = [0u8; 256];
+    let room = value.as_mut_ptr().cast();
+    // SAFETY: two strings that end with a zero byte, and room for as many bytes as is said.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), room, value.len()) };
+    usize::try_from(length).ok().map(|length| value[..length].to_vec())
+}
+
+/// A file capability: cap_net_raw, as ping has it.
+fn net_raw() -> Vec<u8> {
+    let words: [u32; 5] = [0x0200_0001, 1 << 13, 0, 0, 0];
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// `bytes`, compressed by a program of this machine.
+#[track_caller]
+fn compressed(by: &str, bytes: &[u8]) -> Vec<u8> {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let (source, mut sink) = std::io::pipe().expect("a pipe");
+    let mut child = Command::new(by)
+        .args(["-c", "-1"])
+        .stdin(source)
+        .stdout(writer)
+        .spawn()
+        .unwrap_or_else(|e| panic!("{by}: {e}"));
+    let bytes = bytes.to_vec();
+    let feeder = std::thread::spawn(move || sink.write_all(&bytes));
+    let mut output = Vec::new();
+    reader.read_to_end(&mut output).expect("what it writes");
+    feeder.join().expect("no panic").expect("it reads all");
+    assert!(child.wait().expect("wait").success(), "{by}");
+    output
+}
+
+// ---- tests ----
+
+#[test]
+fn plain_and_compressed_a_file_and_a_pipe_give_the_same_image() {
+    let place = Place::new();
+    let bytes = archive(&export());
+    place.unpack(&bytes).ok();
+    let first = tree(&place.dest());
+    assert!(first.len() > 15, "{first:?}");
+    for by in ["cat", "gzip", "xz", "zstd", "bzip2"] {
+        let bytes = if by == "cat" { bytes.clone() } else { compressed(by, &bytes) };
+        fs::remove_dir_all(place.dest()).expect("the image");
+        place.unpack(&bytes).ok();
+        assert_eq!(tree(&place.dest()), first, "{by}, a pipe");
+        let file = place.0.file("an archive: x", &bytes);
+        for option in
+            [vec!["--tar".into(), file.clone()], vec![format!("--tar={}", file.display()).into()]]
+        {
+            fs::remove_dir_all(place.dest()).expect("the image");
+            run(Command::new(SCRIPT).args(option).arg(place.dest())).ok();
+            assert_eq!(tree(&place.dest()), first, "{by}, a file");
+        }
+    }
+}
+
+#[test]
+fn the_image_is_the_same_under_dash_busybox_sh_mksh_yash_and_bash() {
+    let place = Place::new();
+    let bytes = compressed("gzip", &archive(&export()));
+    let mut first = None;
+    for shell in SHELLS {
+        let mut cmd = Command::new(shell[0]);
+        cmd.args(&shell[1..]).arg(SCRIPT);
+        place.start(cmd, None, &bytes).wait().ok();
+        let made = tree(&place.dest());
+        assert_eq!(place.names(), ["image"], "{shell:?}");
+        fs::remove_dir_all(place.dest()).expect("the image");
+        assert_eq!(first.get_or_insert_with(|| made.clone()), &made, "{shell:?}");
+    }
+}
+
+#[test]
+fn a_first_name_that_begins_as_a_compressed_file_does_is_no_compressed_file() {
+    for name in [&b"\x1f\x8b"[..], b"BZh9", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"] {
+        let place = Place::new();
+        place.unpack(&archive(&[file(name, "text")])).ok();
+        let path = place.dest().join(OsStr::from_bytes(name));
+        assert_eq!(fs::read(path).expect("the file"), b"text");
+    }
+}
+
+#[test]
+fn modes_links_times_and_attributes_are_kept() {
+    let place = Place::new();
+    let bytes = archive(&[
+        dir("d").mode(0o2750),
+        file("d/program", "text").mode(0o4755).xattr("user.kept", "value"),
+        hard_link("same", "d/program"),
+        link("link", "/etc/passwd"),
+        link("up", "d/../../.."),
+        dir("tmp").mode(0o1777),
+        Entry::new(b'6', "fifo").mode(0o600),
+    ]);
+    place.unpack(&bytes).ok();
+    let mode =
+        |name: &str| place.dest().join(name).symlink_metadata().expect("a file").mode() & 0o7777;
+    assert_eq!(mode(""), 0o755);
+    assert_eq!(mode("d"), 0o2750);
+    assert_eq!(mode("tmp"), 0o1777);
+    assert_eq!(mode("d/program"), 0o4755);
+    let program = place.dest().join("d/program").metadata().expect("a file");
+    assert_eq!(program.mtime(), 0o14524661400);
+    assert_eq!(program.ino(), place.dest().join("same").metadata().expect("a link").ino());
+    assert_eq!(xattr(&place.dest().join("same"), "user.kept").expect("kept"), b"value");
+    for (name, target) in [("link", "/etc/passwd"), ("up", "d/../../..")] {
+        assert_eq!(fs::read_link(place.dest().join(name)).expect("a link"), Path::new(target));
+    }
+    let fifo = place.dest().join("fifo").metadata().expect("a FIFO");
+    assert!(fifo.file_type().is_fifo() && fifo.mode() & 0o7777 == 0o600);
+}
+
+#[test]
+fn what_an_overlay_reads_of_its_layers_is_not_taken_over() {
+    let place = Place::new();
+    let bytes = archive(&[
+        dir("d")
+            .xattr("user.overlay.opaque", "y")
+            .xattr("trusted.overlay.opaque", "y")
+            .xattr("trusted.overlay.redirect", "/etc"),
+        file("kept", "").xattr("user.other", "y"),
+    ]);
+    place.unpack(&bytes).ok();
+    for name in ["user.overlay.opaque", "trusted.overlay.opaque", "trusted.overlay.redirect"] {
+        assert_eq!(xattr(&place.dest().join("d"), name), None, "{name}");
+    }
+    assert_eq!(xattr(&place.dest().join("kept"), "user.other"), Some(b"y".to_vec()));
+}
+
+#[test]
+fn names_may_have_every_byte() {
+    let place = Place::new();
+    let mut name: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
+    name.rotate_left(31);
+    let names =
+        [&b"-rf"[..], b"--checkpoint-action=exec=false", b"new\nline", b"end\n", b"\xff", &name];
+    place.unpack(&archive(&names.map(|name| file(name, "text")))).ok();
+    for name in names.map(OsStr::from_bytes) {
+        assert_eq!(fs::read(place.dest().join(name)).expect("a file"), b"text", "{name:?}");
+    }
+    assert_eq!(fs::read_dir(place.dest()).expect("the image").count(), names.len());
+}
+
+#[test]
+fn a_name_cannot_pass_for_a_message() {
+    let place = Place::new();
+    let odd = "x\ntar: y: Cannot mknod: Operation not permitted";
+    // A directory under a file: an error, whose line has the name.
+    let bytes = archive(&[file(odd, ""), dir(format!("{odd}/d"))]);
+    place.unpack(&bytes).exits(125).says("x\\ntar\\: y").says("was not unpacked");
+    place.nothing_is_left();
+}
+
+#[test]
+fn a_sparse_file_stays_sparse() {
+    let place = Place::new();
+    let script =
+        "cd \"$1\" && : >sparse && truncate -s 1G sparse && tar -c --sparse sparse >sparse.tar";
+    run(sh(script).arg("sh").arg(place.0.join("host/sub"))).ok();
+    place.unpack(&fs::read(place.0.join("host/sub/sparse.tar")).expect("an archive")).ok();
+    let stat = place.dest().join("sparse").metadata().expect("the file");
+    assert_eq!(stat.len(), 1 << 30);
+    assert!(stat.blocks() < 100, "{} blocks", stat.blocks());
+}
+
+#[test]
+fn an_archive_that_is_cut_anywhere_leaves_nothing() {
+    let entries = [file("a", [b'x'; 600]), dir("d"), link("d/l", "/a"), file("d/b", "text")];
+    let bytes = archive(&entries);
+    let whole = bytes.len() - 1024;
+    for length in (0..=whole).step_by(512).chain([1, 511, 513, 1300, whole - 1]) {
+        let place = Place::new();
+        place.unpack(&bytes[..length]).exits(125).says("was not unpacked");
+        place.nothing_is_left();
+    }
+    // At the end of an entry there is nothing that tar would say.
+    Place::new()
+        .unpack(&bytes[..whole])
+        .says("td-rootfs: the archive is truncated: it has no end mark");
+    for by in ["gzip", "xz", "zstd", "bzip2"] {
+        let bytes = compressed(by, &bytes);
+        for length in [bytes.len() / 2, bytes.len() - 1] {
+            let place = Place::new();
+            place.unpack(&bytes[..length]).exits(125);
+            place.nothing_is_left();
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_the_end_mark_is_not_looked_at() {
+    for more in [vec![b'x'; 5000], archive(&[file("b", "")])] {
+        let place = Place::new();
+        place.unpack(&[archive(&[file("a", "")]), more].concat()).ok();
+        assert_eq!(tree(&place.dest()).len(), 2);
+    }
+    let place = Place::new();
+    let bytes = [compressed("gzip", &archive(&[file("a", "")])), vec![b'x'; 600]].concat();
+    place.unpack(&bytes).exits(125).says("trailing garbage");
+    place.nothing_is_left();
+}
+
+#[test]
+fn what_is_no_archive_is_refused() {
+    for bytes in [vec![b'x'; 2000], b"PK\x03\x04".repeat(300), compressed("gzip", &[b'x'; 2000])] {
+        let place = Place::new();
+        place.unpack(&bytes).exits(125).says("This does not look like a tar archive");
+        place.nothing_is_left();
+    }
+}
+
+#[test]
+fn what_is_saved_in_layers_is_refused_with_the_way_out() {
+    let manifest =
+        file("manifest.json", "[{\"Config\":\"c.json\",\"Layers\":[\"1/layer.tar\"]}]\n");
+    let oci = [file("oci-layout", "{}"), file("index.json", "{}"), dir("blobs")];
+    for (entries, sentence) in [
+        (vec![dir("1"), file("1/layer.tar", ""), manifest], "an image as docker save writes it"),
+        (oci.to_vec(), "an OCI image"),
+        (vec![dir("etc"), file("etc/.wh.passwd", "")], "one layer of an image: it has whiteouts"),
+        (vec![dir("etc"), file("etc/.wh..wh..opq", "")], "one layer of an image: it has whiteouts"),
+    ] {
+        let place = Place::new();
+        let output = place.unpack(&archive(&entries)).exits(125).says(sentence);
+        output.says("td-rootfs: docker load; docker create IMAGE; docker export CONTAINER");
+        place.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_tree_that_only_looks_a_little_like_layers_is_unpacked() {
+    let place = Place::new();
+    // A web application may have the first, and a link leads anywhere.
+    let entries =
+        [file("manifest.json", "{}"), link("oci-layout", "/etc/passwd"), file("index.json", "{}")];
+    place.unpack(&archive(&entries)).ok();
+}
+
+#[test]
+fn a_tar_that_is_not_gnus_is_refused_by_name() {
+    for (program, name) in [
+        ("#!/bin/sh\nexec busybox tar \"$@\"\n", "tar (busybox)"),
+        ("#!/bin/sh\necho 'bsdtar 3.6.2 - libarchive 3.6.2'\n", "bsdtar 3.6.2"),
+    ] {
+        let place = Place::new();
+        let tar = place.0.program("host/sub/tar", program);
+        let path = format!("{}:/usr/bin:/bin", tar.parent().expect("a directory").display());
+        let mut cmd = Command::new(SCRIPT);
+        cmd.env("PATH", path);
+        let output = place.start(cmd, None, &archive(&[])).wait().exits(125);
+        output.says(&format!("tar is not GNU tar, which --tar needs: {name}"));
+        place.nothing_is_left();
+    }
+}
+
+#[test]
+fn wrong_usage_is_named() {
+    let place = Place::new();
+    let archive = place.0.file("archive", archive(&[]));
+    let archive = archive.to_str().expect("text");
+    for (args, sentence) in [
+        (&["--tar"] as &[&str], "--tar needs a FILE"),
+        (&["--tar", archive], "DEST is missing"),
+        (&["--tar", archive, "DEST", "ls"], "an archive is taken as it is, so ls cannot be added"),
+        (&["--tar", "missing", "DEST"], "missing is not a file that can be read"),
+        (&["--tar", "/", "DEST"], "/ is not a file that can be read"),
+        (&["--tar", "", "DEST"], " is not a file that can be read"),
+        (&["--tar", archive, "--host", "DEST"], "choose one of --busybox, --host and --tar, once"),
+        (&["--tar", archive, "--tar", archive, "DEST"], "choose one of"),
+    ] {
+        let output = run(Command::new(SCRIPT).args(args).current_dir(place.0.join("x")));
+        output.exits(125).says(&format!("td-rootfs: {sentence}"));
+        place.nothing_is_left();
+    }
+    let closed = "exec \"$@\" <&-";
+    let mut cmd = sh(closed);
+    cmd.args(["sh", SCRIPT, "--tar", "-"]).arg(place.dest());
+    run(&mut cmd).exits(125).says("what is said above went wrong");
+    place.nothing_is_left();
+}
+
+#[test]
+fn no_variable_changes_what_is_done() {
+    let place = Place::new();
+    let bytes = compressed("xz", &archive(&[file("a", "")]));
+    let mut cmd = Command::new(SCRIPT);
+    cmd.envs([("TAR_OPTIONS", "--keep-old-files --exclude=a -v"), ("XZ_OPT", "--format=raw")]);
+    place.start(cmd, None, &bytes).wait().ok();
+    assert!(place.dest().join("a").exists());
+}
+
+/// An archive with much, and then with an entry that does not come.
+fn unfinished() -> Vec<u8> {
+    let mut bytes = archive(&[file("first", ""), dir("d").mode(0), file("big", vec![0; 100_000])]);
+    bytes.truncate(bytes.len() - 20_000);
+    bytes
+}
+
+#[test]
+fn a_signal_while_it_waits_for_the_archive_leaves_no_file_and_no_process() {
+    for shell in SHELLS {
+        for (signal, status) in [(libc::SIGHUP, 129), (libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+            let place = Place::new();
+            let mut cmd = Command::new(shell[0]);
+            cmd.args(&shell[1..]).args([SCRIPT, "--tar", "-"]).arg(place.dest());
+            let (mut pipe, running) = place.piped(cmd);
+            let bytes =
+                if status == 143 { unfinished() } else { compressed("gzip", &unfinished()) };
+            pipe.write_all(&bytes).expect("it reads");
+            wait_for("the first file", || {
+                place.names().iter().find(|name| {
+                    place.0.join("x").join(name).join("image/first").exists() || status != 143
+                })?;
+                Some(())
+            });
+            running.kill(signal);
+            running.wait().exits(status);
+            place.nothing_is_left();
+            // Those that read the pipe are gone before it is closed.
+            wait_for("the end of every process", || processes_of(&place).is_empty().then_some(()));
+            drop(pipe);
+        }
+    }
+}
+
+/// The processes that have the place in their arguments.
+fn processes_of(place: &Place) -> Vec<String> {
+    let path = place.0.path().as_os_str().as_bytes();
+    let processes = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
+        let arguments = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        let found = arguments.windows(path.len()).any(|window| window == path);
+        found.then(|| String::from_utf8_lossy(&arguments).into_owned())
+    });
+    processes.collect()
+}
+
+#[test]
+fn a_signal_to_its_process_group_leaves_nothing() {
+    for shell in SHELLS {
+        let place = Place::new();
+        let mut cmd = Command::new(shell[0]);
+        cmd.args(&shell[1..]).args([SCRIPT, "--tar", "-"]).arg(place.dest()).process_group(0);
+        let (mut pipe, running) = place.piped(cmd);
+        pipe.write_all(&unfinished()).expect("it reads");
+        wait_for("the unfinished image", || (!place.names().is_empty()).then_some(()));
+        common::kill(-running.pid(), libc::SIGINT);
+        running.wait().exits(130);
+        place.nothing_is_left();
+    }
+}
+
+/// Archives that shall do harm, each with what is said where one must be refused.
+fn hostile(place: &Place) -> Vec<(&'static str, Vec<Entry>, Option<&'static str>)> {
+    let host = place.0.join("host");
+    let host = host.as_os_str().as_bytes();
+    let passwd = [host, b"/passwd"].concat();
+    let deep = vec!["d".repeat(99); 40].join("/");
+    let evil = |name: &str| file(name, "evil").mode(0o777).xattr("user.evil", "y");
+    let no_directory = Some("Not a directory");
+    let dots = Some("Member name contains '..'");
+    vec![
+        ("a link out", vec![link("a", host), evil("a/passwd")], no_directory),
+        ("a relative link out", vec![link("a", "../../host"), evil("a/passwd")], no_directory),
+        ("another, one deeper", vec![link("a", "../../../host"), evil("a/passwd")], no_directory),
+        (
+            "links that lead out together",
+            vec![
+                dir("d"),
+                link("d/b", ".."),
+                link("a", "d/b"),
+                link("c", "a/../../host"),
+                evil("c/passwd"),
+            ],
+            no_directory,
+        ),
+        ("a file over a link", vec![link("a", &passwd), evil("a")], None),
+        (
+            "a directory over a link",
+            vec![link("a", host), dir("a").mode(0), evil("a/passwd")],
+            Some("Is a directory"),
+        ),
+        (
+            "a link over a directory",
+            vec![dir("a"), link("a", host), evil("a/passwd")],
+            no_directory,
+        ),
+        (
+            "a directory that becomes a link",
+            vec![dir("a").mode(0o700), dir("a/b").mode(0), link("a/b", host)],
+            None,
+        ),
+        (
+            "a hard link out",
+            vec![hard_link("a", &passwd), evil("a")],
+            Some("No such file or directory"),
+        ),
+        (
+            "a relative hard link out",
+            vec![hard_link("a", "../../host/passwd")],
+            Some("No such file"),
+        ),
+        (
+            "a hard link to a link out",
+            vec![link("a", &passwd), hard_link("b", "a"), evil("b")],
+            None,
+        ),
+        (
+            "a hard link through a link out",
+            vec![link("a", host), hard_link("b", "a/passwd"), evil("b")],
+            Some("Cannot hard link"),
+        ),
+        ("..", vec![evil("../../host/passwd")], dots),
+        ("..,  in the middle", vec![dir("d"), evil("d/../../../host/new")], dots),
+        ("an absolute name", vec![Entry { name: passwd.clone(), ..evil("") }], None),
+        ("an absolute name in a pax header", vec![evil("a").pax("path", &passwd)], None),
+        (".. in a pax header", vec![evil("a").pax("path", "../../host/passwd")], dots),
+        (
+            "a pax header for all",
+            vec![
+                Entry { content: record("path", b"../../host/passwd"), ..Entry::new(b'g', "g") },
+                evil("a"),
+            ],
+            dots,
+        ),
+        (
+            "a link out in a pax header",
+            vec![link("a", "b").pax("linkpath", host), evil("a/passwd")],
+            no_directory,
+        ),
+        ("a name of 5000 bytes", vec![evil(&"n".repeat(5000))], Some("File name too long")),
+        (
+            "a path of 6000 bytes",
+            vec![evil(&vec!["n".repeat(99); 60].join("/"))],
+            Some("File name too long"),
+        ),
+        (
+            "a path deeper than PATH_MAX",
+            vec![
+                dir(&deep),
+                link("s", &deep),
+                dir(format!("s/{}", &deep[..3900])).mode(0),
+                evil("s/f"),
+            ],
+            None,
+        ),
+        ("a directory over a file", vec![evil("a"), dir("a"), evil("a/b")], None),
+        ("a file over a directory", vec![dir("a"), evil("a/b"), evil("a")], Some("File exists")),
+        ("an owner out of range", vec![evil("a").pax("uid", "4294967296")], Some("out of range")),
+        (
+            "a size out of range",
+            vec![evil("a").pax("size", "99999999999999999999")],
+            Some("out of range"),
+        ),
+        ("a negative size", vec![evil("a").pax("size", "-1")], Some("out of range")),
+        (
+            "a directory of dumps",
+            vec![Entry { content: b"Rhost\0Tnew\0\0".to_vec(), ..Entry::new(b'D', "d") }],
+            None,
+        ),
+        (
+            "a file continued",
+            vec![Entry { content: b"evil".to_vec(), ..Entry::new(b'M', "m") }],
+            Some("continued from another volume"),
+        ),
+        ("a volume's name", vec![Entry::new(b'V', "../../host/passwd"), evil("a")], None),
+        (
+            "a kind that there is not",
+            vec![Entry { content: b"evil".to_vec(), ..Entry::new(b'@', "a") }],
+            None,
+        ),
+    ]
+}
+
+#[track_caller]
+fn hostile_archives_stay_inside(uid: Option<u32>) {
+    let place = Place::new();
+    if uid.is_some() {
+        chmod(place.0.join("x"), 0o777);
+    }
+    let before = place.host();
+    for (what, entries, refused) in hostile(&place) {
+        let output = place.unpack_as(uid, &archive(&entries));
+        assert_eq!(place.host(), before, "{what}: {output:#}");
+        match refused {
+            Some(sentence) => {
+                assert!(output.code == Some(125), "{what}: {output:#}");
+                assert!(output.err().contains(sentence), "{what}: {output:#}");
+                place.nothing_is_left();
+            }
+            None => {
+                assert!(output.code == Some(0), "{what}: {output:#}");
+                assert_eq!(place.names(), ["image"], "{what}");
+                let script = "chmod -R u+rwx \"$1\"; rm -rf \"$1\"";
+                run(sh(script).arg("sh").arg(place.dest())).exits(0);
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_archives_stay_inside_dest() {
+    hostile_archives_stay_inside(None);
+}
+
+/// A generator of numbers that look random (Marsaglia's xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+
+    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len())]
+    }
+
+    fn name(&mut self, host: &str) -> String {
+        let mut words: Vec<&str> = Vec::new();
+        for _ in 0..=self.below(3) {
+            words.push(*self.of(&["a", "b", "c", "a", "b", "c", "."]));
+        }
+        match self.below(20) {
+            0 => format!("{host}/passwd"),
+            1 => format!("../../host/{}", self.of(&["passwd", "sub", "new"])),
+            2..=6 => format!("{}/{}", words.join("/"), self.of(&["passwd", "sub", "host/passwd"])),
+            _ => words.join("/"),
+        }
+    }
+
+    fn target(&mut self, host: &str) -> String {
+        match self.below(5) {
+            0 => format!("{host}{}", self.of(&["", "/passwd", "/sub"])),
+            1 | 2 => {
+                let out = ["..", "../..", "../../host", "../../../host", "../host", "/", "."];
+                self.of(&out).to_string()
+            }
+            _ => self.name(host),
+        }
+    }
+
+    fn entry(&mut self, host: &str) -> Entry {
+        let (name, target) = (self.name(host), self.target(host));
+        let entry = match self.below(12) {
+            0..=2 => dir(name),
+            3..=4 => file(name, "evil"),
+            5..=8 => link(name, target),
+            9..=10 => hard_link(name, target),
+            _ => device(*self.of(b"346"), &name, 1, 3),
+        };
+        let mode = *self.of(&[0, 0o777, 0o4755, 0o700, 0o555, 0o2770]);
+        entry.mode(mode).owner(*self.of(&[0, 1000]), 5).xattr("user.evil", "y")
+    }
+}
+
+#[track_caller]
+fn random_archives_stay_inside(uid: Option<u32>) {
+    let place = Place::new();
+    chmod(place.0.join("x"), 0o777);
+    let before = place.host();
+    let host = place.0.join("host").to_str().expect("text").to_string();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut whole = 0;
+    for round in 0..100 {
+        let entries: Vec<_> = (0..2 + random.below(5)).map(|_| random.entry(&host)).collect();
+        let output = place.unpack_as(uid, &archive(&entries));
+        assert_eq!(place.host(), before, "round {round}: {output:#}");
+        match output.code {
+            Some(0) => {
+                whole += 1;
+                assert_eq!(place.names(), ["image"], "round {round}");
+                run(sh("chmod -R u+rwx \"$1\"; rm -rf \"$1\"").arg("sh").arg(place.dest()))
+                    .exits(0);
+            }
+            Some(125) => place.nothing_is_left(),
+            _ => panic!("round {round}: {output:#}"),
+        }
+    }
+    assert!((10..90).contains(&whole), "{whole} archives were unpacked");
+}
+
+#[test]
+fn random_archives_stay_inside_dest() {
+    random_archives_stay_inside(None);
+}
+
+#[test]
+fn twenty_thousand_entries_are_unpacked() {
+    let place = Place::new();
+    let header = |i: usize| file(format!("{}/{i}", i / 1000), "").blocks();
+    let mut bytes: Vec<u8> = (0..20_000).flat_map(header).collect();
+    bytes.resize(bytes.len() + 1024, 0);
+    place.unpack(&bytes).ok();
+    let count = |dir: PathBuf| fs::read_dir(dir).expect("a directory").count();
+    assert_eq!((0..20).map(|i| count(place.dest().join(i.to_string()))).sum::<usize>(), 20_000);
+}
+
+#[test]
+fn directories_above_dest_are_made_for_the_owner_alone() {
+    let place = Place::new();
+    let file = place.0.file("archive", archive(&[file("a", "").mode(0o4755)]));
+    run(Command::new(SCRIPT).arg("--tar").arg(file).arg(place.0.join("x/new/image"))).ok();
+    let mode = fs::metadata(place.0.join("x/new")).expect("it is made").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+}
+
+/// What only root can try: other owners, devices, mounts, and being another user.
+mod root {
+    use super::*;
+    use common::{bin, mount, must_be_root, private_mounts, td};
+
+    const NOBODY: u32 = 65534;
+
+    #[test]
+    fn owners_and_capabilities_are_kept_by_number() {
+        must_be_root();
+        let place = Place::new();
+        let program = file("ping", "").mode(0o755).owner(12345, 54321);
+        let program = program.xattr("security.capability", net_raw());
+        let named = file("named", "").owner(7, 7).pax("uname", "nobody").pax("gname", "nogroup");
+        place.unpack(&archive(&[program, named, dir("./").mode(0o555).owner(3, 4)])).ok();
+        let owner = |name: &str| {
+            let stat = place.dest().join(name).metadata().expect("a file");
+            (stat.uid(), stat.gid(), stat.mode() & 0o7777)
+        };
+        assert_eq!(owner("ping"), (12345, 54321, 0o755));
+        assert_eq!(owner("named"), (7, 7, 0o644));
+        assert_eq!(owner(""), (3, 4, 0o555));
+        assert_eq!(xattr(&place.dest().join("ping"), "security.capability"), Some(net_raw()));
+    }
+
+    /// Every kind of device, also the one that an overlay takes for a whiteout.
+    fn devices() -> Vec<u8> {
+        archive(&[
+            file("a", "text"),
+            device(b'3', "null", 1, 3),
+            device(b'4', "loop", 7, 0),
+            device(b'3', "whiteout", 0, 0),
+            hard_link("same", "loop"),
+            link("link", "loop"),
+        ])
+    }
+
+    #[track_caller]
+    fn has_no_device(dest: &Path) {
+        let mut find = Command::new("find");
+        find.arg(dest).args(["(", "-type", "b", "-o", "-type", "c", ")"]);
+        assert_eq!(run(&mut find).ok().out(), "");
+        assert_eq!(fs::read(dest.join("a")).expect("the rest is there"), b"text");
+    }
+
+    #[test]
+    fn no_device_is_in_an_image() {
+        must_be_root();
+        let place = Place::new();
+        place.unpack(&devices()).ok();
+        has_no_device(&place.dest());
+    }
+
+    /// A place where nobody may make DEST.
+    fn open_place() -> Place {
+        must_be_root();
+        let place = Place::new();
+        chmod(place.0.join("x"), 0o777);
+        place
+    }
+
+    #[test]
+    fn an_ordinary_user_gets_all_but_devices_owners_and_capabilities() {
+        let place = open_place();
+        let entries = [
+            file("su", "").mode(0o4755),
+            dir("home").owner(1000, 1000),
+            dir("tmp").mode(0o1777),
+            file("ping", "").xattr("security.capability", net_raw()).xattr("user.kept", "y"),
+        ];
+        let output = place.unpack_as(Some(NOBODY), &archive(&entries)).exits(0);
+        let output =
+            output.says("Cannot set 'security.capability' extended attribute for file 'ping'");
+        assert_eq!(output.err().lines().count(), 1, "{output:#}");
+        for (name, mode) in [("su", 0o4755), ("home", 0o755), ("tmp", 0o1777), ("ping", 0o644)] {
+            let stat = place.dest().join(name).metadata().expect("a file");
+            assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (NOBODY, NOBODY, mode));
+        }
+        assert_eq!(xattr(&place.dest().join("ping"), "user.kept"), Some(b"y".to_vec()));
+    }
+
+    #[test]
+    fn devices_do_not_stop_an_ordinary_user() {
+        let place = open_place();
+        let bytes: Vec<_> =
+            [file("a", "text"), device(b'3', "null", 1, 3), device(b'3', "w", 0, 0)].into();
+        place.unpack_as(Some(NOBODY), &archive(&bytes)).ok();
+        has_no_device(&place.dest());
+    }
+
+    #[test]
+    fn an_ordinary_user_has_an_image_whose_root_may_not_be_written() {
+        let place = open_place();
+        for mode in [0o555, 0] {
+            place.unpack_as(Some(NOBODY), &archive(&[dir("./").mode(mode), file("a", "")])).ok();
+            let stat = place.dest().metadata().expect("the image");
+            assert_eq!(stat.mode() & 0o7777, mode | 0o700);
+            fs::remove_dir_all(place.dest()).expect("the image");
+        }
+    }
+
+    #[test]
+    fn directories_that_an_ordinary_user_may_not_enter_are_kept_and_on_a_failure_removed() {
+        let place = open_place();
+        let closed = [dir("d").mode(0), dir("d/e").mode(0), file("d/e/f", "")];
+        place.unpack_as(Some(NOBODY), &archive(&closed)).ok();
+        assert_eq!(place.dest().join("d/e").metadata().expect("d/e").mode() & 0o7777, 0);
+        fs::remove_dir_all(place.dest()).expect("the image");
+        let failing = [&closed[..], &[file("../x", "")]].concat();
+        place.unpack_as(Some(NOBODY), &archive(&failing)).exits(125).says("contains '..'");
+        place.nothing_is_left();
+        // tar has set the mode when it comes back to a directory.
+        let back = [&closed[..], &[dir("g"), file("d/late", "")]].concat();
+        place.unpack_as(Some(NOBODY), &archive(&back)).exits(125).says("Permission denied");
+        place.nothing_is_left();
+    }
+
+    #[test]
+    fn hostile_archives_stay_inside_dest_of_an_ordinary_user() {
+        must_be_root();
+        hostile_archives_stay_inside(Some(NOBODY));
+    }
+
+    #[test]
+    fn random_archives_stay_inside_dest_of_an_ordinary_user() {
+        must_be_root();
+        random_archives_stay_inside(Some(NOBODY));
+    }
+
+    #[test]
+    fn owners_that_are_not_mapped_are_counted() {
+        let place = open_place();
+        let entries = [
+            file("mine", ""),
+            file("theirs", "").owner(1000, 0),
+            dir("also").owner(0, 5),
+            file("ping", "").xattr("security.capability", net_raw()),
+        ];
+        let archive = place.0.file("archive", archive(&entries));
+        chmod(&archive, 0o644);
+        place.0.program("bin/td-unshare", fs::read(bin("td-unshare")).expect("td-unshare"));
+        let mut cmd = Command::new(place.0.join("bin/td-unshare"));
+        cmd.arg("-r")
+            .arg(place.0.join("bin/td-rootfs"))
+            .arg("--tar")
+            .arg(archive)
+            .arg(place.dest());
+        let output = run(cmd.uid(NOBODY).gid(NOBODY).current_dir("/")).exits(0);
+        let said =
+            "td-rootfs: entries that are not of their owner, whose id is not mapped here: 2\n";
+        assert_eq!(output.err(), said);
+        for name in ["mine", "theirs", "also"] {
+            assert_eq!(place.dest().join(name).metadata().expect("a file").uid(), NOBODY);
+        }
+        assert!(xattr(&place.dest().join("ping"), "security.capability").is_some());
+    }
+
+    #[test]
+    fn a_disk_that_an_archive_fills_is_named_at_once_and_nothing_is_left() {
+        private_mounts();
+        let place = Place::new();
+        let bomb = [file("first", "").blocks(), file("big", "").header(1 << 32).to_vec()].concat();
+        for (options, endless) in [("size=1m", true), ("size=1m,nr_inodes=20", false)] {
+            mount([
+                "-t",
+                "tmpfs",
+                "-o",
+                options,
+                "tmpfs",
+                place.0.join("x").to_str().expect("text"),
+            ]);
+            let mut cmd =
+                sh("{ printf '%b' \"$3\" | cat \"$3\" - \"$4\"; } | \"$1\" --tar - \"$2\"");
+            cmd.arg("sh")
+                .arg(SCRIPT)
+                .arg(place.dest())
+                .arg(place.0.file("bomb", &bomb))
+                .arg("/dev/zero");
+            let many: Vec<_> = (0..50).map(|i| file(format!("{i}"), "")).collect();
+            let output = match endless {
+                true => run(&mut cmd),
+                false => place.unpack(&archive(&many)),
+            };
+            output
+                .exits(125)
+                .says("No space left on device")
+                .says("was not unpacked, for the reason above");
+            place.nothing_is_left();
+            run(Command::new("umount").arg(place.0.join("x"))).ok();
+        }
+    }
+
+    #[test]
+    fn a_compressed_archive_that_fills_the_disk_leaves_nothing() {
+        private_mounts();
+        let place = Place::new();
+        mount(["-t", "tmpfs", "-o", "size=1m", "tmpfs", place.0.join("x").to_str().expect("text")]);
+        let bytes = archive(&[file("big", vec![0; 50 << 20])]);
+        for by in ["gzip", "zstd"] {
+            let bytes = compressed(by, &bytes);
+            assert!(bytes.len() < 1 << 20);
+            place.unpack(&bytes).exits(125).says("No space left on device");
+            place.nothing_is_left();
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_missing_to_decompress_is_named() {
+        private_mounts();
+        for by in ["gzip", "xz", "zstd", "bzip2"] {
+            let place = Place::new();
+            let bytes = compressed(by, &archive(&[file("a", "")]));
+            for path in ["/bin", "/usr/bin", "/usr/local/bin"].map(|dir| Path::new(dir).join(by)) {
+                if path.is_file() {
+                    mount([OsStr::new("--bind"), OsStr::new("/dev/null"), path.as_os_str()]);
+                }
+            }
+            let output = place.unpack(&bytes).exits(125);
+            output.says(&format!("standard input is compressed, and {by} is not on this machine"));
+            place.nothing_is_left();
+        }
+    }
+
+    #[test]
+    fn td_run_runs_what_docker_exports_also_without_directories_to_mount_on() {
+        private_mounts();
+        let place = Place::new();
+        place.unpack(&archive(&export())).ok();
+        let before = tree(&place.dest());
+        let td_run = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+        let name = format!("t{}-tar", std::process::id());
+        let script = "ls -a /; cat /proc/1/comm; id -u; stat -c %u:%g /home; [ -c /dev/null ] && touch /etc/x";
+        let mut cmd = Command::new(td_run);
+        cmd.arg("--state").arg(place.0.join("state")).arg("--image").arg(place.dest());
+        let out = run(cmd.arg(name).args(["sh", "-c", script])).ok().out();
+        for line in [".dockerenv", "bin", "dev", "proc", "sys", "td-init", "0", "1000:5"] {
+            assert!(out.lines().any(|l| l == line), "{line}: {out}");
+        }
+        assert_eq!(tree(&place.dest()), before);
+    }
+}
