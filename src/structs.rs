@@ -129,6 +129,13 @@ pub struct StatFs {
     spare: [i64; 4],
 }
 
+impl StatFs {
+    /// Is no block left, or no inode? A file system that does not count them has none in all.
+    pub fn is_full(&self) -> bool {
+        self.f_bavail == 0 && self.f_blocks > 0 || self.f_ffree == 0 && self.f_files > 0
+    }
+}
+
 impl Show for StatFs {
     fn show(&self, out: &mut String) {
         // The numbers, where strace has names: the tables of those would be in every program.

@@ -266,7 +266,11 @@ fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
         Some(work) if fs.f_flags as u64 & libc::ST_RDONLY != 0 => {
             let what = "the overlay is read-only, though an upper was given";
             let why = format!("the kernel could not empty or make {}/work", work.shown);
-            Err(Error::refusal(what).because(why).way_out("give a new --work directory"))
+            let error = Error::refusal(what).because(why);
+            Err(match sys::fstatfs(cx, work.dir.as_fd()) {
+                Ok(fs) if fs.is_full() => error.because("its file system is full"),
+                _ => error.way_out("give a new --work directory"),
+            })
         }
         _ => Ok(()),
     }

@@ -20,18 +20,116 @@ pub fn td_run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     script(TD_RUN, args)
 }
 
+/// Who runs td-run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Who {
+    Root,
+    /// An ordinary user who has no id but his own.
+    Nobody,
+    /// An ordinary user with subordinate ids, whom `/etc` of the test's own mount namespace knows.
+    Made,
+}
+
+impl Who {
+    /// User and group.
+    pub fn id(self) -> u32 {
+        match self {
+            Who::Root => 0,
+            Who::Nobody => 65534,
+            Who::Made => 4242,
+        }
+    }
+
+    /// Have `cmd` run as this user, with nothing of root's.
+    pub fn runs(self, cmd: &mut Command) {
+        if self != Who::Root {
+            cmd.uid(self.id()).gid(self.id());
+        }
+    }
+}
+
 /// A state of the test's own with an image, and a name that no other container has.
 pub struct House {
     pub dir: TempDir,
     pub name: String,
+    pub who: Who,
 }
 
 impl House {
-    /// In a mount namespace of the test's own.
+    /// Root's, in a mount namespace of the test's own.
     #[track_caller]
     pub fn new() -> House {
         private_mounts();
         House::in_these_mounts()
+    }
+
+    /// One after the other, of root, of a user with one id and of a user with many.
+    pub fn each() -> impl Iterator<Item = House> {
+        [Who::Root, Who::Nobody, Who::Made].into_iter().map(House::of)
+    }
+
+    /// The same of ordinary users.
+    pub fn each_user() -> impl Iterator<Item = House> {
+        [Who::Nobody, Who::Made].into_iter().map(House::of)
+    }
+
+    /// In a mount namespace of the test's own, with all that is in it belonging to the user.
+    #[track_caller]
+    pub fn of(who: Who) -> House {
+        let mut house = House::new();
+        house.who = who;
+        if who == Who::Root {
+            return house;
+        }
+        // The checkout may be where an ordinary user does not come.
+        chmod(house.dir.path(), 0o711);
+        let checkout = house.dir.dir("td");
+        mount([Path::new("--bind"), Path::new(env!("CARGO_MANIFEST_DIR")), &checkout]);
+        if who == Who::Made {
+            house.make_known();
+        }
+        house.give(&house.state());
+        house
+    }
+
+    /// Let a file or a directory, with all it holds, belong to the user.
+    #[track_caller]
+    pub fn give(&self, path: &Path) {
+        let owner = format!("{0}:{0}", self.who.id());
+        run(Command::new("chown").args(["-R", &owner]).arg(path)).ok();
+    }
+
+    /// The command that runs `cmd` under strace as the user, who must be able to trace it: newuidmap(1)
+    /// has no privilege then.
+    pub fn under_strace(&self, options: &[&str], cmd: &Command, dir: &TempDir) -> Command {
+        self.give(dir.path());
+        let mut strace = strace::under_strace(options, cmd, dir);
+        self.who.runs(&mut strace);
+        strace
+    }
+
+    /// Where the user finds the program `name`.
+    pub fn bin(&self, name: &str) -> PathBuf {
+        match self.who {
+            Who::Root => bin(name),
+            _ => self.dir.join("td/bin").join(name),
+        }
+    }
+
+    /// Let `/etc` name the user, and say which ids are his.
+    #[track_caller]
+    fn make_known(&self) {
+        let passwd = fs::read_to_string("/etc/passwd").expect("users");
+        let id = self.who.id();
+        let passwd = format!("{passwd}made:x:{id}:{id}::{}:/bin/sh\n", self.dir.path().display());
+        let range = "made:100000:65536\n";
+        for (name, text) in [("passwd", &*passwd), ("subuid", range), ("subgid", range)] {
+            let file = self.dir.file(name, text);
+            chmod(&file, 0o644);
+            let place = Path::new("/etc").join(name);
+            assert!(place.exists(), "{} is missing: install uidmap", place.display());
+            mount([Path::new("--bind"), &file, &place]);
+        }
     }
 
     /// In the mount namespace that the test has made.
@@ -39,8 +137,8 @@ impl House {
     pub fn in_these_mounts() -> House {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let house =
-            House { dir: TempDir::new(), name: format!("t{}-{number}", std::process::id()) };
+        let name = format!("t{}-{number}", std::process::id());
+        let house = House { dir: TempDir::new(), name, who: Who::Root };
         image(&house.image());
         house
     }
@@ -57,7 +155,15 @@ impl House {
 
     /// td-run in this state, with these options.
     pub fn run<S: AsRef<OsStr>>(&self, options: impl IntoIterator<Item = S>) -> Command {
-        let mut cmd = td_run(["--state"]);
+        let mut cmd = match self.who {
+            Who::Root => td_run(["--state"]),
+            who => {
+                let mut cmd = script(text(&self.dir.join("td/scripts/td-run")), ["--state"]);
+                who.runs(&mut cmd);
+                cmd.current_dir(self.dir.path());
+                cmd
+            }
+        };
         cmd.arg(self.state()).args(options);
         cmd
     }
