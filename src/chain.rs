@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::cli::Never;
 use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
-use crate::flags::{MFD_EXEC, Table};
+use crate::flags::{self, MFD_EXEC};
 use crate::show::{self, plain};
 use crate::structs::{MountAttr, StatFs, Statx};
 use crate::sys::{self, Cx};
@@ -316,7 +316,7 @@ fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
         }
         (Format::Elf(machine, _), Some(Errno::ENOEXEC)) => {
             let mut name = String::new();
-            show::name(machine.into(), MACHINES, &mut name);
+            show::name(machine.into(), flags::MACHINES, &mut name);
             let what = ", which this machine does not run";
             error.because([&shown, " is a program for ", &name, what].concat())
         }
@@ -346,15 +346,6 @@ fn unfit(cx: &Cx, path: &CStr, stat: &Statx) -> Option<&'static str> {
     let refused = sys::faccessat2(cx, None, path, libc::X_OK);
     refused.is_err_and(|e| e.is(Errno::EACCES)).then_some(" may not be executed by this process")
 }
-
-/// Machines that an ELF file may be for: elf(5).
-const MACHINES: Table = &[
-    (libc::EM_386 as u64, "EM_386"),
-    (libc::EM_ARM as u64, "EM_ARM"),
-    (libc::EM_X86_64 as u64, "EM_X86_64"),
-    (libc::EM_AARCH64 as u64, "EM_AARCH64"),
-    (243, "EM_RISCV"),
-];
 
 /// What kind of program a file is, by its first bytes.
 #[derive(Debug, PartialEq)]

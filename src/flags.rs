@@ -1,19 +1,38 @@
 //! Names of flag bits and of numbered constants, as the kernel's headers and strace write them.
 
 /// A set of named values. Where one name covers the bits of others, it stands before them.
-pub type Table = &'static [(u64, &'static str)];
+pub type Table = &'static Names;
 
-/// A table of `libc` constants, each under its own name.
-macro_rules! table {
-    ($($doc:literal $table:ident: $($name:ident)*;)*) => {
-        $(#[doc = $doc] pub const $table: Table = &[$((libc::$name as u64, stringify!($name))),*];)*
-
-        /// Every table, for whoever has to turn names back into numbers.
-        pub const ALL: &[Table] = &[$($table),*, ST, DUMP, EXTRA, CLONE, MEMFD, CAPS];
-    };
+/// Values, and their names in one string with blanks between them: a list of pairs would take as many
+/// bytes again for each name's address and length.
+pub struct Names {
+    pub values: &'static [u64],
+    pub names: &'static str,
 }
 
-table! {
+impl Names {
+    /// Each value with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        self.values.iter().copied().zip(self.names.split_ascii_whitespace())
+    }
+}
+
+/// Tables of constants, each under its own name: those of `libc`, and with a number those that it has not.
+macro_rules! tables {
+    ($($doc:literal $table:ident: $($name:ident $(= $value:literal)?)*;)*) => {
+        $(#[doc = $doc] pub const $table: Table = &Names {
+            values: &[$(tables!(@value $name $($value)?)),*],
+            names: concat!($(stringify!($name), " "),*),
+        };)*
+
+        /// Every table, for whoever has to turn names back into numbers.
+        pub const ALL: &[Table] = &[$($table),*];
+    };
+    (@value $name:ident) => { libc::$name as u64 };
+    (@value $name:ident $value:literal) => { $value };
+}
+
+tables! {
     "open(2), without the access mode." OPEN:
         O_PATH O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_CREAT O_EXCL O_TRUNC O_NONBLOCK O_APPEND O_NOCTTY
         O_WRONLY O_RDWR;
@@ -80,111 +99,53 @@ table! {
     "The `f_type` of statfs(2): those that td looks for." MAGIC:
         OVERLAYFS_SUPER_MAGIC EXT4_SUPER_MAGIC TMPFS_MAGIC PROC_SUPER_MAGIC CGROUP_SUPER_MAGIC
         CGROUP2_SUPER_MAGIC XFS_SUPER_MAGIC BTRFS_SUPER_MAGIC NFS_SUPER_MAGIC FUSE_SUPER_MAGIC;
+    "The `f_flags` of statfs(2), linux/statfs.h: not all of them are in every C library." ST:
+        ST_RDONLY=0x1 ST_NOSUID=0x2 ST_NODEV=0x4 ST_NOEXEC=0x8 ST_SYNCHRONOUS=0x10 ST_VALID=0x20
+        ST_MANDLOCK=0x40 ST_NOATIME=0x400 ST_NODIRATIME=0x800 ST_RELATIME=0x1000 ST_NOSYMFOLLOW=0x2000;
+    "The second argument of `prctl(PR_SET_DUMPABLE)`, linux/sched/coredump.h." DUMP:
+        SUID_DUMP_DISABLE=0;
+    "Values that stand in no table, and the bit that only a 32-bit machine needs." EXTRA:
+        AT_FDCWD O_RDONLY SIG_DFL SIG_IGN RLIM64_INFINITY;
+    "clone(2), clone3(2), unshare(2)." CLONE:
+        CLONE_NEWNS CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET
+        CLONE_NEWTIME CLONE_INTO_CGROUP=0x2_0000_0000;
+    "Machines that an ELF file may be for: elf(5)." MACHINES:
+        EM_386 EM_ARM EM_X86_64 EM_AARCH64 EM_RISCV=243;
+    "memfd_create(2)." MEMFD: MFD_CLOEXEC MFD_ALLOW_SEALING MFD_EXEC=0x10;
+    "Capabilities, by number: capabilities(7), linux/capability.h." CAPS:
+        CAP_CHOWN=0 CAP_DAC_OVERRIDE=1 CAP_DAC_READ_SEARCH=2 CAP_FOWNER=3 CAP_FSETID=4 CAP_KILL=5
+        CAP_SETGID=6 CAP_SETUID=7 CAP_SETPCAP=8 CAP_LINUX_IMMUTABLE=9 CAP_NET_BIND_SERVICE=10
+        CAP_NET_BROADCAST=11 CAP_NET_ADMIN=12 CAP_NET_RAW=13 CAP_IPC_LOCK=14 CAP_IPC_OWNER=15
+        CAP_SYS_MODULE=16 CAP_SYS_RAWIO=17 CAP_SYS_CHROOT=18 CAP_SYS_PTRACE=19 CAP_SYS_PACCT=20
+        CAP_SYS_ADMIN=21 CAP_SYS_BOOT=22 CAP_SYS_NICE=23 CAP_SYS_RESOURCE=24 CAP_SYS_TIME=25
+        CAP_SYS_TTY_CONFIG=26 CAP_MKNOD=27 CAP_LEASE=28 CAP_AUDIT_WRITE=29 CAP_AUDIT_CONTROL=30
+        CAP_SETFCAP=31 CAP_MAC_OVERRIDE=32 CAP_MAC_ADMIN=33 CAP_SYSLOG=34 CAP_WAKE_ALARM=35
+        CAP_BLOCK_SUSPEND=36 CAP_AUDIT_READ=37 CAP_PERFMON=38 CAP_BPF=39 CAP_CHECKPOINT_RESTORE=40;
 }
-
-/// The `f_flags` of statfs(2), linux/statfs.h: not all of them are in every C library.
-pub const ST: Table = &[
-    (0x1, "ST_RDONLY"),
-    (0x2, "ST_NOSUID"),
-    (0x4, "ST_NODEV"),
-    (0x8, "ST_NOEXEC"),
-    (0x10, "ST_SYNCHRONOUS"),
-    (0x20, "ST_VALID"),
-    (0x40, "ST_MANDLOCK"),
-    (0x400, "ST_NOATIME"),
-    (0x800, "ST_NODIRATIME"),
-    (0x1000, "ST_RELATIME"),
-    (0x2000, "ST_NOSYMFOLLOW"),
-];
-
-/// The second argument of `prctl(PR_SET_DUMPABLE)`, linux/sched/coredump.h.
-pub const DUMP: Table = &[(0, "SUID_DUMP_DISABLE")];
-
-/// Bits that `libc` has no name for, and the one that only a 32-bit machine needs.
-pub const EXTRA: Table = &[
-    (libc::AT_FDCWD as u64, "AT_FDCWD"),
-    (0, "O_RDONLY"),
-    (0, "SIG_DFL"),
-    (1, "SIG_IGN"),
-    (u64::MAX, "RLIM64_INFINITY"),
-];
 
 /// `clone3` takes a bit that does not fit into the `int` of clone(2).
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// clone(2), clone3(2), unshare(2).
-pub const CLONE: Table = &[
-    (libc::CLONE_NEWNS as u64, "CLONE_NEWNS"),
-    (libc::CLONE_NEWCGROUP as u64, "CLONE_NEWCGROUP"),
-    (libc::CLONE_NEWUTS as u64, "CLONE_NEWUTS"),
-    (libc::CLONE_NEWIPC as u64, "CLONE_NEWIPC"),
-    (libc::CLONE_NEWUSER as u64, "CLONE_NEWUSER"),
-    (libc::CLONE_NEWPID as u64, "CLONE_NEWPID"),
-    (libc::CLONE_NEWNET as u64, "CLONE_NEWNET"),
-    (libc::CLONE_NEWTIME as u64, "CLONE_NEWTIME"),
-    (CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
-];
-
-/// memfd_create(2). `MFD_EXEC` is of Linux 6.3: the file may be executed whatever `vm.memfd_noexec`
-/// says, short of 2.
-pub const MEMFD: Table = &[
-    (libc::MFD_CLOEXEC as u64, "MFD_CLOEXEC"),
-    (libc::MFD_ALLOW_SEALING as u64, "MFD_ALLOW_SEALING"),
-    (MFD_EXEC, "MFD_EXEC"),
-];
-
-/// See [`MEMFD`].
+/// A flag of memfd_create(2) as of Linux 6.3: the file may be executed whatever `vm.memfd_noexec` says,
+/// short of 2.
 pub const MFD_EXEC: u64 = 0x10;
 
 /// The capability that mounting needs.
 pub const CAP_SYS_ADMIN: u64 = 21;
 
-/// Capabilities, by number: capabilities(7), linux/capability.h.
-pub const CAPS: Table = &[
-    (0, "CAP_CHOWN"),
-    (1, "CAP_DAC_OVERRIDE"),
-    (2, "CAP_DAC_READ_SEARCH"),
-    (3, "CAP_FOWNER"),
-    (4, "CAP_FSETID"),
-    (5, "CAP_KILL"),
-    (6, "CAP_SETGID"),
-    (7, "CAP_SETUID"),
-    (8, "CAP_SETPCAP"),
-    (9, "CAP_LINUX_IMMUTABLE"),
-    (10, "CAP_NET_BIND_SERVICE"),
-    (11, "CAP_NET_BROADCAST"),
-    (12, "CAP_NET_ADMIN"),
-    (13, "CAP_NET_RAW"),
-    (14, "CAP_IPC_LOCK"),
-    (15, "CAP_IPC_OWNER"),
-    (16, "CAP_SYS_MODULE"),
-    (17, "CAP_SYS_RAWIO"),
-    (18, "CAP_SYS_CHROOT"),
-    (19, "CAP_SYS_PTRACE"),
-    (20, "CAP_SYS_PACCT"),
-    (21, "CAP_SYS_ADMIN"),
-    (22, "CAP_SYS_BOOT"),
-    (23, "CAP_SYS_NICE"),
-    (24, "CAP_SYS_RESOURCE"),
-    (25, "CAP_SYS_TIME"),
-    (26, "CAP_SYS_TTY_CONFIG"),
-    (27, "CAP_MKNOD"),
-    (28, "CAP_LEASE"),
-    (29, "CAP_AUDIT_WRITE"),
-    (30, "CAP_AUDIT_CONTROL"),
-    (31, "CAP_SETFCAP"),
-    (32, "CAP_MAC_OVERRIDE"),
-    (33, "CAP_MAC_ADMIN"),
-    (34, "CAP_SYSLOG"),
-    (35, "CAP_WAKE_ALARM"),
-    (36, "CAP_BLOCK_SUSPEND"),
-    (37, "CAP_AUDIT_READ"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-    (40, "CAP_CHECKPOINT_RESTORE"),
-];
-
 /// The name of one value.
 pub fn name(table: Table, value: u64) -> Option<&'static str> {
-    table.iter().find(|(v, _)| *v == value).map(|(_, name)| *name)
+    table.iter().find(|(known, _)| *known == value).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_value_of_a_table_has_its_name() {
+        for table in super::ALL {
+            assert_eq!(table.values.len(), table.names.split_ascii_whitespace().count());
+        }
+        assert_eq!(super::name(super::CAPS, super::CAP_SYS_ADMIN), Some("CAP_SYS_ADMIN"));
+        assert_eq!(super::name(super::OPEN, libc::O_APPEND as u64), Some("O_APPEND"));
+    }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::flags::{CAP_SYS_ADMIN, Table};
+use crate::flags::CAP_SYS_ADMIN;
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig};
@@ -158,7 +158,7 @@ pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<Owne
 }
 
 /// What a user namespace may not take from the mounts of those above it, as mountinfo has it.
-const LOCKED: Table = &[
+const LOCKED: [(u64, &str); 5] = [
     (libc::MOUNT_ATTR_RDONLY, "ro"),
     (libc::MOUNT_ATTR_NOSUID, "nosuid"),
     (libc::MOUNT_ATTR_NODEV, "nodev"),

@@ -6,13 +6,13 @@ use syscalls::Errno;
 
 use crate::cgroup;
 use crate::error::Error;
-use crate::flags::{CAP_SYS_ADMIN, Table};
+use crate::flags::{CAP_SYS_ADMIN, Names, Table};
 use crate::show::{ascii, plain};
 use crate::sys::{self, Cx};
 use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
-const KINDS: Table = &[
+const KINDS: [(u64, &str); 8] = [
     (libc::CLONE_NEWNS as u64, "mnt"),
     (libc::CLONE_NEWUTS as u64, "uts"),
     (libc::CLONE_NEWIPC as u64, "ipc"),
@@ -182,7 +182,7 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
         }
     }
     // By elimination: how many processes the user has is seen nowhere.
-    const NPROC: Table = &[(libc::RLIMIT_NPROC as u64, "RLIMIT_NPROC")];
+    const NPROC: Table = &Names { values: &[libc::RLIMIT_NPROC as u64], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => {
             error.because(format!("RLIMIT_NPROC allows this user {} processes", limit.soft))

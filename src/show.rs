@@ -156,11 +156,18 @@ pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
     out
 }
 
-/// `ENOENT (No such file or directory)`, the words those of the crate `syscalls`.
+/// Names and descriptions: line n is that of errno n, see errno(3). The words are those of the crate
+/// `syscalls`, whose own code for them would be 5 KB more of each program.
+const ERRNOS: &str = include_str!("errno.txt");
+
+/// `ENOENT (No such file or directory)`.
 pub fn errno(e: Errno) -> String {
-    match (e.name(), e.description()) {
-        (Some(name), Some(words)) => format!("{name} ({words})"),
-        _ => format!("errno {}", e.into_raw()),
+    let number = e.into_raw();
+    match (number, ERRNOS.lines().nth((number - 1) as usize)) {
+        // One of the kernel's own, from 512 on, which it lets out at times.
+        (524, _) => "ENOTSUPP (Operation is not supported)".into(),
+        (_, Some("") | None) => format!("errno {number}"),
+        (_, Some(line)) => line.into(),
     }
 }
 
@@ -177,7 +184,7 @@ pub fn signal(signal: i32) -> String {
 pub fn bits(value: u64, table: Table, out: &mut String) {
     let start = out.len();
     let mut left = value;
-    for &(bit, name) in table {
+    for (bit, name) in table.iter() {
         if bit != 0 && left & bit == bit {
             left &= !bit;
             separate(start, out);
@@ -281,4 +288,21 @@ pub fn plain(bytes: &[u8]) -> String {
 /// ASCII, as what the kernel writes, as text. (Another byte becomes the character of that number.)
 pub fn ascii(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_has_the_words_of_the_crate() {
+        for number in (1..512).chain([524, 4095]) {
+            let e = Errno::new(number);
+            let words = match (e.name(), e.description()) {
+                (Some(name), Some(words)) => format!("{name} ({words})"),
+                _ => format!("errno {number}"),
+            };
+            assert_eq!(errno(e), words);
+        }
+    }
 }

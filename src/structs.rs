@@ -547,7 +547,7 @@ impl Show for CapData {
 fn caps(set: u64, out: &mut String) {
     let start = out.len();
     let mut left = set;
-    for &(cap, name) in flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1) {
+    for (cap, name) in flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1) {
         left &= !(1 << cap);
         put!(out, "{}1<<{name}", if out.len() > start { "|" } else { "" });
     }

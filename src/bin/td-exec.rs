@@ -131,7 +131,7 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
         let (resource, _) = flags::RLIMIT.iter().find(|(_, known)| *known == name)?;
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
         let limit = RLimit { soft: number(soft)?, hard: number(hard)? };
-        (limit.soft <= limit.hard).then_some((*resource, limit))
+        (limit.soft <= limit.hard).then_some((resource, limit))
     });
     limit.ok_or_else(|| cli.usage(&format!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)")))
 }

@@ -35,7 +35,6 @@ use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{Cli, Never, cstring};
 use td::error::Error;
-use td::flags::Table;
 use td::mounts::{self, Mount, copy_tree, is_foreign, new_fs, why};
 use td::root::{self, Root};
 use td::show::plain;
@@ -76,7 +75,7 @@ const NODEV: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 const NOTHING: u64 = NODEV | MOUNT_ATTR_NOEXEC;
 
 /// The words of `--options` that are attributes of a mount, set or cleared.
-const SET: Table = &[
+const SET: &[(u64, &str)] = &[
     (MOUNT_ATTR_RDONLY, "ro"),
     (MOUNT_ATTR_NOSUID, "nosuid"),
     (MOUNT_ATTR_NODEV, "nodev"),
@@ -84,7 +83,7 @@ const SET: Table = &[
     (MOUNT_ATTR_NOATIME, "noatime"),
     (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
 ];
-const CLEAR: Table = &[
+const CLEAR: &[(u64, &str)] = &[
     (MOUNT_ATTR_RDONLY, "rw"),
     (MOUNT_ATTR_NOSUID, "suid"),
     (MOUNT_ATTR_NODEV, "dev"),
@@ -131,7 +130,9 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         return Err(cli.usage("--options is for --proc, --sys, --tmpfs, --bind and --ro-bind"));
     }
     for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
-        let bit = |table: Table| table.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b);
+        let bit = |words: &[(u64, &str)]| {
+            words.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b)
+        };
         let string = |bytes| cstring(std::ffi::OsStr::from_bytes(bytes).into());
         match (bit(SET), bit(CLEAR), word.iter().position(|b| *b == b'=')) {
             (Some(bit), ..) => {

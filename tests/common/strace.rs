@@ -277,8 +277,8 @@ fn value(word: &str) -> Option<u64> {
         return u64::from_str_radix(word, 8).ok();
     }
     word.parse().ok().or_else(|| {
-        let ours = td::flags::ALL.iter().copied().flatten();
-        ours.chain(STRACE).find(|(_, name)| *name == word).map(|(value, _)| *value)
+        let ours = td::flags::ALL.iter().flat_map(|table| table.iter());
+        ours.chain(STRACE.iter().copied()).find(|(_, name)| *name == word).map(|(value, _)| value)
     })
 }
 
