@@ -44,6 +44,7 @@ mod root {
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
     use std::process::Command;
     use std::sync::mpsc;
@@ -280,6 +281,24 @@ mod root {
         let from = format!("--bind={}", text(&source(&place)));
         run(&mut place.fill(&[&from, "/data", "--options", "noexec,nosuid,dev"], &["true"])).ok();
         assert_eq!(place.now()[0], "data tmpfs rw,nosuid,noexec");
+    }
+
+    #[test]
+    fn a_socket_works_where_it_is_bound_and_a_device_if_the_options_say_so() {
+        let place = place();
+        let socket = place.dir.join("socket");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let binds = ["--bind", text(&socket), "/run/socket", "--bind", "/dev/null", "/run/null"];
+        run(&mut place.fill(&[&binds[..], &["--options", "dev"]].concat(), &["true"])).ok();
+        let mut stream = UnixStream::connect(place.image.join("run/socket")).expect("connect");
+        stream.write_all(b"through").expect("write");
+        let mut buffer = [0; 7];
+        listener.accept().expect("accept").0.read_exact(&mut buffer).expect("read");
+        assert_eq!(&buffer, b"through");
+        fs::write(place.image.join("run/null"), "x").expect("the device");
+        run(&mut place.fill(&["--bind", "/dev/null", "/run/other"], &["true"])).ok();
+        let error = fs::write(place.image.join("run/other"), "x").expect_err("no device");
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use common::strace::*;
@@ -177,6 +178,7 @@ const MOUNT: &[(&str, i32)] = &[
     ),
     ("td-mount --dev --bind {T}/plain /new/x --tmpfs /new/y {T}/image nowhere-to-be-found", 127),
     ("td-mount --mask /etc/passwd {T}/image true", 125),
+    ("td-mount --bind {T}/tree /a --options rw,dev,noatime {T}/image true", 0),
     ("td-mount --tmpfs / {T}/image true", 125),
     ("td-mount --tmpfs /a --options size=x {T}/image true", 125),
     ("td-unshare -r -m td-mount --proc {T}/image true", 125),
@@ -194,6 +196,9 @@ const MOUNT_BEYOND: &[(&str, i32)] = &[
         0,
     ),
     ("td-unshare -r -m -p td-mount --proc --dev --sys {T}/image true", 0),
+    ("td-unshare -r -m td-mount --bind {T}/noexec /var --options exec {T}/image true", 125),
+    ("td-mount --proc --tmpfs /linked/a {T}/image true", 125),
+    ("td-mount --tmpfs /run --tmpfs /var/run/x {T}/image true", 0),
     ("td-unshare -r -m -p -i -n td-mount --proc --dev --sys {T}/image true", 0),
 ];
 
@@ -283,12 +288,22 @@ fn place() -> TempDir {
     let dir = TempDir::new();
     mount(["-t", "tmpfs", "tmpfs", dir.path().to_str().expect("a plain path")]);
     image(&dir.dir("image"));
+    symlink("/proc", dir.join("image/linked")).expect("a link");
+    symlink("/run", dir.join("image/var/run")).expect("a link");
     let mounted = dir.dir("mounted");
     mount(["--bind".as_ref(), dir.join("image").as_os_str(), mounted.as_os_str()]);
     for name in ["lower1", "lower2", "upper", "work", "mnt", "empty", "tree/a/b", "tree/c/d/e"] {
         dir.dir(name);
     }
     dir.file("tree/a/file", "");
+    mount([
+        "-t",
+        "tmpfs",
+        "-o",
+        "noexec",
+        "tmpfs",
+        dir.dir("noexec").to_str().expect("a plain path"),
+    ]);
     dir.file("plain", "no program");
     dir.file("left", "2147483647\n");
     dir.program("script", "no first line");
