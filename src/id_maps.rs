@@ -218,7 +218,7 @@ impl IdMaps {
         let group = self.groups.must_become_0();
         if group {
             if !self.deny_setgroups {
-                users::set_groups(cx, &[])?;
+                sys::setgroups(cx, &[])?;
             }
             sys::setresgid(cx, 0)?;
         }
@@ -417,8 +417,12 @@ impl Subordinate {
         // A user whom this file does not have is known by his number.
         let passwd = sys::read_file(cx, None, c"/etc/passwd").unwrap_or_default();
         let number = cx.start.euid.to_string();
-        let name = users::line(&passwd, 2, number.as_bytes());
-        let name = name.and_then(|fields| fields.first().copied()).unwrap_or(number.as_bytes());
+        let name = passwd.split(|b| *b == b'\n').find_map(|line| {
+            let mut fields = line.split(|b| *b == b':');
+            let name = fields.next()?;
+            (fields.nth(1)? == number.as_bytes()).then_some(name)
+        });
+        let name = name.unwrap_or(number.as_bytes());
         let (ranges, free) = given(&text, [name, number.as_bytes()]);
         let file = plain(kind.subordinate.to_bytes());
         Ok(Subordinate { file, caller: plain(name), ranges, free })

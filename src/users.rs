@@ -190,7 +190,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 /// The first line whose field `index` is `value`.
-pub fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>> {
+fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>> {
     let is = |fields: &Vec<&[u8]>| fields.len() > 2 && fields.get(index) == Some(&value);
     lines(text).filter(|_| !value.is_empty()).find(is)
 }
