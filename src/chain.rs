@@ -56,15 +56,17 @@ impl Prog {
     }
 }
 
-/// The absolute path of the running program. `None` when it was executed by descriptor (the kernel
-/// then says `/dev/fd/N`), as a sealed copy is: nothing lies beside that.
+/// The absolute path of the running program. When it was executed by descriptor (the kernel then says
+/// `/dev/fd/N`), as a sealed copy is, nothing lies beside that: the path is what `reexec_sealed` has handed
+/// on as the name, or `None`.
 fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
-    let path = cx.start.execfn.as_encoded_bytes();
-    if is_sealed(cx) {
-        return Ok(None);
-    }
+    let sealed = is_sealed(cx);
+    let path = if sealed { &cx.start.argv0 } else { &cx.start.execfn }.as_encoded_bytes();
     if path.starts_with(b"/") {
         return Ok(Some(path.to_vec()));
+    }
+    if sealed {
+        return Ok(None);
     }
     let mut absolute = sys::getcwd(cx)?;
     absolute.push(b'/');
@@ -193,10 +195,15 @@ impl Found<'_> {
         self.sibling.as_ref().map(|path| seal(cx, path, self.name)).transpose()
     }
 
-    /// Become the sealed copy.
-    pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Never, Error> {
+    /// Become the sealed copy, in the environment `env` (`None`: our own).
+    pub fn exec_sealed(
+        &self,
+        cx: &Cx,
+        copy: &OwnedFd,
+        env: Option<&[CString]>,
+    ) -> Result<Never, Error> {
         let argv = self.argv(cx, None);
-        sys::execveat(cx, copy.as_fd(), &argv, None)?;
+        sys::execveat(cx, copy.as_fd(), &argv, env)?;
         let path = self.sibling.as_deref().unwrap_or_default();
         Err(sys::execve_dry(cx, path, &argv))
     }
@@ -240,8 +247,20 @@ pub fn why_unreachable(shown: &str, looked: &Error) -> String {
     }
 }
 
+/// A directory on a standard stream would be a way back out of the new root.
+pub fn refuse_directories(cx: &Cx) -> Result<(), Error> {
+    for fd in (0..3).filter(|fd| !cx.start.was_closed(*fd)) {
+        if sys::fstatx(cx, sys::standard_fd(fd))?.is_dir() {
+            let what = format!("descriptor {fd} is a directory, which leads out of the new root");
+            return Err(Error::refusal(what).way_out(format!("close it: {fd}<&-")));
+        }
+    }
+    Ok(())
+}
+
 /// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must
 /// not be a file of the host: through `/proc/PID/exe` the program could write to it (CVE-2019-5736).
+/// The copy still finds the other tools beside the file.
 pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     if is_sealed(cx) {
         return Ok(());
@@ -251,7 +270,7 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let name = CString::new(cx.tool).unwrap_or_default();
     let copy = seal(cx, &path, &name)?;
     let args = cx.start.args.iter().cloned().map(crate::cli::cstring);
-    let argv: Vec<CString> = [name].into_iter().chain(args).collect();
+    let argv: Vec<CString> = [path].into_iter().chain(args).collect();
     sys::execveat(cx, copy.as_fd(), &argv, None)
 }
 

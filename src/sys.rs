@@ -39,11 +39,11 @@ macro_rules! calls {
 }
 
 calls! {
-    capget capset chdir clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
+    capget capset chdir chroot clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
-    rt_sigprocmask rt_sigtimedwait sendfile sendto setgroups sethostname setresgid setresuid setsid
+    rt_sigprocmask rt_sigtimedwait sendfile sendto setgroups sethostname setns setresgid setresuid setsid
     socket socketpair statx symlinkat umask umount2 unlinkat unshare wait4 write
 }
 
@@ -119,7 +119,9 @@ unsafe impl GlobalAlloc for Allocator {
 
 /// What a program is given at its start.
 pub struct Start {
-    /// The arguments after the first, which is the tool's own name.
+    /// The first argument, which is the tool's own name, as the caller wrote it.
+    pub argv0: OsString,
+    /// The arguments after that.
     pub args: Vec<OsString>,
     /// The path that was executed, as the caller wrote it: `AT_EXECFN`.
     pub execfn: OsString,
@@ -155,11 +157,13 @@ impl Start {
         // AT_EXECFN is a string of the same block. All of it lives as long as the process.
         unsafe {
             let string = |s: *const c_char| OsString::from_vec(CStr::from_ptr(s).to_bytes().into());
-            let args = (1..argc.max(1) as usize).map(|i| string(*argv.add(i))).collect();
+            let mut args = (0..argc as usize).map(|i| string(*argv.add(i)));
+            let argv0 = args.next().unwrap_or_default();
+            let args = args.collect();
             let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
             let execfn = if execfn.is_null() { OsString::new() } else { string(execfn) };
             let (euid, egid) = (libc::getauxval(libc::AT_EUID), libc::getauxval(libc::AT_EGID));
-            Start { args, execfn, euid: euid as u32, egid: egid as u32, argv, envp, standard }
+            Start { argv0, args, execfn, euid: euid as u32, egid: egid as u32, argv, envp, standard }
         }
     }
 
@@ -696,6 +700,11 @@ pub fn fchdir(cx: &Cx, dir: BorrowedFd) -> Result<(), Error> {
     cx.change(nr::fchdir, &[fd(dir)]).map(drop)
 }
 
+/// `chroot(path)`: chroot(2).
+pub fn chroot(cx: &Cx, path: &CStr) -> Result<(), Error> {
+    cx.change(nr::chroot, &[Arg::Path(path)]).map(drop)
+}
+
 /// `fcntl(fd, F_SETFD, flags)`: fcntl(2). 0 keeps the descriptor across execve(2). It may be a
 /// number that the user gave, so that it is no `BorrowedFd`.
 pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
@@ -871,6 +880,12 @@ pub fn mount_setattr(
 /// `unshare(flags)`: unshare(2).
 pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
     cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
+}
+
+/// `setns(fd, nstype)`: setns(2). `fd` is a namespace, or a pidfd (Linux 5.8): then all the kinds in
+/// `bits` are joined, the user namespace first, or none.
+pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
+    cx.change(nr::setns, &[fd(file), Arg::Flags(bits, flags::CLONE)]).map(drop)
 }
 
 /// `clone3({flags, exit_signal=SIGCHLD}, size)`: clone(2), Linux 5.3, as fork(2) does. Returns the
@@ -1241,6 +1256,12 @@ pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
 pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
     let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
     cx.read(nr::ioctl, &[fd(ns), request]).map(owned)
+}
+
+/// `ioctl(ns, NS_GET_NSTYPE)`: ioctl_ns(2). Which kind of namespace it is: CLONE_NEW*. ENOTTY: none.
+pub fn ns_get_nstype(cx: &Cx, ns: BorrowedFd) -> Result<u64, Error> {
+    let request = name(libc::NS_GET_NSTYPE as i64, flags::IOCTL);
+    cx.read(nr::ioctl, &[fd(ns), request]).map(|kind| kind as u64)
 }
 
 /// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.

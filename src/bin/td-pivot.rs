@@ -59,7 +59,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if !prog.is_sibling() {
         chain::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
     }
-    refuse_directories(cx)?;
+    chain::refuse_directories(cx)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }
@@ -78,7 +78,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
     prog.close_on_exec(cx, &opts.keep_fds)?;
     match copy {
-        Some(copy) => prog.exec_sealed(cx, &copy),
+        Some(copy) => prog.exec_sealed(cx, &copy, None),
         None => prog.exec(cx),
     }
 }
@@ -89,17 +89,6 @@ fn let_go(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
     sys::mount_setattr(cx, old_root, libc::AT_RECURSIVE, slave)?;
     sys::umount2(cx, c".", libc::MNT_DETACH)
-}
-
-/// A directory on a standard stream would be a way back out of the new root.
-fn refuse_directories(cx: &Cx) -> Result<(), Error> {
-    for fd in (0..3).filter(|fd| !cx.start.was_closed(*fd)) {
-        if sys::fstatx(cx, sys::standard_fd(fd))?.is_dir() {
-            let what = format!("descriptor {fd} is a directory, which leads out of the new root");
-            return Err(Error::refusal(what).way_out(format!("close it: {fd}<&-")));
-        }
-    }
-    Ok(())
 }
 
 /// In the mount namespace of the machine's PID 1, pivot_root(2) gives every process there the new root
