@@ -248,6 +248,26 @@ pub fn cradle(
     Ok(cradle)
 }
 
+/// The cgroups of the process that says so in its `/proc/PID/cgroup`, those that are not ours already,
+/// opened so that another can go there.
+pub fn cradle_of(cx: &Cx, theirs: &[u8]) -> Result<Cradle, Error> {
+    let ours = sys::read_file(cx, None, c"/proc/self/cgroup")?;
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let is_ours = |line: &[u8]| ours.split(|b| *b == b'\n').any(|own| own == line);
+    let mut hierarchies = Vec::new();
+    for line in theirs.split(|b| *b == b'\n').filter(|line| !line.is_empty() && !is_ours(line)) {
+        match parse_line(line, &mounts).filter(|hierarchy| hierarchy.own.is_some()) {
+            Some(hierarchy) => hierarchies.push(hierarchy),
+            None => {
+                let what =
+                    ["the cgroup ", &plain(line), " is not in what is mounted of cgroups here"];
+                return Err(Error::refusal(what.concat()));
+            }
+        }
+    }
+    cradle(cx, &hierarchies, b"", |_| false)
+}
+
 /// For how long we wait for processes that are dying, in all, and between two looks, in nanoseconds.
 const PATIENCE: i64 = 2_000_000_000;
 const PAUSE: i64 = 2_000_000;

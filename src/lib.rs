@@ -15,6 +15,8 @@
 //! - [`namespaces`]: why the kernel refuses to make them, and what is set in them
 //! - [`id_maps`]: the maps of a user namespace, and who writes them
 //! - [`pid_file`]: a file that names a process for other programs
+//! - [`join`]: joining namespaces, and why the kernel refuses it
+//! - [`target`]: a process that is entered, and the container that it is the first process of
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
@@ -33,6 +35,7 @@ pub mod directories;
 pub mod error;
 pub mod flags;
 pub mod id_maps;
+pub mod join;
 pub mod mounts;
 pub mod namespaces;
 pub mod overlay;
@@ -42,4 +45,5 @@ pub mod root;
 pub mod show;
 pub mod structs;
 pub mod sys;
+pub mod target;
 pub mod users;

@@ -12,7 +12,7 @@ use crate::sys::{self, Cx};
 use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
-const KINDS: [(u64, &str); 8] = [
+pub const KINDS: [(u64, &str); 8] = [
     (libc::CLONE_NEWNS as u64, "mnt"),
     (libc::CLONE_NEWUTS as u64, "uts"),
     (libc::CLONE_NEWIPC as u64, "ipc"),
@@ -309,6 +309,11 @@ pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
 pub fn why_not_up(cx: &Cx, error: Error) -> Error {
     const CAP_NET_ADMIN: u64 = 12;
     caps::why(cx, CAP_NET_ADMIN, error)
+}
+
+/// The name of one kind.
+pub fn name(kind: u64) -> &'static str {
+    kinds(kind).next().unwrap_or_default()
 }
 
 /// The names of the kinds in a set.

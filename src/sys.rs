@@ -163,7 +163,16 @@ impl Start {
             let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
             let execfn = if execfn.is_null() { OsString::new() } else { string(execfn) };
             let (euid, egid) = (libc::getauxval(libc::AT_EUID), libc::getauxval(libc::AT_EGID));
-            Start { argv0, args, execfn, euid: euid as u32, egid: egid as u32, argv, envp, standard }
+            Start {
+                argv0,
+                args,
+                execfn,
+                euid: euid as u32,
+                egid: egid as u32,
+                argv,
+                envp,
+                standard,
+            }
         }
     }
 

@@ -179,6 +179,16 @@ pub fn is_mapped(map: &[u8], id: u32) -> bool {
     })
 }
 
+/// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that
+/// is; inside, and outside. `None`: it maps none.
+pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
+    let lines = map.split(|b| *b == b'\n').filter_map(|line| {
+        let mut numbers = line.split(|b| *b == b' ').filter_map(number);
+        Some([numbers.next()?, numbers.next()?])
+    });
+    lines.min()
+}
+
 /// A number of a map, of 32 bits at most.
 fn count(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
@@ -264,6 +274,21 @@ mod tests {
         }
         assert!(is_mapped(b"0 0 4294967295\n", u32::MAX - 1));
         assert!(!is_mapped(b"", 0));
+    }
+
+    #[test]
+    fn one_is_root_where_root_is_mapped_and_else_the_smallest_id() {
+        for (map, ids) in [
+            (
+                &b"         1     100000          9\n         0       1000          1\n"[..],
+                Some([0, 1000]),
+            ),
+            (b"      1000      65534          1\n", Some([1000, 65534])),
+            (b"         0          0 4294967295\n", Some([0, 0])),
+            (b"", None),
+        ] {
+            assert_eq!(smallest_mapped(map), ids);
+        }
     }
 
     #[test]

@@ -1,0 +1,367 @@
+//! td-enter: join the namespaces, the root and the cgroup of a process or a container, and become PROG.
+#![no_main]
+
+const HELP: &str = "\
+usage: td-enter -t PID [OPTION]... PROG [ARG]...
+       td-enter --name NAME [OPTION]... PROG [ARG]...
+
+Become PROG in namespaces that are there: those of process PID, those that files
+hold, or all of the container NAME of td-run, as docker exec does. In another
+pid namespace a child becomes PROG; its parent passes signals on, and ends as
+PROG ended. If the parent is killed, the child dies. Descriptors above 2 are
+closed.
+
+  -t, --target PID    the process of the options that follow
+  -a, --all           all its namespaces
+  -m, --mount[=FILE]  its mount namespace, or the one that FILE holds; so also:
+  -u, --uts[=FILE]    host and domain name
+  -i, --ipc[=FILE]    System V IPC and POSIX message queues
+  -n, --net[=FILE]    network
+  -p, --pid[=FILE]    process ids
+  -C, --cgroup[=FILE] the root of the visible cgroups
+  -U, --user[=FILE]   user and group ids; be root there
+  -T, --time[=FILE]   offsets of the monotonic and the boot clock
+  -r, --root[=DIR]    its root directory, or DIR
+  -w, --wd[=DIR]      its working directory, or DIR in the new root
+      --join-cgroup   its cgroup, in every hierarchy
+      --name NAME     the container NAME: all of this, and the capabilities and
+                      the environment of its processes, in a new session
+      --state DIR     where td-run keeps its containers
+";
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use libc::c_int;
+use syscalls::Errno;
+use td::caps::{self, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
+use td::cgroup::{self, Cradle};
+use td::chain::{self, Prog};
+use td::child::{self, Side};
+use td::cli::{Cli, Never};
+use td::error::{Error, FAILED};
+use td::join::{self, Join, PID, USER};
+use td::show::plain;
+use td::sys::{self, Cx};
+use td::target::{Container, Target};
+use td::{flags, root, users};
+
+td::step!(HELP, parse, apply);
+
+#[derive(Default)]
+struct Opts {
+    target: Option<i32>,
+    name: Option<Vec<u8>>,
+    state: Option<Vec<u8>>,
+    /// The namespaces of the process.
+    namespaces: u64,
+    /// Those that files hold.
+    files: Vec<(u64, CString)>,
+    /// A directory, or that of the process.
+    root: Option<Option<CString>>,
+    wd: Option<Option<CString>>,
+    join_cgroup: bool,
+    prog: Prog,
+}
+
+/// The options for one namespace each, with its bit for setns(2).
+const NAMESPACES: [(&str, &str, c_int); 8] = [
+    ("-m", "--mount", libc::CLONE_NEWNS),
+    ("-u", "--uts", libc::CLONE_NEWUTS),
+    ("-i", "--ipc", libc::CLONE_NEWIPC),
+    ("-n", "--net", libc::CLONE_NEWNET),
+    ("-p", "--pid", libc::CLONE_NEWPID),
+    ("-C", "--cgroup", libc::CLONE_NEWCGROUP),
+    ("-U", "--user", libc::CLONE_NEWUSER),
+    ("-T", "--time", libc::CLONE_NEWTIME),
+];
+const ALL: u64 = u64::MAX;
+
+fn parse(cli: &mut Cli) -> Result<Opts, Error> {
+    let mut opts = Opts::default();
+    while let Some(option) = cli.option()? {
+        let is = |(short, long, _): &&(&str, &str, c_int)| option == *short || option == *long;
+        if let Some((.., kind)) = NAMESPACES.iter().find(is) {
+            match cli.optional_path() {
+                Some(file) => opts.files.push((*kind as u64, file)),
+                None => opts.namespaces |= *kind as u64,
+            }
+            continue;
+        }
+        match option.as_str() {
+            "-t" | "--target" => opts.target = Some(pid(cli)?),
+            "-a" | "--all" => opts.namespaces = ALL,
+            "-r" | "--root" => opts.root = Some(cli.optional_path()),
+            "-w" | "--wd" => opts.wd = Some(cli.optional_path()),
+            "--join-cgroup" => opts.join_cgroup = true,
+            "--name" => opts.name = Some(name(cli)?),
+            "--state" => opts.state = Some(cli.path()?.into_bytes()),
+            _ => return Err(cli.unknown(&option)),
+        }
+    }
+    opts.prog = cli.prog()?;
+    let of_process = opts.namespaces != 0 || opts.root == Some(None) || opts.join_cgroup;
+    match (opts.target, &opts.name) {
+        (Some(_), Some(_)) => Err(cli.usage("--target and --name: it is one of them")),
+        (_, Some(_)) if of_process || !opts.files.is_empty() || opts.root.is_some() => {
+            Err(cli.usage("--name takes all that is the container's, and nothing else"))
+        }
+        (Some(_), _) if !of_process && opts.wd != Some(None) => {
+            Err(cli.usage("--target: and what of it? --all, --net, --root"))
+        }
+        (None, None) if of_process || opts.wd == Some(None) => {
+            Err(cli.usage("of which process? --target PID"))
+        }
+        _ => Ok(opts),
+    }
+}
+
+fn pid(cli: &mut Cli) -> Result<i32, Error> {
+    let word = cli.word()?;
+    let pid = word.parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| cli.usage(&["--target ", &word, ": this is no pid"].concat()))
+}
+
+/// NAME, as td-run takes it.
+fn name(cli: &mut Cli) -> Result<Vec<u8>, Error> {
+    let name = cli.path()?.into_bytes();
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
+    if name.first().is_some_and(u8::is_ascii_alphanumeric) && name.iter().all(fits) {
+        return Ok(name);
+    }
+    Err(cli.usage(&["--name ", &plain(&name), ": no container has such a name"].concat()))
+}
+
+/// What is joined, opened while we are outside.
+#[derive(Default)]
+struct Entry {
+    joins: Vec<Join>,
+    cgroups: Cradle,
+    root: Option<OwnedFd>,
+    wd: Option<OwnedFd>,
+    /// Our own directory in `/proc`, where our ids change.
+    own: Option<OwnedFd>,
+}
+
+fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
+    chain::reexec_sealed(cx)?;
+    let prog = opts.prog.find(cx)?;
+    let copy = prog.seal(cx)?;
+    chain::refuse_directories(cx)?;
+    // Nor may anybody in there trace us or read our memory, until PROG begins.
+    sys::prctl_set_undumpable(cx)?;
+    let (target, container) = match (&opts.name, opts.target) {
+        (Some(name), _) => {
+            let (first, container) = Container::find(cx, &directory(cx, opts, name)?)?;
+            (Some(first), Some(container))
+        }
+        (None, Some(pid)) => (Some(Target::open(cx, pid)?), None),
+        (None, None) => (None, None),
+    };
+    let entry = open(cx, opts, target, container.is_some())?;
+
+    let forks = entry.joins(PID);
+    if !forks {
+        move_in(cx, &entry.cgroups)?;
+    }
+    let ids = enter(cx, opts, &entry, container.as_ref())?;
+    let parent = if forks { Some(sys::pidfd_open(cx, sys::getpid(cx)?)?) } else { None };
+    if forks {
+        fork(cx, &entry)?;
+    }
+    if container.is_some() {
+        sys::setsid(cx)?; // a terminal of the host is not the controlling one
+    }
+    be(cx, ids, container.as_ref())?;
+    if let Some(parent) = parent {
+        // The change of ids has cleared this. Is the parent dead already?
+        sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
+        if sys::readable(cx, parent.as_fd())? {
+            sys::exit(cx, FAILED);
+        }
+    }
+    prog.close_on_exec(cx, &[])?;
+    let env = container.as_ref().map(|container| &container.environment[..]);
+    match copy {
+        Some(copy) => prog.exec_sealed(cx, &copy, env),
+        None => prog.exec_as(cx, env, None),
+    }
+}
+
+/// The directory of a container in the state, which is where td-run has it.
+fn directory(cx: &Cx, opts: &Opts, name: &[u8]) -> Result<Vec<u8>, Error> {
+    let variable = |name| cx.start.getenv(name).filter(|value| !value.is_empty());
+    let state = match &opts.state {
+        Some(state) => state.clone(),
+        None if cx.start.euid == 0 => b"/var/lib/td".to_vec(),
+        None => match (variable("XDG_DATA_HOME"), variable("HOME")) {
+            (Some(data), _) => [&data[..], b"/td"].concat(),
+            (None, Some(home)) => [&home[..], b"/.local/share/td"].concat(),
+            (None, None) => {
+                let what = "HOME is not set, so it is not known where containers are kept";
+                return Err(Error::refusal(what).way_out("say it: --state DIR"));
+            }
+        },
+    };
+    Ok([&state[..], b"/containers/", name].concat())
+}
+
+/// Open what is asked for: of a process, or `all` of a container.
+fn open(cx: &Cx, opts: &Opts, target: Option<Target>, all: bool) -> Result<Entry, Error> {
+    let mut entry = Entry::default();
+    let directory = |path| sys::openat(cx, None, path, libc::O_PATH | libc::O_DIRECTORY);
+    for (kind, path) in &opts.files {
+        let file = match sys::openat(cx, None, path, libc::O_RDONLY) {
+            Err(e) if e.is(Errno::ENOENT) && cx.dry() => root::stand_in(cx)?, // a tool makes it
+            other => other?,
+        };
+        entry.joins.push(Join { file, kinds: *kind, path: path.clone() });
+    }
+    if let Some(Some(path)) = &opts.root {
+        entry.root = Some(directory(path)?);
+    }
+    if let Some(target) = target {
+        entry.open_process(cx, opts, target, all)?;
+    }
+    if all || entry.joins(USER) {
+        entry.own = Some(directory(c"/proc/self")?);
+    }
+    Ok(entry)
+}
+
+impl Entry {
+    fn joins(&self, kind: u64) -> bool {
+        self.joins.iter().any(|join| join.kinds & kind != 0)
+    }
+
+    fn open_process(
+        &mut self,
+        cx: &Cx,
+        opts: &Opts,
+        target: Target,
+        all: bool,
+    ) -> Result<(), Error> {
+        let by_file = opts.files.iter().fold(0, |kinds, (kind, _)| kinds | kind);
+        let wanted = if all { ALL } else { opts.namespaces & !by_file };
+        let kinds = target.others(cx, wanted)?;
+        if all || opts.join_cgroup {
+            self.cgroups = cgroup::cradle_of(cx, &target.read(cx, c"cgroup")?)?;
+        }
+        if all || opts.root == Some(None) {
+            self.root = Some(target.directory(cx, c"root")?);
+        }
+        if opts.wd == Some(None) {
+            self.wd = Some(target.directory(cx, c"cwd")?);
+        }
+        target.lives(cx)?;
+        if kinds != 0 {
+            self.joins.push(Join { path: target.path(), file: target.pidfd, kinds });
+        }
+        Ok(())
+    }
+}
+
+/// Go to the cgroups without a new process.
+fn move_in(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
+    if let Some(directory) = &cgroups.v2 {
+        sys::write_file(cx, Some(directory.as_fd()), c"cgroup.procs", b"0")?;
+    }
+    move_in_v1(cx, cgroups)
+}
+
+fn move_in_v1(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
+    cgroups.tasks.iter().try_for_each(|tasks| sys::write(cx, tasks.as_fd(), b"0").map(drop))
+}
+
+/// Go in: namespaces, root, and the limits of a container. Returns who we are to be, a gid and a uid.
+fn enter(
+    cx: &Cx,
+    opts: &Opts,
+    entry: &Entry,
+    container: Option<&Container>,
+) -> Result<[Option<u32>; 2], Error> {
+    // Groups of the host would still open its files. Who may not leave them has brought his own.
+    let has_left = entry.own.is_some() && leave_groups(cx)?;
+    join::join(cx, &entry.joins)?;
+    if entry.own.is_some() && !has_left {
+        leave_groups(cx)?;
+    }
+    if let Some(root) = &entry.root {
+        sys::fchdir(cx, root.as_fd())?;
+        sys::chroot(cx, c".").map_err(|e| caps::why(cx, CAP_SYS_CHROOT, e))?;
+    }
+    match (&entry.wd, &opts.wd) {
+        (Some(directory), _) => sys::fchdir(cx, directory.as_fd())?,
+        (None, Some(Some(path))) => chain::enter(cx, path)?,
+        _ => {}
+    }
+    let mut ids = [None, None];
+    for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
+        if let Some(own) = &entry.own {
+            let map = sys::read_file(cx, Some(own.as_fd()), map)?;
+            *id = users::smallest_mapped(&map).map(|[inside, _]| inside);
+        }
+    }
+    container.map_or(Ok(()), |container| confine(cx, container))?;
+    Ok(ids)
+}
+
+/// Give up all supplementary groups. False: we may not.
+fn leave_groups(cx: &Cx) -> Result<bool, Error> {
+    match sys::setgroups(cx, &[]) {
+        Err(e) if e.is(Errno::EPERM) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Have no more rights than the container's processes, but for what is needed until PROG begins. This
+/// comes before the clone: what is seen in the container has no right that is the host's.
+fn confine(cx: &Cx, container: &Container) -> Result<(), Error> {
+    match sys::keyctl_join_session_keyring(cx) {
+        Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
+        other => other?,
+    }
+    caps::bound(cx, container.capabilities)?;
+    if container.no_new_privs {
+        sys::prctl_set_no_new_privs(cx)?;
+    }
+    keep(cx, container.capabilities | 1 << CAP_KILL | 1 << CAP_SETGID | 1 << CAP_SETUID)
+}
+
+/// Of our capabilities keep only these.
+fn keep(cx: &Cx, capabilities: u64) -> Result<(), Error> {
+    // A user namespace gives all, and a dry run has joined none.
+    let all = flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
+    let held = if cx.dry() { all } else { sys::capget(cx)?.permitted() };
+    caps::set(cx, held & capabilities, false)
+}
+
+/// Go on as a child in the pid namespace and the cgroups. The parent stays out of both, and ends as PROG
+/// ended.
+fn fork(cx: &Cx, entry: &Entry) -> Result<(), Error> {
+    let side = child::spawn(cx, 0, entry.cgroups.v2.as_ref().map(AsFd::as_fd));
+    match side.map_err(why_no_child)? {
+        Side::Child => move_in_v1(cx, &entry.cgroups),
+        Side::Parent(child) => {
+            chain::close_all(cx)?;
+            let ended = child::wait(cx, child).inspect_err(|_| child::end(cx, child))?;
+            sys::exit(cx, ended.exit_status())
+        }
+    }
+}
+
+/// Be who one is in there, with the capabilities of the container.
+fn be(cx: &Cx, [gid, uid]: [Option<u32>; 2], container: Option<&Container>) -> Result<(), Error> {
+    gid.map_or(Ok(()), |gid| sys::setresgid(cx, gid))?;
+    uid.map_or(Ok(()), |uid| sys::setresuid(cx, uid))?;
+    container.map_or(Ok(()), |container| keep(cx, container.capabilities))
+}
+
+/// Why there is no child: fork(2) has one reason more where it goes to another pid namespace.
+fn why_no_child(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::ENOMEM) => error.because("process 1 of the pid namespace has ended"),
+        _ => error,
+    }
+}
