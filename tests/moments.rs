@@ -138,7 +138,7 @@ mod root {
         for time in 0..20 {
             let names: Vec<String> = (0..50).map(|i| format!("{}-{i}", house.name)).collect();
             let started = names.iter().map(|name| {
-                start(house.run(&["--pids", "8"]).args([name, "sh", "-c", "hostname; exit 7"]))
+                start(house.run(["--pids", "8"]).args([name, "sh", "-c", "hostname; exit 7"]))
             });
             let started: Vec<Running> = started.collect();
             for (name, running) in names.iter().zip(started) {
@@ -201,7 +201,7 @@ mod root {
         house.run(["--keep"]).args([&format!("{}-kept", house.name), "sh", "-c", "echo x >/kept"]);
         for i in 0..5 {
             let name = format!("{}-{i}", house.name);
-            let mut cmd = house.run(&["--pids", "8"]);
+            let mut cmd = house.run(["--pids", "8"]);
             let dead = common::house::hold(cmd.args([&*name, "sh", "-c", common::house::HOLD]));
             dead.running.kill(libc::SIGKILL);
             dead.running.wait();
