@@ -61,7 +61,8 @@ impl Prog {
 /// on as the name, or `None`.
 fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
     let sealed = is_sealed(cx);
-    let path = if sealed { &cx.start.argv0 } else { &cx.start.execfn }.as_encoded_bytes();
+    let path = if sealed { cx.start.args.first() } else { Some(&cx.start.execfn) };
+    let path = path.map_or(&b""[..], |path| path.to_bytes());
     if path.starts_with(b"/") {
         return Ok(Some(path.to_vec()));
     }
@@ -76,7 +77,7 @@ fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
 
 /// Does this program run from a copy that `Found::seal` or `reexec_sealed` made?
 pub fn is_sealed(cx: &Cx) -> bool {
-    cx.start.execfn.as_encoded_bytes().starts_with(b"/dev/fd/")
+    cx.start.execfn.to_bytes().starts_with(b"/dev/fd/")
 }
 
 /// `name` in the directory of `path`, which has a slash.
@@ -129,9 +130,13 @@ impl Found<'_> {
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
     fn argv(&self, cx: &Cx, argv0: Option<&CString>) -> Vec<CString> {
-        let first = argv0.or(self.args.first()).cloned();
-        let handed_on = if self.is_sibling() { cx.handed_on() } else { Vec::new() };
-        first.into_iter().chain(handed_on).chain(self.args.iter().skip(1).cloned()).collect()
+        let mut argv = Vec::new();
+        argv.extend(argv0.or(self.args.first()).cloned());
+        if self.is_sibling() {
+            argv.extend(cx.handed_on());
+        }
+        argv.extend_from_slice(self.args.get(1..).unwrap_or_default());
+        argv
     }
 
     /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
@@ -269,8 +274,8 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let path = CString::new(path).unwrap_or_default();
     let name = CString::new(cx.tool).unwrap_or_default();
     let copy = seal(cx, &path, &name)?;
-    let args = cx.start.args.iter().cloned().map(crate::cli::cstring);
-    let argv: Vec<CString> = [path].into_iter().chain(args).collect();
+    let mut argv = vec![path];
+    argv.extend_from_slice(cx.start.args.get(1..).unwrap_or_default());
     sys::execveat(cx, copy.as_fd(), &argv, None)
 }
 

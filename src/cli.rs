@@ -1,7 +1,7 @@
 //! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsString, c_int};
+use std::ffi::{CString, OsStr, OsString, c_int};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -45,7 +45,8 @@ pub fn run<O>(
     parse: fn(&mut Cli) -> Result<O, Error>,
     apply: fn(&Cx, &O) -> Result<Never, Error>,
 ) -> c_int {
-    let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(start.args.iter().cloned()));
+    let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
+    let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
     let parsed = parse(&mut cli);
     let cx = Cx::new(tool, start, cli.trace, cli.dry);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
@@ -167,15 +168,10 @@ impl Cli {
 
     /// The first operand, after the last option, as a path.
     pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
-        match self.operand.take().or_else(|| self.raw().next()) {
+        match self.operand.take().or_else(|| self.parser.raw_args().ok()?.next()) {
             Some(value) => Ok(cstring(value)),
             None => Err(self.usage(&format!("{name} is missing"))),
         }
-    }
-
-    /// All that is left: bytes, never looked at.
-    fn raw(&mut self) -> impl Iterator<Item = OsString> {
-        self.parser.raw_args().into_iter().flatten()
     }
 
     /// PROG and its arguments, which must be there.
@@ -185,9 +181,12 @@ impl Cli {
 
     /// PROG and its arguments, where a tool can do without.
     pub fn optional_prog(&mut self) -> Option<Prog> {
-        let first = self.operand.take();
-        let rest: Vec<OsString> = self.raw().collect();
-        Prog::new(first.into_iter().chain(rest).map(cstring).collect())
+        let mut args = Vec::new();
+        args.extend(self.operand.take().map(cstring));
+        for arg in self.parser.raw_args().ok()? {
+            args.push(cstring(arg));
+        }
+        Prog::new(args)
     }
 
     /// There is no such option.
@@ -222,9 +221,8 @@ fn usage(tool: &str, what: &str) -> Error {
 
 /// A string of the command line, which the kernel handed over with a zero byte at its end.
 pub fn cstring(string: OsString) -> CString {
-    // It cannot hold a zero byte. Were there one, the string would end there, as for the kernel.
-    let bytes = string.into_vec().into_iter().take_while(|b| *b != 0).collect();
-    CString::new::<Vec<u8>>(bytes).unwrap_or_default()
+    // So it has no other.
+    CString::new(string.into_vec()).unwrap_or_default()
 }
 
 /// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
@@ -263,9 +261,8 @@ mod tests {
                 read.push(value.map_or(option.clone(), |value| option + "=" + &value));
             }
             let operand = cli.operand.take();
-            let rest: Vec<OsString> =
-                operand.into_iter().chain(cli.raw().collect::<Vec<_>>()).collect();
-            read.extend(rest.iter().map(|word| ascii(word.as_bytes())));
+            let rest = operand.into_iter().chain(cli.parser.raw_args().into_iter().flatten());
+            read.extend(rest.map(|word| ascii(word.as_bytes())));
             assert_eq!(read.join(" "), expected, "{line}");
         }
     }

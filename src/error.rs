@@ -11,10 +11,10 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
 
-/// A failure, to be said on standard error before the tool ends. In a box: a `Result` of one word is
-/// what makes the code of every call short.
+/// A failure, to be said on standard error before the tool ends. One word, and nothing to drop, for
+/// memory is never given back: both make the code of every call short.
 #[derive(Debug)]
-pub struct Error(Box<Said>);
+pub struct Error(&'static mut Said);
 
 #[derive(Debug)]
 struct Said {
@@ -28,7 +28,8 @@ struct Said {
 
 impl Error {
     fn new(line: String, errno: Option<Errno>) -> Error {
-        Error(Box::new(Said { lines: vec![line], errno, status: FAILED }))
+        let said = Said { lines: vec![line], errno, status: FAILED };
+        Error(Box::leak(Box::new(said)))
     }
 
     /// A system call, as made, that failed with `errno`.
@@ -42,7 +43,7 @@ impl Error {
     }
 
     /// Add the violated precondition, found by looking.
-    pub fn because(mut self, why: impl Into<String>) -> Error {
+    pub fn because(self, why: impl Into<String>) -> Error {
         self.0.lines.push(why.into());
         self
     }
@@ -53,7 +54,7 @@ impl Error {
     }
 
     /// End with another status than 125.
-    pub fn with_status(mut self, status: u8) -> Error {
+    pub fn with_status(self, status: u8) -> Error {
         self.0.status = status;
         self
     }

@@ -9,9 +9,8 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
 
 use syscalls::{Errno, Sysno};
 
@@ -61,11 +60,11 @@ macro_rules! step {
 
         #[unsafe(no_mangle)]
         extern "C" fn main(
-            argc: std::ffi::c_int,
+            _argc: std::ffi::c_int,
             argv: *const *const std::ffi::c_char,
             envp: *const *const std::ffi::c_char,
         ) -> std::ffi::c_int {
-            let start = $crate::sys::Start::new(argc, argv, envp);
+            let start = $crate::sys::Start::new(argv, envp);
             $crate::cli::run(env!("CARGO_BIN_NAME"), $help, &start, $parse, $apply)
         }
     };
@@ -119,12 +118,10 @@ unsafe impl GlobalAlloc for Allocator {
 
 /// What a program is given at its start.
 pub struct Start {
-    /// The first argument, which is the tool's own name, as the caller wrote it.
-    pub argv0: OsString,
-    /// The arguments after that.
-    pub args: Vec<OsString>,
+    /// The arguments, of which the first is the tool's own name, as the caller wrote it.
+    pub args: Vec<CString>,
     /// The path that was executed, as the caller wrote it: `AT_EXECFN`.
-    pub execfn: OsString,
+    pub execfn: CString,
     /// The effective ids, as execve(2) left them in the auxiliary vector: getauxval(3).
     pub euid: u32,
     /// See `euid`.
@@ -142,7 +139,7 @@ impl Start {
     /// Takes raw pointers and is no `unsafe fn`, because its one caller is the macro [`step!`],
     /// which hands on what the kernel laid out.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
-    pub fn new(argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> Start {
+    pub fn new(argv: *const *const c_char, envp: *const *const c_char) -> Start {
         let mut standard = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
         // SAFETY: three pollfd and a zero timespec, valid for the call.
         unsafe {
@@ -153,27 +150,14 @@ impl Start {
         for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
             raw_root_fd();
         }
-        // SAFETY: the kernel ends argv with a null pointer and each string with a zero byte;
-        // AT_EXECFN is a string of the same block. All of it lives as long as the process.
-        unsafe {
-            let string = |s: *const c_char| OsString::from_vec(CStr::from_ptr(s).to_bytes().into());
-            let mut args = (0..argc as usize).map(|i| string(*argv.add(i)));
-            let argv0 = args.next().unwrap_or_default();
-            let args = args.collect();
+        let args = copies(argv);
+        // SAFETY: it takes a number. AT_EXECFN is a string of the block that argv is in.
+        let (execfn, [euid, egid]) = unsafe {
             let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
-            let execfn = if execfn.is_null() { OsString::new() } else { string(execfn) };
-            let (euid, egid) = (libc::getauxval(libc::AT_EUID), libc::getauxval(libc::AT_EGID));
-            Start {
-                argv0,
-                args,
-                execfn,
-                euid: euid as u32,
-                egid: egid as u32,
-                argv,
-                envp,
-                standard,
-            }
-        }
+            let execfn = if execfn.is_null() { c"" } else { CStr::from_ptr(execfn) };
+            (execfn.to_owned(), [libc::AT_EUID, libc::AT_EGID].map(|id| libc::getauxval(id) as u32))
+        };
+        Start { args, execfn, euid, egid, argv, envp, standard }
     }
 
     /// Was descriptor `fd` (0 to 2) closed when the program began?
@@ -183,15 +167,7 @@ impl Start {
 
     /// The environment, `NAME=VALUE` each.
     pub fn environ(&self) -> Vec<CString> {
-        // SAFETY: as in `new`. `Cx::forget_start` overwrites the strings with zero bytes, which
-        // leaves them strings.
-        unsafe {
-            (0..)
-                .map(|i| *self.envp.add(i))
-                .take_while(|s| !s.is_null())
-                .map(|s| CStr::from_ptr(s).to_owned())
-                .collect()
-        }
+        copies(self.envp)
     }
 
     /// The value of one variable.
@@ -201,6 +177,26 @@ impl Start {
             Some(rest.to_vec())
         })
     }
+}
+
+/// The strings of the arguments or of the environment.
+fn strings(mut list: *const *const c_char) -> impl Iterator<Item = *const c_char> {
+    // SAFETY: the kernel ends either list with a null pointer, and it lives as long as the process.
+    std::iter::from_fn(move || unsafe {
+        let s = *list;
+        list = list.add(1);
+        (!s.is_null()).then_some(s)
+    })
+}
+
+fn copies(list: *const *const c_char) -> Vec<CString> {
+    let mut copies = Vec::new();
+    for s in strings(list) {
+        // SAFETY: the kernel ends each string with a zero byte. `forget_start` overwrites them with zero
+        // bytes, which leaves them strings.
+        copies.push(unsafe { CStr::from_ptr(s) }.to_owned());
+    }
+    copies
 }
 
 /// A descriptor on `/` that can do nothing, at the lowest free number.
@@ -256,14 +252,19 @@ impl<'a> Cx<'a> {
 
     /// The options that hand trace, dry run and signal mask on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
-        let pid = self.pid.get();
-        let trace = self.trace.map(|fd| match pid {
-            0 => format!("--trace={fd}"),
-            _ => format!("--trace={fd},{pid}"),
-        });
-        let dry = self.dry.then(|| String::from("--dry-run"));
-        let mask = self.mask.get().map(|SigSet(set)| format!("--signal-mask={set:x}"));
-        trace.into_iter().chain(dry).chain(mask).filter_map(|s| CString::new(s).ok()).collect()
+        let mut options = Vec::new();
+        match (self.trace, self.pid.get()) {
+            (Some(fd), 0) => options.push(format!("--trace={fd}")),
+            (Some(fd), pid) => options.push(format!("--trace={fd},{pid}")),
+            (None, _) => {}
+        }
+        if self.dry {
+            options.push("--dry-run".into());
+        }
+        if let Some(SigSet(set)) = self.mask.get() {
+            options.push(format!("--signal-mask={set:x}"));
+        }
+        options.into_iter().map(|option| CString::new(option).unwrap_or_default()).collect()
     }
 
     /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
@@ -297,11 +298,11 @@ impl<'a> Cx<'a> {
         let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
         let zero = TimeSpec { sec: 0, nsec: 0 };
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
-        let closed: Vec<RawFd> = (0..3).filter(|fd| self.start.was_closed(*fd)).collect();
-        let mut lines =
-            vec![format!("{} = {}", show::call(nr::ppoll.1, &args, None), closed.len())];
+        let closed = |fd: &RawFd| self.start.was_closed(*fd);
+        let ppoll = show::call(nr::ppoll.1, &args, None);
+        let mut lines = vec![format!("{ppoll} = {}", (0..3).filter(closed).count())];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-        for fd in closed {
+        for fd in (0..3).filter(closed) {
             let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
             lines.push(format!("{} = {fd}", show::call(nr::openat.1, &args, None)));
         }
@@ -978,7 +979,9 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
 
 /// The list that execve(2) reads: it ends with a null pointer.
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    pointers
 }
 
 fn env_arg<'a>(cx: &Cx, env: Option<&[*const c_char]>) -> Arg<'a> {
@@ -1232,21 +1235,13 @@ pub fn forget_start(cx: &Cx, text: &CStr) {
     if cx.dry {
         return;
     }
-    let strings = |mut list: *const *const c_char| {
-        // SAFETY: both lists end with a null pointer and stay as they are.
-        std::iter::from_fn(move || unsafe {
-            let s = *list;
-            list = list.add(1);
-            (!s.is_null()).then_some(s.cast_mut())
-        })
-    };
     let mut text = text.to_bytes().iter().copied();
     for s in strings(cx.start.argv).chain(strings(cx.start.envp)) {
         // SAFETY: the kernel laid these strings out in our own writable stack. `Start` copies them
         // and hands out no reference to them. The zero byte at the end stays.
         unsafe {
             for i in 0..libc::strlen(s) {
-                *s.add(i) = text.next().unwrap_or(0) as c_char;
+                *s.cast_mut().add(i) = text.next().unwrap_or(0) as c_char;
             }
         }
         text.by_ref().for_each(drop); // what did not fit into argv[0] does not go on in argv[1]
