@@ -4,13 +4,14 @@ mod common;
 
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::io::{PipeWriter, Read, Write};
+use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::house::pipe;
 use common::{Output, Running, TempDir, bin, chmod, run, script, sh, start_with, wait_for, words};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
@@ -212,10 +213,10 @@ impl Place {
         running
     }
 
-    /// A command as a user, and what it reads from.
+    /// A command of a user, and what it reads from.
     #[track_caller]
-    fn piped(&self, mut cmd: Command, uid: Option<u32>) -> (PipeWriter, Running) {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
+    fn piped(&self, mut cmd: Command, uid: Option<u32>) -> (fs::File, Running) {
+        let (reader, writer) = pipe();
         cmd.arg(self.dest()).current_dir("/");
         cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(uid) = uid {
@@ -327,21 +328,13 @@ fn net_raw() -> Vec<u8> {
 /// `bytes`, compressed by a program of this machine.
 #[track_caller]
 fn compressed(by: &str, bytes: &[u8]) -> Vec<u8> {
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    let (source, mut sink) = std::io::pipe().expect("a pipe");
-    let mut child = Command::new(by)
-        .args(["-c", "-1"])
-        .stdin(source)
-        .stdout(writer)
-        .spawn()
-        .unwrap_or_else(|e| panic!("{by}: {e}"));
-    let bytes = bytes.to_vec();
-    let feeder = std::thread::spawn(move || sink.write_all(&bytes));
-    let mut output = Vec::new();
-    reader.read_to_end(&mut output).expect("what it writes");
-    feeder.join().expect("no panic").expect("it reads all");
-    assert!(child.wait().expect("wait").success(), "{by}");
-    output
+    let (reader, mut writer) = pipe();
+    let mut cmd = Command::new(by);
+    cmd.args(["-c", "-1"]).stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = start_with(&mut cmd);
+    writer.write_all(bytes).expect("it reads all");
+    drop(writer);
+    running.wait().ok().stdout
 }
 
 // ---- tests ----
