@@ -905,7 +905,7 @@ fn directories_above_dest_are_made_for_the_owner_alone() {
 /// What only root can try: other owners, devices, mounts, and being another user.
 mod root {
     use super::*;
-    use common::{mount, must_be_root, private_mounts};
+    use common::{RANGES, give_ids, mount, must_be_root, private_mounts};
 
     const NOBODY: u32 = 65534;
 
@@ -1080,6 +1080,36 @@ mod root {
         for name in ["mine", "theirs", "also"] {
             assert_eq!(place.dest().join(name).metadata().expect("a file").uid(), NOBODY);
         }
+        assert!(xattr(&place.dest().join("ping"), "security.capability").is_some());
+    }
+
+    #[test]
+    fn in_a_range_of_ids_owners_and_capabilities_are_kept_for_those_within() {
+        private_mounts();
+        let place = Place::new();
+        let _etc = give_ids("ranges:200000:65536\n");
+        let entries = [
+            file("root", ""),
+            file("within", "").owner(1000, 5),
+            file("beyond", "").owner(70000, 5),
+            file("ping", "").owner(7, 7).xattr("security.capability", net_raw()),
+        ];
+        let archive = place.0.file("archive", archive(&entries));
+        let mut cmd = Command::new(place.0.join("bin/td-unshare"));
+        cmd.args(["-r", "--map-users", "auto", "--map-groups", "auto"]);
+        cmd.args(words(&script(&place.script(), ["--tar".as_ref(), archive.as_os_str()])));
+        let output = run(cmd.arg(place.dest()).uid(RANGES).gid(RANGES).current_dir("/")).exits(0);
+        assert!(output.err().ends_with("whose id is not mapped here: 1\n"), "{output:#}");
+        assert_eq!(output.err().lines().count(), 1, "{output:#}");
+        let owner = |name: &str| {
+            let stat = place.dest().join(name).metadata().expect("a file");
+            (stat.uid(), stat.gid())
+        };
+        assert_eq!(owner("root"), (RANGES, RANGES));
+        // The first of the range is 1 there, for 0 is the user.
+        assert_eq!(owner("within"), (200_999, 200_004));
+        assert_eq!(owner("beyond"), (RANGES, RANGES));
+        assert_eq!(owner("ping"), (200_006, 200_006));
         assert!(xattr(&place.dest().join("ping"), "security.capability").is_some());
     }
 
