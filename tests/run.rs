@@ -24,7 +24,8 @@ fn refuses(args: &[&str], text: &str) {
 
 #[test]
 fn a_name_that_is_none_is_refused() {
-    for name in ["", ".a", "-a", "_a", "a/b", "../a", "a b", "a\nb", "ä"] {
+    let names = ["", ".a", "-a", "_a", "a/b", "../a", "a b", "a\nb", "ä"];
+    for name in names.into_iter().filter(|name| shell_takes(name.as_bytes())) {
         refuses(&["--", name, "true"], "NAME is letters, digits, '.', '_' and '-'");
     }
     refuses(&[&"a".repeat(65)], "NAME has at most 64 bytes");
