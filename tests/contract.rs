@@ -35,6 +35,7 @@ const UNSHARE: Tool = Tool {
 };
 const EXEC: Tool = Tool { name: "td-exec", keeps_descriptors: false, ..UNSHARE };
 const PIVOT: Tool = Tool { name: "td-pivot", root: "image", ..EXEC };
+const ENTER: Tool = Tool { name: "td-enter", ..EXEC };
 const LOCK: Tool = Tool { name: "td-lock", adds_descriptor: true, ..UNSHARE };
 const MOUNT: Tool = Tool { name: "td-mount", ..UNSHARE };
 const OVERLAY: Tool = Tool { name: "td-overlay", ..UNSHARE };
@@ -51,6 +52,9 @@ const TOOLS: &[Tool] = &[
     Tool { line: "td-exec", ..EXEC },
     Tool { line: "td-exec --init --", ..EXEC },
     Tool { line: "td-unshare -p td-exec --init", ..EXEC },
+    Tool { line: "td-enter", ..ENTER },
+    Tool { line: "td-enter -m=/proc/self/ns/mnt --pid=/proc/self/ns/pid --", ..ENTER },
+    Tool { line: "td-enter -p=/proc/self/ns/pid -r={T}/image", root: "image", ..ENTER },
     Tool { line: "td-unshare -m td-mount --tmpfs /tmp {T}/mnt", ..MOUNT },
     Tool { line: "td-unshare -m td-overlay --lower /etc {T}/mnt", ..OVERLAY },
     Tool { line: "td-unshare -m td-pivot {T}/image", ..PIVOT },

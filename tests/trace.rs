@@ -121,6 +121,33 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
 
+const ENTER: &[(&str, i32)] = &[
+    ("td-enter true", 0),
+    ("td-enter td-unshare -u {T}/exit3", 3),
+    ("td-enter -u=/proc/self/ns/uts --net=/proc/self/ns/net -w=/bin true", 0),
+    ("td-enter --pid=/proc/self/ns/pid {T}/exit3", 3),
+    ("td-enter --pid=/proc/self/ns/pid {T}/killed", 128 + libc::SIGKILL),
+    ("td-enter -m=/proc/self/ns/mnt -r={T}/image -w=/etc /bin/true", 0),
+    ("td-enter -r={T}/image td-exec --env A=b /bin/true", 0),
+    ("td-unshare -p td-enter -t 1 -a true", 125),
+    ("td-enter -t 2147483647 -a true", 125),
+    ("td-enter -u={T}/plain true", 125),
+    ("td-enter -u=/proc/self/ns/net true", 125),
+    ("td-enter -U=/proc/self/ns/user true", 125),
+    ("td-enter -U={T}/nowhere true", 125),
+    ("td-enter -r={T}/image -w={T} true", 125),
+    ("td-enter --state {T} --name none true", 125),
+    ("td-enter nowhere-to-be-found", 127),
+];
+
+/// `{P}` is a process in namespaces of its own.
+const ENTER_A_PROCESS: &[(&str, i32)] = &[
+    ("td-enter -t {P} -a true", 0),
+    ("td-enter -t {P} -un --join-cgroup td-unshare -u false", 1),
+    ("td-enter -t {P} -mprw td-exec --init true", 0),
+    ("td-enter -t {P} -r /bin/true", 0),
+];
+
 const LOCK: &[(&str, i32)] = &[
     ("td-lock {T}/lock true", 0),
     ("td-lock --wait --key word {T}/plain /bin/true", 0),
@@ -203,7 +230,66 @@ const MOUNT_BEYOND: &[(&str, i32)] = &[
 ];
 
 mod root {
+    use super::common::house::{HOLD, House, text};
     use super::*;
+
+    #[test]
+    fn td_enter_traces_what_strace_sees() {
+        traces_what_strace_sees(ENTER);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_enter_changes_nothing_and_prints_what_the_run_does() {
+        dry_run_is_true(ENTER);
+    }
+
+    /// A process for td-enter, and its pid in the place of `{P}`.
+    fn with_a_process(options: &[&str], test: impl Fn(&[(&str, i32)])) {
+        private_mounts();
+        let running = start(td("td-unshare", options).args(["sleep", "1000"]));
+        let pid = wait_for("a process to enter", || {
+            let pid = *children_of(running.pid()).first()?;
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (name == "sleep\n").then(|| pid.to_string())
+        });
+        for (line, status) in ENTER_A_PROCESS {
+            test(&[(&line.replace("{P}", &pid), *status)]);
+        }
+    }
+
+    #[test]
+    fn td_enter_traces_what_strace_sees_of_its_way_into_a_process() {
+        with_a_process(&["-muinpCT"], traces_what_strace_sees);
+        with_a_process(&["-rmuinpCT"], traces_what_strace_sees);
+    }
+
+    #[test]
+    fn a_dry_run_of_td_enter_changes_nothing_and_prints_the_way_into_a_process() {
+        with_a_process(&["-muinpCT"], dry_run_is_true);
+        with_a_process(&["-rmuinpCT"], dry_run_is_true);
+    }
+
+    #[test]
+    fn td_enter_of_a_container_traces_what_strace_sees_and_its_dry_run_prints_it() {
+        let house = House::new();
+        let held = house.hold(&[], HOLD);
+        let file = house.state().join("containers").join(&house.name).join("pid");
+        let wrote = !file.exists();
+        if wrote {
+            fs::write(&file, format!("{}\n", held.processes()[1])).expect("the pid");
+        }
+        for prog in ["/bin/true", "td-exec --init /bin/true"] {
+            let state = text(&house.state()).to_string();
+            let line = format!("td-enter --state {state} --name {} {prog}", house.name);
+            traces_what_strace_sees(&[(&line, 0)]);
+            dry_run_is_true(&[(&line, 0)]);
+        }
+        if wrote {
+            fs::remove_file(&file).expect("the pid");
+        }
+        held.go_on().exits(0);
+        house.nothing_is_left();
+    }
 
     #[test]
     fn td_overlay_traces_what_strace_sees() {

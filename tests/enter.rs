@@ -1,0 +1,823 @@
+//! td-enter: what PROG is in, what it may do there, and what nobody in there gets hold of.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::*;
+
+#[track_caller]
+fn refuses(line: &str, text: &str) {
+    run(&mut td("td-enter", line.split(' '))).exits(125).says(text);
+}
+
+#[test]
+fn a_command_line_that_means_nothing_is_refused() {
+    refuses("-t x -a true", "--target x: this is no pid");
+    refuses("-t 0 -a true", "--target 0: this is no pid");
+    refuses("-t -1 -a true", "--target -1: this is no pid");
+    refuses("-t 1 --name c true", "--target and --name: it is one of them");
+    refuses("-t 1 true", "--target: and what of it?");
+    refuses("-t 1 -w=/ -n=/proc/1/ns/net true", "--target: and what of it?");
+    for line in ["-n true", "--all true", "-r true", "--wd true", "--join-cgroup true"] {
+        refuses(line, "of which process? --target PID");
+    }
+    for line in ["-n", "-a", "--uts=/x", "--root", "--root=/", "--join-cgroup"] {
+        refuses(&format!("--name c {line} true"), "--name takes all that is the container's");
+    }
+    for name in ["", ".", "..", "a/b", "../a", "-a", "a\nb"] {
+        let mut cmd = td("td-enter", ["--name", name, "true"]);
+        run(&mut cmd).exits(125).says("no container has such a name");
+    }
+}
+
+#[test]
+fn containers_are_looked_for_where_td_run_keeps_them() {
+    let state = |user: &str, variables: &[(&str, &str)]| {
+        let mut cmd = td("td-exec", ["--user", user, "--cap-keep", "none"]);
+        cmd.arg(bin("td-enter")).args(["--name", "no-such", "true"]);
+        cmd.env_remove("XDG_DATA_HOME").env_remove("HOME").envs(variables.iter().copied());
+        run(&mut cmd).exits(125)
+    };
+    let no = |path: &str| format!("there is no container {path}/td/containers/no-such");
+    // SAFETY: it takes and changes nothing.
+    let own = unsafe { libc::geteuid() };
+    let user = if own == 0 { String::from("65534:65534") } else { own.to_string() };
+    state(&user, &[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]).says(&no("/x"));
+    state(&user, &[("XDG_DATA_HOME", ""), ("HOME", "/h")]).says(&no("/h/.local/share"));
+    state(&user, &[]).says("HOME is not set, so it is not known where containers are kept");
+    if own == 0 {
+        state("0", &[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]).says(&no("/var/lib"));
+    }
+    refuses("--state /s --name no-such true", "there is no container /s/containers/no-such");
+}
+
+#[test]
+fn without_options_it_becomes_prog() {
+    let mut cmd = td("td-enter", ["sh", "-c", "echo $$; ls /proc/$$/fd; exit 7"]);
+    give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
+    let running = start(&mut cmd);
+    let pid = running.pid();
+    assert_eq!(running.wait().exits(7).out(), format!("{pid}\n0\n1\n2\n"));
+}
+
+mod root {
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::process::Stdio;
+
+    use super::common::house::{HOLD, Held, House, pipe, text};
+    use super::*;
+
+    const KINDS: [(&str, &str, &str); 8] = [
+        ("-m", "--mount", "mnt"),
+        ("-u", "--uts", "uts"),
+        ("-i", "--ipc", "ipc"),
+        ("-n", "--net", "net"),
+        ("-p", "--pid", "pid"),
+        ("-C", "--cgroup", "cgroup"),
+        ("-U", "--user", "user"),
+        ("-T", "--time", "time"),
+    ];
+
+    /// A process that sleeps, at the end of a chain, and is no tool any more.
+    struct Target {
+        _running: Running,
+        pid: i32,
+    }
+
+    /// Start it; what the chain makes as children is followed to the last.
+    #[track_caller]
+    fn target(cmd: &mut Command) -> Target {
+        let running = start(cmd);
+        let pid = wait_for("the process that sleeps", || {
+            assert!(is_alive(running.pid()), "{}", running.err());
+            let mut pid = running.pid();
+            while let [child] = children_of(pid)[..] {
+                pid = child;
+            }
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (comm == "sleep\n").then_some(pid)
+        });
+        Target { _running: running, pid }
+    }
+
+    fn td_unshare(line: &str) -> Command {
+        td("td-unshare", line.split(' ').chain(["sleep", "1000"]))
+    }
+
+    /// td-enter with the target, with these options, and a shell script.
+    fn enter(target: &Target, options: &str, script: &str) -> Command {
+        let mut cmd = td("td-enter", ["-t", &target.pid.to_string()]);
+        cmd.args(options.split(' ')).args(["sh", "-c", script]);
+        cmd
+    }
+
+    /// Its namespaces, one a line.
+    const SPACES: &str =
+        "for k in mnt uts ipc net pid cgroup user time; do readlink /proc/self/ns/$k; done";
+
+    fn spaces(pid: i32) -> String {
+        KINDS.map(|(.., kind)| ns(pid, kind) + "\n").concat()
+    }
+
+    /// In `host` all that a process of this thread is in; in `target` that of the target, for this kind.
+    fn expected(target: &Target, kinds: &[&str]) -> String {
+        let of = |kind: &str| match kinds.contains(&kind) {
+            true => ns(target.pid, kind),
+            false => ns("thread-self", kind),
+        };
+        KINDS.map(|(.., kind)| of(kind) + "\n").concat()
+    }
+
+    // ---- namespaces ----
+
+    #[test]
+    fn each_option_joins_its_namespace_and_no_other() {
+        private_mounts();
+        let target = target(&mut td_unshare("-m -u -i -n -p -C -U -T"));
+        for (letter, long, kind) in KINDS.iter().filter(|(.., kind)| *kind != "user") {
+            for option in [letter, long] {
+                let out = run(&mut enter(&target, option, SPACES)).ok().out();
+                assert_eq!(out, expected(&target, &[kind]), "{option}");
+            }
+        }
+        for line in ["-uni", "-u -ni", "--uts -in"] {
+            let out = run(&mut enter(&target, line, SPACES)).ok().out();
+            assert_eq!(out, expected(&target, &["uts", "net", "ipc"]), "{line}");
+        }
+        let mut cmd = td("td-enter", ["-unt", &target.pid.to_string(), "sh", "-c", SPACES]);
+        assert_eq!(run(&mut cmd).ok().out(), expected(&target, &["uts", "net"]));
+        let all = KINDS.map(|(.., kind)| kind);
+        for line in ["-a", "--all", "-muinpCUT"] {
+            let out = run(&mut enter(&target, line, SPACES)).ok().out();
+            assert_eq!(out, expected(&target, &all), "{line}");
+        }
+    }
+
+    #[test]
+    fn prog_is_where_nsenter_would_have_put_it() {
+        private_mounts();
+        let script = format!("{SPACES}; id -u; id -g; pwd; ls -di /; cat /proc/self/comm");
+        for line in
+            ["-m -u -i -n -p -C -T td-mount --proc /", "-r -m -u -i -n -p -C -T td-mount --proc /"]
+        {
+            let target = target(&mut td_unshare(line));
+            let mut nsenter = Command::new("nsenter");
+            nsenter.args(["-t", &target.pid.to_string(), "-a", "sh", "-c", &script]);
+            let theirs = run(&mut nsenter).ok().out();
+            let ours = run(&mut enter(&target, "-a", &script)).ok().out();
+            assert_eq!(ours, theirs, "{line}");
+            assert!(ours.starts_with(&spaces(target.pid)), "{ours}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_is_shared_already_is_left_alone() {
+        private_mounts();
+        let target = target(Command::new("sleep").arg("1000"));
+        let output = run(&mut enter(&target, "--trace -a", "pwd; echo $$"));
+        let output = output.exits(0);
+        assert!(!output.err().contains("setns("), "{output}");
+        assert!(!output.err().contains("clone3("), "{output}");
+        let here = std::env::current_dir().expect("a working directory");
+        assert!(output.out().starts_with(&format!("{}\n", here.display())), "{output}");
+    }
+
+    #[test]
+    fn a_file_holds_a_namespace_when_its_processes_have_ended() {
+        private_mounts();
+        let dir = TempDir::new();
+        let names = ["uts", "ipc", "net", "cgroup", "time"].map(|kind| (kind, dir.file(kind, "")));
+        let (options, links): (Vec<String>, Vec<String>) = {
+            let target = target(&mut td_unshare("-u -i -n -C -T"));
+            let pinned = |(kind, file): &(&str, std::path::PathBuf)| {
+                mount(["--bind", &format!("/proc/{}/ns/{kind}", target.pid), text(file)]);
+                (format!("--{kind}={}", text(file)), ns(target.pid, kind))
+            };
+            names.iter().map(pinned).unzip()
+        };
+        let script = "for k in uts ipc net cgroup time; do readlink /proc/self/ns/$k; done";
+        let out = run(td("td-enter", &options).args(["sh", "-c", script])).ok().out();
+        assert_eq!(out.lines().collect::<Vec<_>>(), links);
+
+        // In a cluster; and it goes before that of a process.
+        let net = format!("-un={}", text(&names[2].1));
+        let own = Target { pid: std::process::id() as i32, _running: start(&mut sh("")) };
+        let out = run(&mut enter(&own, &net, "readlink /proc/self/ns/net")).ok().out();
+        assert_eq!(out.trim(), links[2]);
+        let all = format!("-a {}", net.replace('u', ""));
+        let out = run(&mut enter(&own, &all, "readlink /proc/self/ns/net")).ok().out();
+        assert_eq!(out.trim(), links[2]);
+    }
+
+    /// Joined first, the user namespace takes away the rights over what belongs to one further out.
+    #[test]
+    fn namespaces_of_several_user_namespaces_are_joined_together() {
+        private_mounts();
+        let dir = TempDir::new();
+        let target = target(&mut td_unshare("-n -p td-unshare -r -u -i"));
+        let out = run(&mut enter(&target, "-a", SPACES)).ok().out();
+        assert_eq!(out, spaces(target.pid));
+        let mut cmd = td("td-enter", [""; 0]);
+        for (letter, _, kind) in KINDS {
+            let file = dir.file(kind, "");
+            // A mount namespace cannot be held by one that is not newer.
+            if kind != "mnt" {
+                mount(["--bind", &format!("/proc/{}/ns/{kind}", target.pid), text(&file)]);
+                cmd.arg(format!("{letter}={}", text(&file)));
+            }
+        }
+        assert_eq!(run(cmd.args(["sh", "-c", SPACES])).ok().out(), spaces(target.pid));
+    }
+
+    // ---- who one is ----
+
+    /// td-unshare, run by this user, in whose mount namespace is the image with its own /proc.
+    fn of_user(user: &str, options: &str, dir: &TempDir) -> Command {
+        let root = dir.join("mnt");
+        if !root.exists() {
+            chmod(dir.path(), 0o755);
+            image(&dir.dir("image"));
+            dir.dir("mnt");
+        }
+        let mut cmd = td("td-exec", ["--user", user, "--groups", "4,5"]);
+        cmd.arg(bin("td-unshare")).args(options.split(' '));
+        cmd.args(["td-overlay", "--lower", text(&dir.join("image")), "--tmpfs", text(&root)]);
+        cmd.args(["td-mount", "--proc", text(&root), "td-pivot", text(&root)]);
+        cmd.args(["td-exec", "--init", "--cap-keep", "chown,kill", "sleep", "1000"]);
+        cmd
+    }
+
+    /// td-enter as this user.
+    fn enter_as(user: &str, target: i32, script: &str) -> Command {
+        let mut cmd = td("td-exec", ["--user", user, "--groups", "4,5"]);
+        cmd.arg(bin("td-enter")).args(["-t", &target.to_string(), "-a", "-r", "sh", "-c", script]);
+        cmd
+    }
+
+    #[test]
+    fn in_a_user_namespace_prog_is_root_or_the_smallest_id_that_is_mapped() {
+        private_mounts();
+        let dir = TempDir::new();
+        for (options, who) in [("-r", "0 0"), ("-c", "65534 65533")] {
+            let options = format!("{options} -m -p -n -u -i -C");
+            let target = target(&mut of_user("65534:65533", &options, &dir));
+            let script = "echo $(id -u) $(id -g); grep ^CapEff /proc/self/status";
+            for user in ["0", "65534:65533"] {
+                let out = run(&mut enter_as(user, target.pid, script)).ok().out();
+                let caps = if who == "0 0" { "000001ffffffffff" } else { "0000000000000000" };
+                assert_eq!(out, format!("{who}\nCapEff:\t{caps}\n"), "{options} {user}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_groups_of_root_outside_are_left_outside() {
+        private_mounts();
+        let dir = TempDir::new();
+        let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));
+        let groups = "grep ^Groups /proc/self/status";
+        assert_eq!(run(&mut enter_as("0", target.pid, groups)).ok().out(), "Groups:\t \n");
+        // Who has no right to that, has the groups that the container's processes have.
+        let out = run(&mut enter_as("65534:65534", target.pid, groups)).ok().out();
+        assert_eq!(out, "Groups:\t65534 65534 \n");
+    }
+
+    #[test]
+    fn a_user_enters_what_he_has_made_and_nobody_elses() {
+        private_mounts();
+        let dir = TempDir::new();
+        let target = target(&mut of_user("65534:65534", "-r -m -p -n -u -i -C", &dir));
+        let init = fs::read_to_string(format!("/proc/{}/status", target.pid)).expect("status");
+        let init = init.lines().find_map(|l| l.strip_prefix("PPid:\t")).expect("a parent");
+        let init = init.parse().expect("a pid");
+        // Process 1, which is not dumpable.
+        let out = run(&mut enter_as("65534:65534", init, "ps -o comm")).ok().out();
+        assert_eq!(out, "COMMAND\ntd-init\nsleep\nps\n");
+        run(&mut enter_as("65533:65533", init, "true"))
+            .exits(125)
+            .says(&format!("this process may not trace process {init}"))
+            .says("enter as root, or as the user who made its user namespace");
+    }
+
+    // ---- root, directory, descriptors ----
+
+    #[test]
+    fn root_and_working_directory_are_those_of_the_process_or_those_that_are_named() {
+        private_mounts();
+        let dir = TempDir::new();
+        let image_of_test = dir.dir("image");
+        image(&image_of_test);
+        fs::write(image_of_test.join("here"), "").expect("a file");
+        let line = format!("-m td-pivot {} td-exec -C /tmp", text(&image_of_test));
+        let target = target(&mut td_unshare(&line));
+        let look = "pwd; ls -d /here";
+        let named = format!("-r={}", text(&image_of_test));
+        for (options, out) in [
+            ("-m", "/\n/here\n"),
+            ("-r", "/\n/here\n"),
+            ("-mrw", "/tmp\n/here\n"),
+            ("-r --wd", "/tmp\n/here\n"),
+            ("-mr -w=/etc", "/etc\n/here\n"),
+            ("--mount --root --wd=/bin", "/bin\n/here\n"),
+            ("-m -r=/etc/../", "/\n"),
+        ] {
+            let output = run(&mut enter(&target, options, look));
+            assert_eq!(output.out(), out, "{options}: {output}");
+        }
+        let mut cmd = td("td-enter", [&named, "-w=/var", "sh", "-c", look]);
+        assert_eq!(run(&mut cmd).ok().out(), "/var\n/here\n");
+        run(&mut enter(&target, "-mr -w=/nowhere", "true"))
+            .exits(125)
+            .says("there is no /nowhere in this root");
+    }
+
+    #[test]
+    fn no_descriptor_of_the_host_comes_along_but_the_standard_streams() {
+        private_mounts();
+        let target = target(&mut td_unshare("-m -p"));
+        for options in ["-m", "-mp"] {
+            let mut cmd = enter(&target, options, "ls /proc/self/fd");
+            give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
+            assert_eq!(run(&mut cmd).ok().out(), "0\n1\n2\n3\n");
+        }
+        for fd in 0..3 {
+            let redirected = format!("exec \"$@\" {fd}</");
+            let mut cmd = sh(&redirected);
+            cmd.arg("sh").arg(bin("td-enter")).args(["-t", &target.pid.to_string(), "-m", "true"]);
+            let output = run(&mut cmd).exits(125);
+            let said = format!("descriptor {fd} is a directory, which leads out of the new root");
+            assert!(fd == 2 || output.err().contains(&said), "{output}");
+        }
+    }
+
+    // ---- the child ----
+
+    #[test]
+    fn signals_are_passed_on_and_the_status_comes_back() {
+        private_mounts();
+        let target = target(&mut td_unshare("-p -n"));
+        let script =
+            "trap 'exit 9' TERM; trap 'exit 8' HUP; echo ready; while :; do sleep 0.01; done";
+        for (signal, status) in [(libc::SIGTERM, 9), (libc::SIGHUP, 8), (libc::SIGINT, 130)] {
+            let running = start(&mut enter(&target, "-pn", script));
+            running.prints("ready");
+            running.kill(signal);
+            running.wait().exits(status);
+        }
+    }
+
+    #[test]
+    fn prog_dies_with_td_enter() {
+        private_mounts();
+        let dir = TempDir::new();
+        for user in ["0", "65534:65534"] {
+            let target = target(&mut of_user(user, "-r -m -p", &dir));
+            // As root: the change of ids has taken the signal away.
+            let running = start(&mut enter_as("0", target.pid, "echo ready; sleep 1000; :"));
+            running.prints("ready");
+            let [prog] = children_of(running.pid())[..] else { panic!("one child") };
+            running.kill(libc::SIGKILL);
+            assert!(ended_within(prog, LIMIT));
+        }
+    }
+
+    #[test]
+    fn the_parent_stays_out_of_the_pid_namespace_and_the_cgroup() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let mut cmd = held.enter(&["sh", "-c", HOLD]);
+        let (reader, pipe) = pipe();
+        let running = start_with(cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        running.prints("ready");
+        let [_, first, _] = held.held.processes();
+        let [prog] = children_of(running.pid())[..] else { panic!("one child") };
+        let cgroup = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+        assert_eq!(cgroup(prog), cgroup(first));
+        assert_eq!(cgroup(running.pid()), cgroup(std::process::id() as i32));
+        assert_ne!(cgroup(prog), cgroup(running.pid()));
+        assert_eq!(ns(prog, "pid"), ns(first, "pid"));
+        assert_eq!(ns(running.pid(), "pid"), ns("self", "pid"));
+        let fds = fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("its descriptors");
+        assert_eq!(fds.count(), 3);
+        drop(pipe);
+        running.wait().ok();
+        held.ends();
+    }
+
+    #[test]
+    fn the_cgroup_is_joined_without_a_new_process_too() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let [_, first, _] = held.held.processes();
+        let mut cmd = td("td-enter", ["-t", &first.to_string(), "--join-cgroup"]);
+        let out = run(cmd.args(["cat", "/proc/self/cgroup"])).ok().out();
+        let theirs = fs::read_to_string(format!("/proc/{first}/cgroup")).expect("cgroup");
+        assert_eq!(out, theirs);
+        assert!(theirs.contains(&format!("/td/c-{}/leaf\n", house.name)), "{theirs}");
+        held.ends();
+    }
+
+    // ---- a container ----
+
+    /// A container of td-run, with its pid in the state.
+    struct Entered<'a> {
+        house: &'a House,
+        held: Held,
+        /// td-run has not had it written.
+        wrote: bool,
+    }
+
+    impl<'a> Entered<'a> {
+        #[track_caller]
+        fn new(house: &'a House, options: &[&str], script: &str) -> Entered<'a> {
+            let held = house.hold(options, script);
+            let wrote = !pid_file(house).exists();
+            if wrote {
+                write_pid(house, children_of(held.running.pid())[0]);
+            }
+            Entered { house, held, wrote }
+        }
+
+        fn enter(&self, prog: &[&str]) -> Command {
+            enter_name(self.house, prog)
+        }
+
+        #[track_caller]
+        fn sh(&self, script: &str) -> Output {
+            run(&mut self.enter(&["sh", "-c", script]))
+        }
+
+        #[track_caller]
+        fn ends(self) {
+            if self.wrote {
+                fs::remove_file(pid_file(self.house)).expect("the pid");
+            }
+            self.held.go_on().exits(0);
+            self.house.nothing_is_left();
+        }
+    }
+
+    fn pid_file(house: &House) -> PathBuf {
+        house.state().join("containers").join(&house.name).join("pid")
+    }
+
+    /// As td-unshare --pid-file does.
+    fn write_pid(house: &House, pid: i32) {
+        let file = pid_file(house);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("the container's");
+        fs::write(file, format!("{pid}\n")).expect("the pid");
+    }
+
+    fn enter_name(house: &House, prog: &[&str]) -> Command {
+        let mut cmd = td("td-enter", ["--state", text(&house.state()), "--name", &house.name]);
+        cmd.args(prog);
+        cmd
+    }
+
+    /// What a process may do, and what it is in.
+    const STATE: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/self/status; pwd; hostname; \
+        cat /proc/self/cgroup; ls -di /; ls /sys/class/net; env | sort | grep -v SHLVL";
+
+    #[test]
+    fn prog_has_what_the_containers_command_has() {
+        for options in
+            [&[][..], &["--privileged"], &["--no-init"], &["-e", "A=b c", "--net", "host"]]
+        {
+            let house = House::new();
+            let script = format!("{STATE}; {HOLD}");
+            let held = Entered::new(&house, options, &script);
+            let theirs = held.held.running.out().replace("ready\n", "");
+            let output = held.sh(STATE).ok();
+            assert_eq!(output.out(), theirs, "{options:?}");
+            held.ends();
+        }
+    }
+
+    #[test]
+    fn it_works_as_docker_exec_does() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let ps = run(&mut held.enter(&["ps", "-o", "pid,comm"])).ok().out();
+        let names: Vec<&str> = ps.lines().map(|l| l.split_whitespace().last().expect(l)).collect();
+        assert_eq!(names, ["COMMAND", "td-init", "sh", "ps"], "{ps}");
+        for status in [0, 1, 7, 125, 126, 127, 255] {
+            held.sh(&format!("exit {status}")).exits(status);
+        }
+        for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGSEGV, 40] {
+            held.sh(&format!("kill -{signal} $$")).exits(128 + signal);
+        }
+        run(&mut held.enter(&["/etc/passwd"])).exits(126).says("has no execute permission");
+        run(&mut held.enter(&["nothing-such"])).exits(127).says("nothing-such: not found in PATH");
+        // Of the host, and not of the image.
+        run(&mut held.enter(&[text(&bin("td-exec"))])).exits(127);
+        held.ends();
+    }
+
+    #[test]
+    fn the_standard_streams_are_passed_through() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let (reader, mut pipe) = pipe();
+        let mut cmd = held.enter(&["sh", "-c", "read x; echo out $x; echo err $x >&2"]);
+        let running = start_with(cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        pipe.write_all(b"words\n").expect("the pipe");
+        let output = running.wait().exits(0);
+        assert_eq!((output.out(), output.err()), ("out words\n".into(), "err words\n".into()));
+        held.ends();
+    }
+
+    #[test]
+    fn prog_leads_a_session_of_its_own_and_has_no_terminal() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        // Process group, session, terminal.
+        let out = held.sh("echo $$; cut -d' ' -f5,6,7 /proc/$$/stat").ok().out();
+        let (pid, stat) = out.trim().split_once('\n').expect("two lines");
+        assert_eq!(stat, format!("{pid} {pid} 0"));
+        held.ends();
+    }
+
+    #[test]
+    fn prog_may_be_one_of_our_tools_which_the_image_does_not_have() {
+        let house = House::new();
+        let held = Entered::new(&house, &["-e", "A=b"], HOLD);
+        let line =
+            ["td-exec", "--user", "5:6", "sh", "-c", "echo $(id -u) $(id -g) $A $TD_OF_HOST"];
+        let out = run(held.enter(&line).env("TD_OF_HOST", "seen")).ok().out();
+        assert_eq!(out, "5 6 b\n");
+        held.ends();
+    }
+
+    /// Who is not root in a container without set-user-id programs shall not become it by an entry of
+    /// the administrator's.
+    #[test]
+    fn a_command_of_another_user_does_not_choose_the_environment_of_root() {
+        for option in ["--init", "--no-init"] {
+            let house = House::new();
+            let options: &[&str] = if option == "--init" { &[] } else { &["--no-init"] };
+            let options = [options, &["-u", "33", "-e", "LD_PRELOAD=/tmp/x"]].concat();
+            let held = Entered::new(&house, &options, &format!("PATH=/tmp exec sh -c '{HOLD}'"));
+            let out = held.sh("id -u; env | grep -v -e PWD -e SHLVL").ok().out();
+            assert_eq!(out, format!("0\nPATH={}\n", td::chain::DEFAULT_PATH), "{option}");
+            held.ends();
+        }
+    }
+
+    // ---- what cannot be entered ----
+
+    #[test]
+    fn what_does_not_run_is_said() {
+        let house = House::new();
+        let says = |text: &str| {
+            run(&mut enter_name(&house, &["true"])).exits(125).says(text);
+        };
+        let container = format!("{}/containers/{}", text(&house.state()), house.name);
+        says(&format!("there is no container {container}\n"));
+        fs::create_dir_all(&container).expect("the container's directory");
+        says(&format!("the container {container} does not run\n"));
+        fs::write(pid_file(&house), "many\n").expect("the pid");
+        says(&format!("{container}/pid: this is no pid\n"));
+        let mut ended = start(Command::new("sleep").arg("1000"));
+        write_pid(&house, ended.pid());
+        // Its pid may be that of another process by now.
+        says(&format!("process {} is not the first of a container\n", ended.pid()));
+        ended = start(&mut sh(""));
+        write_pid(&house, ended.pid());
+        let pid = ended.pid();
+        ended.wait().ok();
+        says(&format!("there is no process {pid}\n"));
+        says(&format!("the container {container} does not run\n"));
+    }
+
+    #[test]
+    fn before_the_root_is_changed_nobody_enters() {
+        let house = House::new();
+        let target = target(&mut td_unshare("-m -p"));
+        write_pid(&house, target.pid);
+        run(&mut enter_name(&house, &["true"])).exits(125).says("is still being set up");
+        let output = run(enter_name(&house, &["true"]).arg("--dry-run"));
+        assert_eq!(output.code, Some(125), "{output}");
+    }
+
+    /// A chain of tools in an image, of which a call is held up for so many microseconds.
+    fn slow(house: &House, call: &str, init: &[&str]) -> Running {
+        let log = house.dir.join("log");
+        let mut cmd = Command::new("strace");
+        cmd.args(["-f", "-e", &format!("inject={call}"), "-o", text(&log)]);
+        cmd.arg(bin("td-unshare")).args(["-m", "-p", "td-mount", "--proc", text(&house.image())]);
+        cmd.args(["td-pivot", text(&house.image()), "td-exec", "--cap-keep", "chown"]);
+        cmd.args(["--no-new-privs", "--env", "A=b"]).args(init).args(["sleep", "1000"]);
+        let running = start(&mut cmd);
+        let first = wait_for("process 1", || {
+            let [tool] = children_of(running.pid())[..] else { return None };
+            children_of(tool).first().copied()
+        });
+        write_pid(house, first);
+        running
+    }
+
+    #[test]
+    fn an_entry_waits_for_a_container_that_is_being_set_up() {
+        for init in [&["--init"][..], &[]] {
+            for call in ["umount2", "prctl", "capset", "faccessat2"] {
+                let house = House::new();
+                mount(["--bind", text(&house.image()), text(&house.image())]);
+                let when = if call == "prctl" { ":when=9" } else { ":when=1" };
+                let _running = slow(&house, &format!("{call}:delay_enter=700000{when}"), init);
+                let script = "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; echo $A";
+                let output = run(&mut enter_name(&house, &["sh", "-c", script])).exits(0);
+                let out = "CapEff:\t0000000000000001\nNoNewPrivs:\t1\nb\n";
+                assert_eq!(output.out(), out, "{call} {init:?}: {output}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_waits_for_two_seconds_and_no_longer() {
+        for call in ["umount2", "capset", "faccessat2"] {
+            let house = House::new();
+            mount(["--bind", text(&house.image()), text(&house.image())]);
+            let _running = slow(&house, &format!("{call}:delay_enter=60000000"), &["--init"]);
+            run(&mut enter_name(&house, &["true"])).exits(125).says("is still being set up");
+        }
+    }
+
+    // ---- what the kernel refuses ----
+
+    #[test]
+    fn what_is_no_namespace_or_another_is_named() {
+        private_mounts();
+        let says = |option: &str, text: &str| {
+            run(&mut td("td-enter", [option, "true"])).exits(125).says(": EINVAL").says(text);
+        };
+        says("--net=/etc/passwd", "/etc/passwd is no namespace");
+        says("--net=/proc/self/ns/uts", "/proc/self/ns/uts is a namespace of kind uts, not net");
+        let own = "/proc/self/ns/user";
+        says("-U=/proc/self/ns/user", &format!("{own} is the user namespace that we are in"));
+        // An ancestor's.
+        let dir = TempDir::new();
+        let file = dir.file("pid", "");
+        mount(["--bind", "/proc/self/ns/pid", text(&file)]);
+        let mut cmd = td("td-unshare", ["-p", "td-enter", &format!("-p={}", text(&file)), "true"]);
+        run(&mut cmd)
+            .exits(125)
+            .says(&format!("{} is neither our pid namespace nor one below it", text(&file)));
+        run(&mut td("td-enter", ["--net=/nowhere", "true"])).exits(125).says("ENOENT");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named() {
+        private_mounts();
+        let mut ended = start(&mut sh(""));
+        let pid = ended.pid().to_string();
+        assert!(ended_within(ended.pid(), LIMIT));
+        // It has ended, and waits to be reaped.
+        let says = format!("there is no process {pid}");
+        run(&mut td("td-enter", ["-t", &pid, "-a", "true"])).exits(125).says(&says);
+        ended = start(&mut sh(""));
+        ended.wait().ok();
+        run(&mut td("td-enter", ["-t", "2147483647", "-a", "true"]))
+            .exits(125)
+            .says("pidfd_open(2147483647, 0): ESRCH")
+            .says("there is no process 2147483647");
+        // A pid of another /proc.
+        run(&mut td("td-unshare", ["-p", "td-enter", "-t", "1", "-a", "true"]))
+            .exits(125)
+            .says("/proc shows another pid namespace than ours");
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        private_mounts();
+        let dir = TempDir::new();
+        let target = target(&mut td_unshare("-m -n -u"));
+        let entering = |keep: &str, options: &str| {
+            let mut cmd =
+                td("td-exec", ["--cap-keep", keep, bin("td-enter").to_str().expect("plain")]);
+            cmd.args(["-t", &target.pid.to_string()]).args(options.split(' ')).arg("true");
+            run(&mut cmd).exits(125)
+        };
+        entering("sys_ptrace", "-n")
+            .says("setns(")
+            .says("this process has no CAP_SYS_ADMIN")
+            .says("enter its user namespace as well: add --user");
+        entering("sys_ptrace,sys_admin", "-m").says("this process has no CAP_SYS_CHROOT");
+        entering("sys_admin", "-m").says("this process may not trace process");
+        entering("sys_ptrace", "-r").says("chroot(").says("this process has no CAP_SYS_CHROOT");
+
+        // A namespace of the host, from a user namespace below it; and the user namespace of another.
+        chmod(dir.path(), 0o755);
+        let pinned = |name: &str, kind: &str, pid: i32| {
+            let file = dir.file(name, "");
+            mount(["--bind", &format!("/proc/{pid}/ns/{kind}"), text(&file)]);
+            text(&file).to_string()
+        };
+        let net = pinned("net", "net", target.pid);
+        run(&mut td("td-unshare", ["-r", "td-enter", &format!("--net={net}"), "true"]))
+            .exits(125)
+            .says(&format!("{net} belongs to a user namespace that is not ours"));
+        let other = self::target(&mut td_unshare("-U"));
+        let user = pinned("user", "user", other.pid);
+        let mut cmd = td("td-exec", ["--user", "65534:65534"]);
+        cmd.arg(bin("td-enter")).args([&format!("-U={user}"), "true"]);
+        run(&mut cmd)
+            .exits(125)
+            .says(&format!("this process has no CAP_SYS_ADMIN over the user namespace of {user}"))
+            .says("enter as root, or as the user who made it");
+    }
+
+    #[test]
+    fn a_pid_namespace_without_process_1_takes_nobody() {
+        private_mounts();
+        let dir = TempDir::new();
+        let file = dir.file("pid", "");
+        {
+            let target = target(&mut td_unshare("-p"));
+            mount(["--bind", &format!("/proc/{}/ns/pid", target.pid), text(&file)]);
+        }
+        wait_for("process 1 to have ended", || {
+            // It may have begun to end: then it kills who comes.
+            let mut cmd = td("td-enter", [&format!("--pid={}", text(&file)), "true"]);
+            let output = run(&mut cmd);
+            let said = output.err().contains("process 1 of the pid namespace has ended");
+            (output.code == Some(125) && said).then_some(())
+        });
+    }
+
+    // ---- nothing of the host is got hold of ----
+
+    #[test]
+    fn a_prog_that_is_interpreted_by_its_own_executor_gets_the_sealed_copy() {
+        let house = House::new();
+        let evil = house.image().join("evil");
+        fs::write(&evil, "#!/proc/self/exe --help\n").expect("a script");
+        chmod(&evil, 0o755);
+        let held = Entered::new(&house, &[], HOLD);
+        let before = fs::read(bin("td-enter")).expect("td-enter");
+        assert!(run(&mut held.enter(&["/evil"])).ok().out().starts_with("usage: td-enter "));
+        assert_eq!(fs::read(bin("td-enter")).expect("td-enter"), before);
+        held.ends();
+    }
+
+    /// An entry whose child is held up before it makes this call for the first time.
+    fn held_up(house: &House, call: &str, prog: &[&str]) -> Running {
+        let log = house.dir.join("log");
+        let mut cmd = Command::new("strace");
+        cmd.args(["-f", "-o", text(&log), "-e"]);
+        cmd.arg(format!("inject={call}:delay_enter=3000000"));
+        let entry = enter_name(house, prog);
+        start(cmd.arg(entry.get_program()).args(entry.get_args()))
+    }
+
+    /// What root in the container gets of each process that is neither its own nor process 1.
+    const ATTACK: &str = "echo ready; while read x; do \
+        for p in /proc/[0-9]*; do case ${p#/proc/} in 1|2) continue;; esac; \
+          for f in maps environ fd/0 fd/3 ns/mnt exe cwd root; do \
+            { head -c 1 $p/$f || readlink $p/$f; } >/dev/null 2>&1 && echo got $f; done; \
+          for f in root cwd; do ls $p/$f/ >/dev/null 2>&1 && echo got $f/; done; \
+          for f in mem exe fd/0; do { echo -n >>$p/$f; } 2>/dev/null && echo wrote $f; done; \
+          readlink $p/exe; grep -E '^(CapPrm|CapBnd)' $p/status && echo saw; done; echo end; done";
+
+    /// What that is while the child of td-enter is held up before `call`.
+    #[track_caller]
+    fn attack(options: &[&str], call: &str) -> String {
+        let house = House::new();
+        let mut held = Entered::new(&house, options, ATTACK);
+        let running = held_up(&house, call, &["true"]);
+        let inside = held.held.processes()[1];
+        let is_inside = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        wait_for("the child of td-enter", || {
+            let entry = *children_of(running.pid()).first()?;
+            let child = *children_of(entry).first()?;
+            (is_inside(child) == is_inside(inside)).then_some(())
+        });
+        held.held.pipe.write_all(b"now\n").expect("the pipe");
+        let out = held.held.running.prints("end\n");
+        assert!(out.contains("saw"), "{call}: nobody was there any more: {out}");
+        running.wait().exits(0);
+        held.ends();
+        out
+    }
+
+    #[test]
+    fn who_enters_cannot_be_traced_nor_looked_into_from_inside() {
+        for call in ["setsid", "setresuid"] {
+            let out = attack(&[], call);
+            assert!(!out.contains("got") && !out.contains("wrote"), "{call}: {out}");
+            // It has no right any more that the container has not.
+            for set in ["CapPrm", "CapBnd"] {
+                assert!(out.contains(&format!("{set}:\t00000000a00425fb\n")), "{call}: {out}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_may_trace_everybody_finds_a_sealed_copy_and_no_file_of_the_host() {
+        let out = attack(&["--privileged"], "setsid");
+        assert!(out.contains("\n/memfd:td-enter (deleted)\n"), "{out}");
+        assert!(!out.contains("wrote exe"), "{out}");
+    }
+}
