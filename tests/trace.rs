@@ -278,12 +278,9 @@ mod root {
         if wrote {
             fs::write(&file, format!("{}\n", held.processes()[1])).expect("the pid");
         }
-        for prog in ["/bin/true", "td-exec --init /bin/true"] {
-            let state = text(&house.state()).to_string();
-            let line = format!("td-enter --state {state} --name {} {prog}", house.name);
-            traces_what_strace_sees(&[(&line, 0)]);
-            dry_run_is_true(&[(&line, 0)]);
-        }
+        let line = format!("td-enter --state {} --name {}", text(&house.state()), house.name);
+        traces_what_strace_sees(&[(&format!("{line} td-exec --init sh -c false"), 1)]);
+        dry_run_is_true(&[(&format!("{line} /bin/true"), 0)]);
         if wrote {
             fs::remove_file(&file).expect("the pid");
         }
