@@ -181,7 +181,12 @@ pub fn help(
     flags: u64,
     part: impl FnOnce(Side) -> Result<(), Error>,
 ) -> Result<u8, Error> {
-    let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?; // see `spawn`
+    // As in `spawn`, but only where it must be: to set it discards a SIGCHLD that is pending, which may be
+    // of another child (sigaction(3p)).
+    let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, None)?;
+    if sigchld.loses_children() {
+        sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
+    }
     let parent = sys::getpid(cx)?;
     let child = sys::clone3(cx, flags, None)?;
     if child == 0 {
@@ -194,7 +199,9 @@ pub fn help(
     }
     let done = part(Side::Parent(child)).inspect_err(|_| end(cx, child));
     let ended = done.and_then(|()| sys::wait4(cx, child, 0));
-    sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
+    if sigchld.loses_children() {
+        sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
+    }
     Ok(ended?.1.exit_status())
 }
 

@@ -777,6 +777,19 @@ mod root {
     }
 
     #[test]
+    fn a_child_that_is_killed_while_its_ids_are_mapped_is_not_waited_for_in_vain() {
+        private_mounts();
+        let dir = give_ids(GIVEN);
+        let real = run(&mut sh("command -v newuidmap")).ok().out();
+        let script = format!("#!/bin/sh\n{} \"$@\"\nkill -KILL $1\n", real.trim());
+        dir.program("newuidmap", script);
+        let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+        let mut cmd = by_ranges("-r --map-users auto echo ran");
+        let output = run(cmd.env("PATH", path)).exits(128 + libc::SIGKILL);
+        assert_eq!(output.out(), "");
+    }
+
+    #[test]
     fn who_is_not_in_his_map_becomes_its_root_in_no_group() {
         private_mounts();
         let _etc = give_ids(GIVEN);
