@@ -408,12 +408,13 @@ mod root {
         let order = [
             prctl(libc::PR_CAPBSET_DROP),
             at("setgroups".into()),
+            // Before --init forks: for process 1 as well.
+            prctl(libc::PR_SET_NO_NEW_PRIVS),
             prctl(libc::PR_SET_KEEPCAPS),
             at("setresgid".into()),
             at("setresuid".into()),
             at("capset".into()),
             prctl(libc::PR_CAP_AMBIENT),
-            prctl(libc::PR_SET_NO_NEW_PRIVS),
         ];
         assert!(order.is_sorted(), "{names:?}");
     }
