@@ -68,7 +68,7 @@ pub fn set(cx: &Cx, set: u64, ambient: bool) -> Result<(), Error> {
 }
 
 /// Why `set` was refused: look whether all of it is in those of our own sets that it must be in.
-fn why_beyond(cx: &Cx, set: u64, what: &str, of: impl Fn(&CapData) -> u64, error: Error) -> Error {
+fn why_beyond(cx: &Cx, set: u64, what: &str, of: fn(&CapData) -> u64, error: Error) -> Error {
     let own = sys::capget(cx).map_or(ALL, |own| of(&own));
     let names: Vec<String> =
         (0..64).filter(|cap| (set & !own) >> cap & 1 == 1).map(shown).collect();

@@ -10,6 +10,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::mounts::{self, Mount};
+use crate::number::decimal;
 use crate::show::plain;
 use crate::sys::{self, Cx};
 
@@ -382,8 +383,8 @@ fn living(cx: &Cx, directory: &CStr, pids: &[i32]) -> String {
 /// One outside our pid namespace has no number here, and is left out.
 pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
     let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
-    let pid = |line: &[u8]| std::str::from_utf8(line).ok()?.parse().ok();
-    Ok(text.split(|b| *b == b'\n').filter_map(pid).filter(|pid| *pid > 0).collect())
+    let pid = |line: &[u8]| decimal(line).filter(|pid| *pid > 0)?.try_into().ok();
+    Ok(text.split(|b| *b == b'\n').filter_map(pid).collect())
 }
 
 /// `12 (sh), 15 (sleep)`: processes for a message.

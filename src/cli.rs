@@ -9,6 +9,7 @@ use lexopt::Arg;
 
 use crate::chain::Prog;
 use crate::error::Error;
+use crate::number::{decimal, hexadecimal};
 use crate::show::{ascii, plain};
 use crate::structs::SigSet;
 use crate::sys::{self, Cx, Start};
@@ -110,19 +111,21 @@ impl Cli {
         let Some(value) = self.parser.optional_value() else {
             return Ok((2, 0));
         };
-        let text = ascii(value.as_bytes());
-        let (fd, pid) = text.split_once(',').unwrap_or((&text, "0"));
-        match (fd.parse(), pid.parse()) {
-            (Ok(fd), Ok(pid)) if fd >= 0 => Ok((fd, pid)),
-            _ => Err(self.usage(&format!("--trace={text}: this is no descriptor"))),
+        let mut numbers = value.as_bytes().split(|b| *b == b',').map(int);
+        match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
+            (Some(fd), Some(pid), None) => Ok((fd, pid)),
+            _ => {
+                let text = ascii(value.as_bytes());
+                Err(self.usage(&format!("--trace={text}: this is no descriptor")))
+            }
         }
     }
 
     /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.
     fn signal_mask(&mut self) -> Result<SigSet, Error> {
         let text = self.word()?;
-        let set = u64::from_str_radix(&text, 16).map(SigSet);
-        set.map_err(|_| self.usage(&format!("--signal-mask={text}: this is no set of signals")))
+        let set = hexadecimal(text.as_bytes()).map(SigSet);
+        set.ok_or_else(|| self.usage(&format!("--signal-mask={text}: this is no set of signals")))
     }
 
     /// The value that the last option must have.
@@ -142,11 +145,10 @@ impl Cli {
 
     /// The number of a descriptor.
     pub fn fd(&mut self) -> Result<RawFd, Error> {
-        let word = self.word()?;
-        match word.parse() {
-            Ok(fd) if fd >= 0 => Ok(fd),
-            _ => Err(self.usage(&format!("{}: this is no descriptor", plain(word.as_bytes())))),
-        }
+        let value = self.value()?;
+        int(value.as_bytes()).ok_or_else(|| {
+            self.usage(&format!("{}: this is no descriptor", plain(value.as_bytes())))
+        })
     }
 
     /// The value of the last option where it was written `--option=VALUE`.
@@ -227,17 +229,24 @@ pub fn cstring(string: OsString) -> CString {
 
 /// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
 pub fn size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
+    let (digits, unit) = match text.as_bytes() {
+        [digits @ .., unit] if !unit.is_ascii_digit() => (digits, *unit),
+        digits => (digits, b'b'),
+    };
+    let shift = match unit.to_ascii_lowercase() {
+        b'b' => 0,
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        b't' => 40,
         _ => return None,
     };
-    digits.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    decimal(digits)?.checked_mul(1 << shift)
+}
+
+/// A number that the kernel has as an int, and that is not negative.
+fn int(text: &[u8]) -> Option<i32> {
+    i32::try_from(decimal(text)?).ok()
 }
 
 #[cfg(test)]

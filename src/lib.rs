@@ -9,6 +9,7 @@
 //! - [`structs`]: what the kernel reads and writes, and how strace shows it
 //! - [`flags`]: the names of flag bits
 //! - [`error`]: what is said when a call fails, and exit codes
+//! - [`number`]: numbers in text
 //! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
@@ -38,6 +39,7 @@ pub mod id_maps;
 pub mod join;
 pub mod mounts;
 pub mod namespaces;
+pub mod number;
 pub mod overlay;
 pub mod pid_file;
 pub mod remove;

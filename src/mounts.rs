@@ -8,6 +8,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::flags::CAP_SYS_ADMIN;
+use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig};
@@ -49,7 +50,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ');
-    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let mut number = || decimal(fields.next()?);
     let (id, parent) = (number()?, number()?);
     let mut fields = fields.skip(1); // the device
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));

@@ -7,6 +7,7 @@ use syscalls::Errno;
 use crate::cgroup;
 use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Names, Table};
+use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::sys::{self, Cx};
 use crate::{caps, mounts, users};
@@ -339,10 +340,5 @@ pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
 
 /// A decimal number, which a newline may end.
 pub fn number(text: &[u8]) -> Option<u64> {
-    let digits = text.strip_suffix(b"\n").unwrap_or(text);
-    let digit = |n: u64, byte: &u8| match byte {
-        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
-        _ => None,
-    };
-    digits.iter().try_fold(0, digit).filter(|_| !digits.is_empty())
+    decimal(text.strip_suffix(b"\n").unwrap_or(text))
 }

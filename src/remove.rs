@@ -65,7 +65,7 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
 /// Remove what is in a directory, but for directories that are not empty: their names are returned.
 fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error> {
     let mut left = Vec::new();
-    sys::for_each_entry(cx, directory, |name, kind| {
+    sys::for_each_entry(cx, directory, &mut |name, kind| {
         let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
         match sys::unlinkat(cx, Some(directory), name, flag) {
             Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name.to_owned()),

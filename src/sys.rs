@@ -660,7 +660,7 @@ pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Er
 /// `..`, each with its type (`libc::DT_DIR` …).
 pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
     let mut names = Vec::new();
-    for_each_entry(cx, dir, |name, kind| {
+    for_each_entry(cx, dir, &mut |name, kind| {
         names.push((name.to_owned(), kind));
         Ok(())
     })?;
@@ -671,7 +671,7 @@ pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
 pub fn for_each_entry(
     cx: &Cx,
     dir: BorrowedFd,
-    mut act: impl FnMut(&CStr, u8) -> Result<(), Error>,
+    act: &mut dyn FnMut(&CStr, u8) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut buffer = [0; 32768];
     loop {

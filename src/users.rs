@@ -7,6 +7,7 @@ use syscalls::Errno;
 
 use crate::caps::{self, CAP_SETGID, CAP_SETUID};
 use crate::error::{Error, FAILED};
+use crate::number::decimal;
 use crate::show::plain;
 use crate::sys::{self, Cx};
 
@@ -68,7 +69,8 @@ impl Databases {
         };
         let name = name.unwrap_or_default();
         // A name may be all digits: it comes first, as for chown(1).
-        let line = line(&self.passwd, 0, name).or_else(|| line(&self.passwd, 2, decimal(name)?));
+        let by_number = || decimal(name).and_then(|_| line(&self.passwd, 2, name));
+        let line = line(&self.passwd, 0, name).or_else(by_number);
         let mut user = match (line, number(name)) {
             (Some(fields), _) => self.known(&fields).ok_or_else(|| {
                 let what = format!("the line of {} in /etc/passwd has no valid ids", plain(name));
@@ -171,7 +173,7 @@ fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
 /// Does a line of uid_map or gid_map have the id? user_namespaces(7): first, first outside, count.
 pub fn is_mapped(map: &[u8], id: u32) -> bool {
     map.split(|b| *b == b'\n').any(|line| {
-        let mut numbers = line.split(|b| *b == b' ').filter_map(decimal).map(count);
+        let mut numbers = line.split(|b| *b == b' ').filter_map(decimal);
         match (numbers.next(), numbers.nth(1)) {
             (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
             _ => false,
@@ -189,11 +191,6 @@ pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
     lines.min()
 }
 
-/// A number of a map, of 32 bits at most.
-fn count(digits: &[u8]) -> u64 {
-    digits.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
-}
-
 /// The fields of each line.
 fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     text.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b':').collect())
@@ -207,13 +204,7 @@ fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>>
 
 /// An id. The largest is no id: for setresuid(2) it means *leave it*.
 fn number(text: &[u8]) -> Option<u32> {
-    let digits = decimal(text)?;
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|id| *id != u32::MAX)
-}
-
-/// The text if it is all digits.
-fn decimal(text: &[u8]) -> Option<&[u8]> {
-    (!text.is_empty() && text.iter().all(u8::is_ascii_digit)).then_some(text)
+    u32::try_from(decimal(text)?).ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,33 @@
+//! Numbers in text. The standard library has code of its own for each type of number, and for signs.
+
+/// A decimal number: digits, and nothing else.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    number(text, 10)
+}
+
+/// The same in hexadecimal, without `0x`.
+pub fn hexadecimal(text: &[u8]) -> Option<u64> {
+    number(text, 16)
+}
+
+fn number(text: &[u8], base: u32) -> Option<u64> {
+    let digit = |n: u64, byte: &u8| {
+        n.checked_mul(base.into())?.checked_add(char::from(*byte).to_digit(base)?.into())
+    };
+    text.iter().try_fold(0, digit).filter(|_| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digits_and_nothing_else() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(hexadecimal(b"ffffffffffffFFFF"), Some(u64::MAX));
+        for text in ["", "18446744073709551616", "+1", "-1", " 1", "1\n", "a"] {
+            assert_eq!(decimal(text.as_bytes()), None, "{text}");
+        }
+    }
+}
