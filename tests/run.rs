@@ -1317,12 +1317,12 @@ mod root {
             assert!(trace.err().contains("AT_REMOVEDIR"), "and the cleaning up");
             house.nothing_is_left();
 
-            let before = tree(house.dir.path());
+            let before = tree(&house.state());
             let dry = run(&mut house.container(&["--dry-run", "-m", "64M"], &["echo", "it runs"]))
                 .exits(0);
             assert_eq!(dry.err(), "");
             in_order(&dry.out());
-            assert_eq!(tree(house.dir.path()), before);
+            assert_eq!(tree(&house.state()), before);
             assert_eq!(house.cgroups(), [] as [PathBuf; 0]);
         }
     }
