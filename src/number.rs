@@ -5,9 +5,9 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
     number(text, 10)
 }
 
-/// The same in hexadecimal, without `0x`.
+/// The same in hexadecimal, with or without `0x`.
 pub fn hexadecimal(text: &[u8]) -> Option<u64> {
-    number(text, 16)
+    number(text.strip_prefix(b"0x").unwrap_or(text), 16)
 }
 
 fn number(text: &[u8], base: u32) -> Option<u64> {
@@ -26,6 +26,7 @@ mod tests {
         assert_eq!(decimal(b"0"), Some(0));
         assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(hexadecimal(b"ffffffffffffFFFF"), Some(u64::MAX));
+        assert_eq!((hexadecimal(b"0x1f"), hexadecimal(b"0x")), (Some(31), None));
         for text in ["", "18446744073709551616", "+1", "-1", " 1", "1\n", "a"] {
             assert_eq!(decimal(text.as_bytes()), None, "{text}");
         }

@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
-use std::fmt::Write;
 
 use syscalls::Errno;
 
@@ -13,14 +12,6 @@ use crate::flags::{self, Table};
 
 /// strace cuts what is no path after so many bytes, and a list after so many members.
 const CUT: usize = 32;
-
-/// Append formatted text; a `String` takes all of it.
-macro_rules! put {
-    ($out:expr, $($arg:tt)*) => {{
-        let _ = write!($out, $($arg)*);
-    }};
-}
-pub(crate) use put;
 
 /// A structure that the kernel reads or writes.
 pub trait Show {
@@ -100,17 +91,19 @@ impl Arg<'_> {
     /// Append the text. What the kernel fills in is shown when the call has returned `Some` number.
     fn show(&self, returned: Option<usize>, out: &mut String) {
         match *self {
-            Arg::Int(n) => put!(out, "{n}"),
-            Arg::Size(n) => put!(out, "{n}"),
+            Arg::Int(n) => signed("", n, out),
+            Arg::Size(n) => decimal("", n as u64, out),
             Arg::Fd(libc::AT_FDCWD) => out.push_str("AT_FDCWD"),
-            Arg::Fd(fd) => put!(out, "{fd}"),
-            Arg::Mode(mode) => put!(out, "0{mode:02o}"),
+            Arg::Fd(fd) => signed("", fd.into(), out),
+            Arg::Mode(mode) => octal("", mode, out),
             Arg::FileMode(mode) => {
                 name((mode & libc::S_IFMT).into(), flags::FILE_TYPE, out);
-                put!(out, "|0{:02o}", mode & !libc::S_IFMT);
+                octal("|", mode & !libc::S_IFMT, out);
             }
             Arg::Dev(dev) => {
-                put!(out, "makedev({:#x}, {:#x})", libc::major(dev), libc::minor(dev));
+                hexadecimal("makedev(", libc::major(dev).into(), out);
+                hexadecimal(", ", libc::minor(dev).into(), out);
+                out.push(')');
             }
             Arg::Flags(value, table) => bits(value, table, out),
             Arg::Name(value, table) => name(value, table, out),
@@ -120,10 +113,12 @@ impl Arg<'_> {
             Arg::Bytes(b) => quote(b, CUT, out),
             Arg::Strs(_, strings) => list(strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
             Arg::Env(pointers, n) => {
-                put!(out, "{pointers:p} /* {n} var{} */", if n == 1 { "" } else { "s" });
+                hexadecimal("", pointers as u64, out);
+                decimal(" /* ", n as u64, out);
+                out.push_str(if n == 1 { " var */" } else { " vars */" });
             }
             Arg::Null => out.push_str("NULL"),
-            Arg::Ids(ids) => list(ids, out, |id, out| put!(out, "{id}")),
+            Arg::Ids(ids) => list(ids, out, |id, out| decimal("", (*id).into(), out)),
             Arg::In(s) => s.show(out),
             Arg::Out(s) if returned.is_some() => s.show(out),
             Arg::OutIf(s) if returned.is_some_and(|n| n > 0) => s.show(out),
@@ -131,7 +126,7 @@ impl Arg<'_> {
             Arg::PathBuffer(b) if returned.is_some_and(|n| n > 0) => {
                 filled(b, returned.unwrap_or(0) - 1, usize::MAX, out);
             }
-            _ => put!(out, "{:#x}", self.register()),
+            _ => hexadecimal("", self.register() as u64, out),
         }
     }
 }
@@ -158,16 +153,16 @@ pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
 
 /// Names and descriptions: line n is that of errno n, see errno(3). The words are those of the crate
 /// `syscalls`, whose own code for them would be 5 KB more of each program.
-const ERRNOS: &str = include_str!("errno.txt");
+const ERRNOS: &[u8] = include_bytes!("errno.txt");
 
 /// `ENOENT (No such file or directory)`.
 pub fn errno(e: Errno) -> String {
     let number = e.into_raw();
-    match (number, ERRNOS.lines().nth((number - 1) as usize)) {
+    match (number, ERRNOS.split(|b| *b == b'\n').nth((number - 1) as usize)) {
         // One of the kernel's own, from 512 on, which it lets out at times.
         (524, _) => "ENOTSUPP (Operation is not supported)".into(),
-        (_, Some("") | None) => format!("errno {number}"),
-        (_, Some(line)) => line.into(),
+        (_, Some(b"") | None) => format!("errno {number}"),
+        (_, Some(line)) => ascii(line),
     }
 }
 
@@ -178,6 +173,39 @@ pub fn signal(signal: i32) -> String {
         (None, 32) => String::from("SIGRTMIN"),
         (None, _) => format!("SIGRT_{}", signal - 32),
     }
+}
+
+/// Append what is before a number, and the number.
+pub fn decimal(before: &str, n: u64, out: &mut String) {
+    out.push_str(before);
+    digits(n, 10, out);
+}
+
+/// The same of one that may be negative.
+pub fn signed(before: &str, n: i64, out: &mut String) {
+    out.push_str(before);
+    decimal(if n < 0 { "-" } else { "" }, n.unsigned_abs(), out);
+}
+
+/// The same with `0x`.
+pub fn hexadecimal(before: &str, n: u64, out: &mut String) {
+    out.push_str(before);
+    out.push_str("0x");
+    digits(n, 16, out);
+}
+
+/// The same for permission bits, of which there are three digits at least: `000`, `0755`.
+pub fn octal(before: &str, mode: u32, out: &mut String) {
+    out.push_str(before);
+    out.push_str(if mode < 8 { "00" } else { "0" });
+    digits(mode.into(), 8, out);
+}
+
+fn digits(n: u64, base: u64, out: &mut String) {
+    if n >= base {
+        digits(n / base, base, out);
+    }
+    out.extend(char::from_digit((n % base) as u32, base as u32));
 }
 
 /// `A|B|0x8`: the names of the bits that a table has, the others in hexadecimal; `0` for none.
@@ -193,7 +221,7 @@ pub fn bits(value: u64, table: Table, out: &mut String) {
     }
     if left != 0 {
         separate(start, out);
-        put!(out, "{left:#x}");
+        hexadecimal("", left, out);
     } else if value == 0 {
         out.push('0');
     }
@@ -209,7 +237,7 @@ fn separate(start: usize, out: &mut String) {
 pub fn name(value: u64, table: Table, out: &mut String) {
     match flags::name(table, value) {
         Some(name) => out.push_str(name),
-        None => put!(out, "{value:#x}"),
+        None => hexadecimal("", value, out),
     }
 }
 
@@ -264,8 +292,18 @@ pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
             0x0c => out.push_str("\\f"),
             0x20..=0x7e => out.push(byte.into()),
             // A digit behind an escape would be read as part of it, unless that has three digits.
-            _ if shown.get(i + 1).is_some_and(u8::is_ascii_digit) => put!(out, "\\{byte:03o}"),
-            _ => put!(out, "\\{byte:o}"),
+            _ if shown.get(i + 1).is_some_and(u8::is_ascii_digit) => {
+                out.push_str(match byte {
+                    0..0o10 => "\\00",
+                    0o10..0o100 => "\\0",
+                    _ => "\\",
+                });
+                digits(byte.into(), 8, out);
+            }
+            _ => {
+                out.push('\\');
+                digits(byte.into(), 8, out);
+            }
         }
     }
     out.push('"');

@@ -3,10 +3,9 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::fmt::Write;
 
 use crate::flags;
-use crate::show::{Show, bits, put, signal};
+use crate::show::{Show, bits, decimal, hexadecimal, octal, signal, signed};
 
 /// What the kernel wrote is shown as what it reads.
 impl<T: Show + Copy> Show for Cell<T> {
@@ -105,7 +104,9 @@ impl Show for Statx {
         bits(self.attributes, flags::STATX_ATTR, out);
         out.push_str(", stx_mode=");
         crate::show::name(self.file_type().into(), flags::FILE_TYPE, out);
-        put!(out, "|0{:02o}, stx_size={}, ...}}", self.permissions(), self.size);
+        octal("|", self.permissions(), out);
+        decimal(", stx_size=", self.size, out);
+        out.push_str(", ...}");
     }
 }
 
@@ -121,7 +122,7 @@ pub struct StatFs {
     f_bavail: u64,
     f_files: u64,
     f_ffree: u64,
-    f_fsid: [i32; 2],
+    f_fsid: [u32; 2],
     f_namelen: i64,
     f_frsize: i64,
     /// `ST_RDONLY` …
@@ -139,12 +140,19 @@ impl StatFs {
 impl Show for StatFs {
     fn show(&self, out: &mut String) {
         // The numbers, where strace has names: the tables of those would be in every program.
-        put!(out, "{{f_type={:#x}, f_bsize={}, ", self.f_type, self.f_bsize);
-        put!(out, "f_blocks={}, f_bfree={}, ", self.f_blocks, self.f_bfree);
-        put!(out, "f_bavail={}, f_files={}, ", self.f_bavail, self.f_files);
-        put!(out, "f_ffree={}, f_fsid={{val=[{:#x}", self.f_ffree, self.f_fsid[0]);
-        put!(out, ", {:#x}]}}, f_namelen={}, ", self.f_fsid[1], self.f_namelen);
-        put!(out, "f_frsize={}, f_flags={:#x}}}", self.f_frsize, self.f_flags);
+        hexadecimal("{f_type=", self.f_type as u64, out);
+        signed(", f_bsize=", self.f_bsize, out);
+        decimal(", f_blocks=", self.f_blocks, out);
+        decimal(", f_bfree=", self.f_bfree, out);
+        decimal(", f_bavail=", self.f_bavail, out);
+        decimal(", f_files=", self.f_files, out);
+        decimal(", f_ffree=", self.f_ffree, out);
+        hexadecimal(", f_fsid={val=[", self.f_fsid[0].into(), out);
+        hexadecimal(", ", self.f_fsid[1].into(), out);
+        signed("]}, f_namelen=", self.f_namelen, out);
+        signed(", f_frsize=", self.f_frsize, out);
+        hexadecimal(", f_flags=", self.f_flags as u64, out);
+        out.push('}');
     }
 }
 
@@ -190,7 +198,8 @@ impl Flock {
         crate::show::name(self.kind as u64, flags::LOCK, out);
         out.push_str(", l_whence=");
         crate::show::name(self.whence as u64, flags::WHENCE, out);
-        put!(out, ", l_start={}, l_len={}", self.start, self.len);
+        signed(", l_start=", self.start, out);
+        signed(", l_len=", self.len, out);
     }
 }
 
@@ -209,7 +218,8 @@ pub struct Holder(pub Flock);
 impl Show for Holder {
     fn show(&self, out: &mut String) {
         self.0.show_wanted(out);
-        put!(out, ", l_pid={}}}", self.0.pid);
+        signed(", l_pid=", self.0.pid.into(), out);
+        out.push('}');
     }
 }
 
@@ -234,7 +244,8 @@ impl Show for MountAttr {
         bits(self.attr_clr, flags::MOUNT_ATTR, out);
         out.push_str(", propagation=");
         bits(self.propagation, flags::MS, out);
-        put!(out, ", userns_fd={}}}", self.userns_fd);
+        decimal(", userns_fd=", self.userns_fd, out);
+        out.push('}');
     }
 }
 
@@ -261,9 +272,11 @@ impl Show for CloneArgs {
     fn show(&self, out: &mut String) {
         out.push_str("{flags=");
         bits(self.flags, flags::CLONE, out);
-        put!(out, ", exit_signal={}, stack=NULL, stack_size=0", signal(self.exit_signal as i32));
+        out.push_str(", exit_signal=");
+        out.push_str(&signal(self.exit_signal as i32));
+        out.push_str(", stack=NULL, stack_size=0");
         if self.flags & flags::CLONE_INTO_CGROUP != 0 {
-            put!(out, ", cgroup={}", self.cgroup);
+            decimal(", cgroup=", self.cgroup, out);
         }
         out.push('}');
     }
@@ -287,13 +300,14 @@ impl WaitStatus {
 impl Show for WaitStatus {
     fn show(&self, out: &mut String) {
         if libc::WIFSIGNALED(self.0) {
-            let by = signal(libc::WTERMSIG(self.0));
-            let core = if libc::WCOREDUMP(self.0) { " && WCOREDUMP(s)" } else { "" };
-            put!(out, "[{{WIFSIGNALED(s) && WTERMSIG(s) == {by}{core}}}]");
+            out.push_str("[{WIFSIGNALED(s) && WTERMSIG(s) == ");
+            out.push_str(&signal(libc::WTERMSIG(self.0)));
+            out.push_str(if libc::WCOREDUMP(self.0) { " && WCOREDUMP(s)" } else { "" });
         } else {
             let code = libc::WEXITSTATUS(self.0);
-            put!(out, "[{{WIFEXITED(s) && WEXITSTATUS(s) == {code}}}]");
+            signed("[{WIFEXITED(s) && WEXITSTATUS(s) == ", code.into(), out);
         }
+        out.push_str("}]");
     }
 }
 
@@ -310,7 +324,8 @@ impl<const N: usize> Show for [PollFd; N] {
     fn show(&self, out: &mut String) {
         out.push('[');
         for (i, poll) in self.iter().enumerate() {
-            put!(out, "{}{{fd={}, events=", if i > 0 { ", " } else { "" }, poll.fd);
+            signed(if i > 0 { ", {fd=" } else { "{fd=" }, poll.fd.into(), out);
+            out.push_str(", events=");
             bits(poll.events as u64, flags::POLL, out);
             out.push('}');
         }
@@ -328,7 +343,9 @@ pub struct TimeSpec {
 
 impl Show for TimeSpec {
     fn show(&self, out: &mut String) {
-        put!(out, "{{tv_sec={}, tv_nsec={}}}", self.sec, self.nsec);
+        signed("{tv_sec=", self.sec, out);
+        signed(", tv_nsec=", self.nsec, out);
+        out.push('}');
     }
 }
 
@@ -361,7 +378,9 @@ pub struct FdPair(pub [i32; 2]);
 impl Show for FdPair {
     fn show(&self, out: &mut String) {
         let [first, second] = self.0;
-        put!(out, "[{first}, {second}]");
+        signed("[", first.into(), out);
+        signed(", ", second.into(), out);
+        out.push(']');
     }
 }
 
@@ -374,10 +393,8 @@ pub struct Signal(pub i32);
 
 impl Show for Signal {
     fn show(&self, out: &mut String) {
-        match self.0 {
-            0 => out.push_str("[0]"),
-            n => put!(out, "[{}]", signal(n)),
-        }
+        let signal = if self.0 == 0 { "0".into() } else { signal(self.0) };
+        out.push_str(&["[", &signal, "]"].concat());
     }
 }
 
@@ -433,10 +450,11 @@ impl SigAction {
 impl Show for SigAction {
     fn show(&self, out: &mut String) {
         match self.handler {
-            0 => out.push_str("{sa_handler=SIG_DFL, sa_mask="),
-            1 => out.push_str("{sa_handler=SIG_IGN, sa_mask="),
-            address => put!(out, "{{sa_handler={address:#x}, sa_mask="),
+            0 => out.push_str("{sa_handler=SIG_DFL"),
+            1 => out.push_str("{sa_handler=SIG_IGN"),
+            address => hexadecimal("{sa_handler=", address as u64, out),
         }
+        out.push_str(", sa_mask=");
         self.mask.show(out);
         out.push_str(", sa_flags=");
         bits(self.flags, flags::SA, out);
@@ -460,13 +478,17 @@ pub struct SigInfo {
 
 impl Show for SigInfo {
     fn show(&self, out: &mut String) {
-        put!(out, "{{si_signo={}, si_code={}", signal(self.signo), self.code);
+        out.push_str("{si_signo=");
+        out.push_str(&signal(self.signo));
+        signed(", si_code=", self.code.into(), out);
         let from_user = self.code <= 0;
         if from_user || self.pid != 0 {
-            put!(out, ", si_pid={}, si_uid={}", self.pid, self.uid);
+            signed(", si_pid=", self.pid.into(), out);
+            decimal(", si_uid=", self.uid.into(), out);
         }
         if !from_user && self.signo == libc::SIGCHLD {
-            put!(out, ", si_status={}, ...", self.status);
+            signed(", si_status=", self.status.into(), out);
+            out.push_str(", ...");
         }
         out.push('}');
     }
@@ -549,10 +571,11 @@ fn caps(set: u64, out: &mut String) {
     let mut left = set;
     for (cap, name) in flags::CAPS.iter().filter(|(cap, _)| set >> cap & 1 == 1) {
         left &= !(1 << cap);
-        put!(out, "{}1<<{name}", if out.len() > start { "|" } else { "" });
+        out.push_str(if out.len() > start { "|1<<" } else { "1<<" });
+        out.push_str(name);
     }
     if left != 0 || set == 0 {
-        put!(out, "{}{left:#x}", if out.len() > start { "|" } else { "" });
+        hexadecimal(if out.len() > start { "|" } else { "" }, left, out);
     }
 }
 
@@ -566,12 +589,17 @@ pub struct RLimit {
 
 impl Show for RLimit {
     fn show(&self, out: &mut String) {
-        let show = |n: u64| match n {
-            u64::MAX => String::from("RLIM64_INFINITY"),
-            _ if n > 1024 && n % 1024 == 0 => format!("{}*1024", n / 1024),
-            _ => n.to_string(),
-        };
-        put!(out, "{{rlim_cur={}, rlim_max={}}}", show(self.soft), show(self.hard));
+        for (before, n) in [("{rlim_cur=", self.soft), (", rlim_max=", self.hard)] {
+            match n {
+                u64::MAX => out.push_str(&[before, "RLIM64_INFINITY"].concat()),
+                _ if n > 1024 && n % 1024 == 0 => {
+                    decimal(before, n / 1024, out);
+                    out.push_str("*1024");
+                }
+                _ => decimal(before, n, out),
+            }
+        }
+        out.push('}');
     }
 }
 

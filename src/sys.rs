@@ -262,7 +262,9 @@ impl<'a> Cx<'a> {
             options.push("--dry-run".into());
         }
         if let Some(SigSet(set)) = self.mask.get() {
-            options.push(format!("--signal-mask={set:x}"));
+            let mut option = String::new();
+            show::hexadecimal("--signal-mask=", set, &mut option);
+            options.push(option);
         }
         options.into_iter().map(|option| CString::new(option).unwrap_or_default()).collect()
     }
@@ -380,23 +382,29 @@ impl<'a> Cx<'a> {
 
     /// A line of the trace, or of a dry run, which has no result.
     fn print(&self, call: Call, args: &[Arg], result: Option<Result<usize, Errno>>, note: &str) {
-        let text = show::call(call.1, args, result.and_then(Result::ok));
-        let result = match result {
-            None => String::new(),
-            Some(Ok(mode)) if call.0 == nr::umask.0 => format!(" = {mode:03o}"),
-            Some(Ok(n)) => format!(" = {}{note}", n as isize),
-            Some(Err(errno)) => format!(" = -1 {}", show::errno(errno)),
-        };
-        self.line(&format!("{text}{result}"));
+        let mut text = show::call(call.1, args, result.and_then(Result::ok));
+        match result {
+            None => {}
+            Some(Ok(mode)) if call.0 == nr::umask.0 => show::octal(" = ", mode as u32, &mut text),
+            Some(Ok(n)) => {
+                show::signed(" = ", n as i64, &mut text);
+                text.push_str(note);
+            }
+            Some(Err(errno)) => text.push_str(&[" = -1 ", &show::errno(errno)].concat()),
+        }
+        self.line(&text);
     }
 
     /// One line, one write: to the trace; for a dry run that is not traced, to standard output.
     fn line(&self, text: &str) {
-        let pid = match self.pid.get() {
-            0 => String::new(),
-            pid => format!("[pid {pid}] "),
-        };
-        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), &format!("{pid}{text}\n"));
+        let mut line = String::new();
+        if self.pid.get() != 0 {
+            show::signed("[pid ", self.pid.get().into(), &mut line);
+            line.push_str("] ");
+        }
+        line.push_str(text);
+        line.push('\n');
+        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), &line);
     }
 
     /// Say something on standard error, in one write. What cannot be written is lost, and changes
