@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::namespaces::KINDS;
+use crate::namespaces::{KINDS, path};
 use crate::show::plain;
 use crate::structs::Statx;
 use crate::sys::{self, Cx};
@@ -246,10 +246,6 @@ fn why(pid: i32, error: Error) -> Error {
             .way_out("enter as root, or as the user who made its user namespace"),
         _ => error,
     }
-}
-
-fn path(parts: &[&str]) -> CString {
-    CString::new(parts.concat()).unwrap_or_default()
 }
 
 /// What a line of `/proc/PID/status` says behind `name`.

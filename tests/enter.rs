@@ -33,27 +33,6 @@ fn a_command_line_that_means_nothing_is_refused() {
 }
 
 #[test]
-fn containers_are_looked_for_where_td_run_keeps_them() {
-    let state = |user: &str, variables: &[(&str, &str)]| {
-        let mut cmd = td("td-exec", ["--user", user, "--cap-keep", "none"]);
-        cmd.arg(bin("td-enter")).args(["--name", "no-such", "true"]);
-        cmd.env_remove("XDG_DATA_HOME").env_remove("HOME").envs(variables.iter().copied());
-        run(&mut cmd).exits(125)
-    };
-    let no = |path: &str| format!("there is no container {path}/td/containers/no-such");
-    // SAFETY: it takes and changes nothing.
-    let own = unsafe { libc::geteuid() };
-    let user = if own == 0 { String::from("65534:65534") } else { own.to_string() };
-    state(&user, &[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]).says(&no("/x"));
-    state(&user, &[("XDG_DATA_HOME", ""), ("HOME", "/h")]).says(&no("/h/.local/share"));
-    state(&user, &[]).says("HOME is not set, so it is not known where containers are kept");
-    if own == 0 {
-        state("0", &[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]).says(&no("/var/lib"));
-    }
-    refuses("--state /s --name no-such true", "there is no container /s/containers/no-such");
-}
-
-#[test]
 fn without_options_it_becomes_prog() {
     let mut cmd = td("td-enter", ["sh", "-c", "echo $$; ls /proc/$$/fd; exit 7"]);
     give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
@@ -67,7 +46,7 @@ mod root {
     use std::path::PathBuf;
     use std::process::Stdio;
 
-    use super::common::house::{HOLD, Held, House, pipe, text};
+    use super::common::house::{HOLD, Held, House, Who, pipe, text};
     use super::*;
 
     const KINDS: [(&str, &str, &str); 8] = [
@@ -234,16 +213,30 @@ mod root {
 
     // ---- who one is ----
 
-    /// td-unshare, run by this user, in whose mount namespace is the image with its own /proc.
+    /// A directory with an image, and with the programs, for the checkout may be where an ordinary user
+    /// does not come.
+    fn for_users() -> TempDir {
+        private_mounts();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        image(&dir.dir("image"));
+        dir.dir("mnt");
+        mount(["--bind", text(&bin_dir()), text(&dir.dir("bin"))]);
+        dir
+    }
+
+    /// The program `name` of td, run by this user, in the groups 4 and 5.
+    fn td_as(user: &str, dir: &TempDir, name: &str) -> Command {
+        let mut cmd = td("td-exec", ["--user", user, "--groups", "4,5"]);
+        cmd.arg(dir.join("bin").join(name));
+        cmd
+    }
+
+    /// td-unshare, run by this user, that makes a container of the image.
     fn of_user(user: &str, options: &str, dir: &TempDir) -> Command {
         let root = dir.join("mnt");
-        if !root.exists() {
-            chmod(dir.path(), 0o755);
-            image(&dir.dir("image"));
-            dir.dir("mnt");
-        }
-        let mut cmd = td("td-exec", ["--user", user, "--groups", "4,5"]);
-        cmd.arg(bin("td-unshare")).args(options.split(' '));
+        let mut cmd = td_as(user, dir, "td-unshare");
+        cmd.args(options.split(' '));
         cmd.args(["td-overlay", "--lower", text(&dir.join("image")), "--tmpfs", text(&root)]);
         cmd.args(["td-mount", "--proc", text(&root), "td-pivot", text(&root)]);
         cmd.args(["td-exec", "--init", "--cap-keep", "chown,kill", "sleep", "1000"]);
@@ -251,22 +244,21 @@ mod root {
     }
 
     /// td-enter as this user.
-    fn enter_as(user: &str, target: i32, script: &str) -> Command {
-        let mut cmd = td("td-exec", ["--user", user, "--groups", "4,5"]);
-        cmd.arg(bin("td-enter")).args(["-t", &target.to_string(), "-a", "-r", "sh", "-c", script]);
+    fn enter_as(user: &str, dir: &TempDir, target: i32, script: &str) -> Command {
+        let mut cmd = td_as(user, dir, "td-enter");
+        cmd.args(["-t", &target.to_string(), "-a", "-r", "sh", "-c", script]);
         cmd
     }
 
     #[test]
     fn in_a_user_namespace_prog_is_root_or_the_smallest_id_that_is_mapped() {
-        private_mounts();
-        let dir = TempDir::new();
+        let dir = for_users();
         for (options, who) in [("-r", "0 0"), ("-c", "65534 65533")] {
             let options = format!("{options} -m -p -n -u -i -C");
             let target = target(&mut of_user("65534:65533", &options, &dir));
             let script = "echo $(id -u) $(id -g); grep ^CapEff /proc/self/status";
             for user in ["0", "65534:65533"] {
-                let out = run(&mut enter_as(user, target.pid, script)).ok().out();
+                let out = run(&mut enter_as(user, &dir, target.pid, script)).ok().out();
                 let caps = if who == "0 0" { "000001ffffffffff" } else { "0000000000000000" };
                 assert_eq!(out, format!("{who}\nCapEff:\t{caps}\n"), "{options} {user}");
             }
@@ -275,28 +267,26 @@ mod root {
 
     #[test]
     fn the_groups_of_root_outside_are_left_outside() {
-        private_mounts();
-        let dir = TempDir::new();
+        let dir = for_users();
         let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));
         let groups = "grep ^Groups /proc/self/status";
-        assert_eq!(run(&mut enter_as("0", target.pid, groups)).ok().out(), "Groups:\t \n");
+        assert_eq!(run(&mut enter_as("0", &dir, target.pid, groups)).ok().out(), "Groups:\t \n");
         // Who has no right to that, has the groups that the container's processes have.
-        let out = run(&mut enter_as("65534:65534", target.pid, groups)).ok().out();
+        let out = run(&mut enter_as("65534:65534", &dir, target.pid, groups)).ok().out();
         assert_eq!(out, "Groups:\t65534 65534 \n");
     }
 
     #[test]
     fn a_user_enters_what_he_has_made_and_nobody_elses() {
-        private_mounts();
-        let dir = TempDir::new();
+        let dir = for_users();
         let target = target(&mut of_user("65534:65534", "-r -m -p -n -u -i -C", &dir));
         let init = fs::read_to_string(format!("/proc/{}/status", target.pid)).expect("status");
         let init = init.lines().find_map(|l| l.strip_prefix("PPid:\t")).expect("a parent");
         let init = init.parse().expect("a pid");
         // Process 1, which is not dumpable.
-        let out = run(&mut enter_as("65534:65534", init, "ps -o comm")).ok().out();
+        let out = run(&mut enter_as("65534:65534", &dir, init, "ps -o comm")).ok().out();
         assert_eq!(out, "COMMAND\ntd-init\nsleep\nps\n");
-        run(&mut enter_as("65533:65533", init, "true"))
+        run(&mut enter_as("65533:65533", &dir, init, "true"))
             .exits(125)
             .says(&format!("this process may not trace process {init}"))
             .says("enter as root, or as the user who made its user namespace");
@@ -371,17 +361,29 @@ mod root {
 
     #[test]
     fn prog_dies_with_td_enter() {
-        private_mounts();
-        let dir = TempDir::new();
+        let dir = for_users();
         for user in ["0", "65534:65534"] {
             let target = target(&mut of_user(user, "-r -m -p", &dir));
             // As root: the change of ids has taken the signal away.
-            let running = start(&mut enter_as("0", target.pid, "echo ready; sleep 1000; :"));
+            let running = start(&mut enter_as("0", &dir, target.pid, "echo ready; sleep 1000; :"));
             running.prints("ready");
             let [prog] = children_of(running.pid())[..] else { panic!("one child") };
             running.kill(libc::SIGKILL);
             assert!(ended_within(prog, LIMIT));
         }
+    }
+
+    #[test]
+    fn prog_dies_with_the_parent_that_an_earlier_tool_has_given_it() {
+        let dir = for_users();
+        let target = target(td_as("65534:65534", &dir, "td-unshare").args(["-r", "sleep", "1000"]));
+        let mut cmd = td("td-unshare", ["--rmdir", text(&dir.join("none")), "td-enter", "-t"]);
+        cmd.args([&target.pid.to_string(), "-U", "sh", "-c", "echo ready; sleep 1000; :"]);
+        let running = start(&mut cmd);
+        running.prints("ready");
+        let [prog] = children_of(running.pid())[..] else { panic!("one child") };
+        running.kill(libc::SIGKILL);
+        assert!(ended_within(prog, LIMIT));
     }
 
     #[test]
@@ -422,23 +424,18 @@ mod root {
 
     // ---- a container ----
 
-    /// A container of td-run, with its pid in the state.
+    /// A container of td-run, whose pid file is there.
     struct Entered<'a> {
         house: &'a House,
         held: Held,
-        /// td-run has not had it written.
-        wrote: bool,
     }
 
     impl<'a> Entered<'a> {
         #[track_caller]
         fn new(house: &'a House, options: &[&str], script: &str) -> Entered<'a> {
             let held = house.hold(options, script);
-            let wrote = !pid_file(house).exists();
-            if wrote {
-                write_pid(house, children_of(held.running.pid())[0]);
-            }
-            Entered { house, held, wrote }
+            wait_for("the pid file", || pid_file(house).exists().then_some(()));
+            Entered { house, held }
         }
 
         fn enter(&self, prog: &[&str]) -> Command {
@@ -452,9 +449,6 @@ mod root {
 
         #[track_caller]
         fn ends(self) {
-            if self.wrote {
-                fs::remove_file(pid_file(self.house)).expect("the pid");
-            }
             self.held.go_on().exits(0);
             self.house.nothing_is_left();
         }
@@ -471,9 +465,12 @@ mod root {
         fs::write(file, format!("{pid}\n")).expect("the pid");
     }
 
+    /// td-enter, by the user who runs the container.
     fn enter_name(house: &House, prog: &[&str]) -> Command {
-        let mut cmd = td("td-enter", ["--state", text(&house.state()), "--name", &house.name]);
-        cmd.args(prog);
+        let mut cmd = Command::new(house.bin("td-enter"));
+        cmd.args(["--state", text(&house.state()), "--name", &house.name]).args(prog);
+        house.who.runs(&mut cmd);
+        cmd.current_dir("/");
         cmd
     }
 
@@ -483,16 +480,24 @@ mod root {
 
     #[test]
     fn prog_has_what_the_containers_command_has() {
-        for options in
-            [&[][..], &["--privileged"], &["--no-init"], &["-e", "A=b c", "--net", "host"]]
-        {
-            let house = House::new();
-            let script = format!("{STATE}; {HOLD}");
-            let held = Entered::new(&house, options, &script);
-            let theirs = held.held.running.out().replace("ready\n", "");
-            let output = held.sh(STATE).ok();
-            assert_eq!(output.out(), theirs, "{options:?}");
-            held.ends();
+        let without_groups = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with("Groups:"));
+            lines.map(String::from).collect::<Vec<_>>()
+        };
+        for house in House::each() {
+            for options in
+                [&[][..], &["--privileged"], &["--no-init", "-e", "A=b c"], &["--net=host"]]
+            {
+                let held = Entered::new(&house, options, &format!("{STATE}; {HOLD}"));
+                let theirs = held.held.running.out().replace("ready\n", "");
+                let out = held.sh(STATE).ok().out();
+                assert_eq!(out, theirs, "{options:?} {:?}", house.who);
+                // Root comes into everybody's, and leaves his groups behind.
+                let mut cmd = td("td-enter", held.enter(&["sh", "-c", STATE]).get_args());
+                let out = without_groups(&run(&mut cmd).ok().out());
+                assert_eq!(out, without_groups(&theirs), "{options:?} {:?}", house.who);
+                held.ends();
+            }
         }
     }
 
@@ -566,7 +571,68 @@ mod root {
         }
     }
 
+    #[test]
+    fn a_user_who_is_mapped_as_another_is_that_one_inside() {
+        let house = House::of(Who::Nobody);
+        let held = Entered::new(&house, &["-u", "1000:1000", "-e", "A=b"], HOLD);
+        let script = "echo $(id -u) $(id -g) $A; grep ^CapEff /proc/self/status";
+        let mut root = td("td-enter", held.enter(&["sh", "-c", script]).get_args());
+        for cmd in [&mut held.enter(&["sh", "-c", script]), &mut root] {
+            assert_eq!(run(cmd).ok().out(), "1000 1000 b\nCapEff:\t0000000000000000\n");
+        }
+        held.ends();
+    }
+
+    #[test]
+    fn containers_are_looked_for_where_td_run_keeps_them() {
+        let dir = for_users();
+        let says = |user: &str, data: Option<&str>, home: Option<&str>, text: &str| {
+            let mut cmd = td_as(user, &dir, "td-enter");
+            cmd.args(["--name", "no-such", "true"]).env_remove("XDG_DATA_HOME").env_remove("HOME");
+            let variables = [("XDG_DATA_HOME", data), ("HOME", home)].into_iter();
+            cmd.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+            run(&mut cmd).exits(125).says(text);
+        };
+        let no = |path: &str| format!("there is no container {path}/td/containers/no-such");
+        let user = "65534:65534";
+        says(user, Some("/x"), Some("/h"), &no("/x"));
+        says(user, Some(""), Some("/h"), &no("/h/.local/share"));
+        says(user, None, None, "HOME is not set, so it is not known where containers are kept");
+        says("0", Some("/x"), Some("/h"), &no("/var/lib"));
+        let mut cmd = td("td-enter", ["--state", "/s", "--name", "no-such", "true"]);
+        run(&mut cmd).exits(125).says("there is no container /s/containers/no-such");
+    }
+
     // ---- what cannot be entered ----
+
+    #[test]
+    fn an_environment_without_end_is_refused() {
+        let house = House::new();
+        let script = "x=$(head -c 120000 /dev/zero | tr '\\0' x); \
+            exec env A=$x B=$x C=$x D=$x E=$x F=$x G=$x H=$x I=$x sh -c 'echo ready; read x || :'";
+        let held = Entered::new(&house, &[], script);
+        let command = held.held.processes()[2];
+        let says = format!("the environment of process {command} has more than 1048576 bytes");
+        run(&mut held.enter(&["true"])).exits(125).says(&says);
+        held.ends();
+    }
+
+    #[test]
+    fn a_cgroup_that_is_out_of_reach_is_named() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let cgroup = format!("/td/c-{}/leaf", house.name);
+        let script = "while read -r a b c d point rest; do \
+            case $rest in *' - cgroup'*) umount -l \"$point\" || :;; esac; \
+            done </proc/self/mountinfo 2>/dev/null; exec \"$@\"";
+        let mut cmd = Command::new("unshare");
+        let entry = held.enter(&["true"]);
+        cmd.args(["-m", "sh", "-c", script, "sh"]).arg(entry.get_program()).args(entry.get_args());
+        run(&mut cmd)
+            .exits(125)
+            .says(&format!("{cgroup} is not in what is mounted of cgroups here"));
+        held.ends();
+    }
 
     #[test]
     fn what_does_not_run_is_said() {
@@ -683,6 +749,11 @@ mod root {
             .exits(125)
             .says("pidfd_open(2147483647, 0): ESRCH")
             .says("there is no process 2147483647");
+        // It ends while it is being entered.
+        let target = target(&mut td_unshare("-n"));
+        let cmd = enter(&target, "-n", "true");
+        let (output, _) = strace::strace(&["-e", "inject=setns:error=ESRCH"], &cmd);
+        output.exits(125).says(&format!("/proc/{} has ended", target.pid));
         // A pid of another /proc.
         run(&mut td("td-unshare", ["-p", "td-enter", "-t", "1", "-a", "true"]))
             .exits(125)
@@ -721,9 +792,9 @@ mod root {
             .says(&format!("{net} belongs to a user namespace that is not ours"));
         let other = self::target(&mut td_unshare("-U"));
         let user = pinned("user", "user", other.pid);
-        let mut cmd = td("td-exec", ["--user", "65534:65534"]);
-        cmd.arg(bin("td-enter")).args([&format!("-U={user}"), "true"]);
-        run(&mut cmd)
+        mount(["--bind", text(&bin_dir()), text(&dir.dir("bin"))]);
+        let mut cmd = td_as("65534:65534", &dir, "td-enter");
+        run(cmd.args([&format!("-U={user}"), "true"]))
             .exits(125)
             .says(&format!("this process has no CAP_SYS_ADMIN over the user namespace of {user}"))
             .says("enter as root, or as the user who made it");

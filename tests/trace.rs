@@ -274,16 +274,10 @@ mod root {
         let house = House::new();
         let held = house.hold(&[], HOLD);
         let file = house.state().join("containers").join(&house.name).join("pid");
-        let wrote = !file.exists();
-        if wrote {
-            fs::write(&file, format!("{}\n", held.processes()[1])).expect("the pid");
-        }
+        wait_for("the pid file", || file.exists().then_some(()));
         let line = format!("td-enter --state {} --name {}", text(&house.state()), house.name);
         traces_what_strace_sees(&[(&format!("{line} td-exec --init sh -c false"), 1)]);
         dry_run_is_true(&[(&format!("{line} /bin/true"), 0)]);
-        if wrote {
-            fs::remove_file(&file).expect("the pid");
-        }
         held.go_on().exits(0);
         house.nothing_is_left();
     }

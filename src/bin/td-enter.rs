@@ -162,11 +162,16 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let entry = open(cx, opts, target, container.is_some())?;
 
     let forks = entry.joins(PID);
+    let (signal, parent) = match forks {
+        true => (libc::SIGKILL, sys::getpid(cx)?),
+        false => (sys::prctl_get_pdeathsig(cx)?, sys::getppid(cx)?),
+    };
+    // Of a parent outside of our pid namespace there is no pid.
+    let parent = if signal == 0 || parent == 0 { None } else { Some(sys::pidfd_open(cx, parent)?) };
     if !forks {
         move_in(cx, &entry.cgroups)?;
     }
     let ids = enter(cx, opts, &entry, container.as_ref())?;
-    let parent = if forks { Some(sys::pidfd_open(cx, sys::getpid(cx)?)?) } else { None };
     if forks {
         fork(cx, &entry)?;
     }
@@ -174,10 +179,10 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         sys::setsid(cx)?; // a terminal of the host is not the controlling one
     }
     be(cx, ids, container.as_ref())?;
-    if let Some(parent) = parent {
-        // The change of ids has cleared this. Is the parent dead already?
-        sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
-        if sys::readable(cx, parent.as_fd())? {
+    if signal != 0 {
+        // A change of ids has cleared this. Is the parent dead already?
+        sys::prctl_set_pdeathsig(cx, signal)?;
+        if parent.is_some_and(|parent| sys::readable(cx, parent.as_fd()).unwrap_or(true)) {
             sys::exit(cx, FAILED);
         }
     }
