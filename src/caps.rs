@@ -70,12 +70,15 @@ pub fn set(cx: &Cx, set: u64, ambient: bool) -> Result<(), Error> {
 /// Why `set` was refused: look whether all of it is in those of our own sets that it must be in.
 fn why_beyond(cx: &Cx, set: u64, what: &str, of: fn(&CapData) -> u64, error: Error) -> Error {
     let own = sys::capget(cx).map_or(ALL, |own| of(&own));
-    let names: Vec<String> =
-        (0..64).filter(|cap| (set & !own) >> cap & 1 == 1).map(shown).collect();
+    let mut names = String::new();
+    for cap in (0..64).filter(|cap| (set & !own) >> cap & 1 == 1) {
+        names.push_str(if names.is_empty() { ": " } else { ", " });
+        names.push_str(&shown(cap));
+    }
     if names.is_empty() {
         return error;
     }
-    error.because(format!("{what}: {}", names.join(", ")))
+    error.because([what, &names].concat())
 }
 
 fn shown(cap: u64) -> String {

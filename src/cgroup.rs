@@ -53,7 +53,11 @@ pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
 
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.
 pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
-    own.split(|b| *b == b'\n').filter_map(|line| parse_line(line, mounts)).collect()
+    let mut hierarchies = Vec::new();
+    for line in own.split(|b| *b == b'\n') {
+        hierarchies.extend(parse_line(line, mounts));
+    }
+    hierarchies
 }
 
 /// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.

@@ -20,26 +20,26 @@ pub struct Error(&'static mut Said);
 struct Said {
     /// A line each: the call with its errno, or the refusal; then why; then the way out.
     lines: Vec<String>,
-    /// What the kernel answered, where it was the kernel that refused.
-    errno: Option<Errno>,
+    /// What the kernel answered; 0 where it was not the kernel that refused.
+    errno: Errno,
     /// The tool's exit status.
     status: u8,
 }
 
 impl Error {
-    fn new(line: String, errno: Option<Errno>) -> Error {
+    fn new(line: String, errno: Errno) -> Error {
         let said = Said { lines: vec![line], errno, status: FAILED };
         Error(Box::leak(Box::new(said)))
     }
 
     /// A system call, as made, that failed with `errno`.
     pub fn call(call: &str, errno: Errno) -> Error {
-        Error::new(format!("{call}: {}", show::errno(errno)), Some(errno))
+        Error::new(format!("{call}: {}", show::errno(errno)), errno)
     }
 
     /// A refusal of our own: a precondition that was looked at and is not met.
     pub fn refusal(what: impl Into<String>) -> Error {
-        Error::new(what.into(), None)
+        Error::new(what.into(), Errno::new(0))
     }
 
     /// Add the violated precondition, found by looking.
@@ -66,12 +66,12 @@ impl Error {
 
     /// Is this the kernel's answer `errno`?
     pub fn is(&self, errno: Errno) -> bool {
-        self.0.errno == Some(errno)
+        self.0.errno == errno
     }
 
     /// The kernel's answer, where there was one.
     pub fn errno(&self) -> Option<Errno> {
-        self.0.errno
+        Some(self.0.errno).filter(|errno| errno.into_raw() != 0)
     }
 
     /// The text: each line under the tool's name.

@@ -14,7 +14,7 @@ use crate::child::{self, Line, Side};
 use crate::cli::Cli;
 use crate::error::{Error, NOT_FOUND};
 use crate::namespaces::{self, number};
-use crate::show::plain;
+use crate::show::{decimal, plain};
 use crate::sys::{self, Cx};
 use crate::users;
 
@@ -59,7 +59,11 @@ impl Range {
     }
 
     fn join(&self, separator: &str) -> String {
-        [self.inside, self.outside, self.count].map(|n| n.to_string()).join(separator)
+        let mut text = String::new();
+        decimal("", self.inside, &mut text);
+        decimal(separator, self.outside, &mut text);
+        decimal(separator, self.count, &mut text);
+        text
     }
 }
 

@@ -44,24 +44,31 @@ pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
 
 /// Parse the text of a mountinfo file. A line that is not understood is left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|b| *b == b'\n').filter_map(parse_line).collect()
+    let mut mounts = Vec::new();
+    for line in text.split(|b| *b == b'\n') {
+        mounts.extend(parse_line(line));
+    }
+    mounts
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let mut number = || decimal(fields.next()?);
-    let (id, parent) = (number()?, number()?);
-    let mut fields = fields.skip(1); // the device
-    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
-    let options = fields.next()?.to_vec();
+    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let [id, parent, _device, root, point, options, rest @ ..] = &fields[..] else { return None };
     // Optional fields, as many as there are, up to a lone hyphen.
-    let optional: Vec<&[u8]> = fields.by_ref().take_while(|f| *f != b"-").collect();
-    let shared = optional.iter().any(|f| f.starts_with(b"shared:"));
-    let unbindable = optional.iter().any(|f| *f == b"unbindable");
-    let fstype = fields.next()?.to_vec();
-    let super_options = fields.nth(1)?.to_vec();
-    Some(Mount { id, parent, root, point, options, shared, unbindable, fstype, super_options })
+    let (optional, rest) = rest.split_at(rest.iter().position(|field| *field == b"-")?);
+    let [_hyphen, fstype, _source, super_options, ..] = rest else { return None };
+    Some(Mount {
+        id: decimal(id)?,
+        parent: decimal(parent)?,
+        root: unescape(root),
+        point: unescape(point),
+        options: options.to_vec(),
+        shared: optional.iter().any(|field| field.starts_with(b"shared:")),
+        unbindable: optional.iter().any(|field| *field == b"unbindable"),
+        fstype: fstype.to_vec(),
+        super_options: super_options.to_vec(),
+    })
 }
 
 /// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
