@@ -99,6 +99,9 @@ fn descriptors_above_2_are_closed_unless_kept() {
 fn no_new_privs_is_for_good() {
     let script = "grep ^NoNewPrivs /proc/self/status";
     assert_eq!(out("--no-new-privs", script), "NoNewPrivs:\t1\n");
+    // Of the process that stays, too.
+    let script = "grep ^NoNewPrivs /proc/self/status /proc/$PPID/status | cut -d: -f2-";
+    assert_eq!(out("--init --no-new-privs", script), "NoNewPrivs:\t1\n".repeat(2));
 }
 
 #[test]
