@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -156,6 +156,12 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
+    SIGNALS.call_once(|| {
+        for signal in [libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: numbers.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
     let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
     let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
@@ -163,6 +169,9 @@ pub fn start_with(cmd: &mut Command) -> Running {
     let stderr = Reader::new(child.stderr.take());
     Running { command, child, stdout, stderr, ended: false }
 }
+
+/// A shell starts what it does not wait for with these ignored, and so would be what we start.
+static SIGNALS: Once = Once::new();
 
 /// A child that is being spawned holds our descriptors until it executes its program. If one of them is
 /// open for writing to a program, that cannot be executed meanwhile (ETXTBSY).
