@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::mounts::{self, Mount};
 use crate::number::decimal;
 use crate::show::plain;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 pub mod limits;
 pub mod make;
@@ -116,7 +116,7 @@ pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> bool {
 pub fn join(directory: &CStr, name: &[u8]) -> CString {
     let path = [directory.to_bytes(), name].join(&b'/');
     // Neither came with a zero byte inside: the one is a string already, the other a part of one.
-    CString::new(path).unwrap_or_default()
+    cstring(path)
 }
 
 impl Hierarchy {
@@ -396,7 +396,7 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
     const MOST: usize = 10;
     let mut names = String::new();
     for (i, pid) in pids.iter().take(MOST).enumerate() {
-        let path = CString::new(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let path = cstring(format!("/proc/{pid}/comm"));
         names.push_str(if i > 0 { ", " } else { "" });
         names.push_str(&pid.to_string());
         // It may have just ended.

@@ -10,7 +10,7 @@ use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
 use crate::flags::{self, MFD_EXEC};
 use crate::show::{self, plain};
 use crate::structs::{MountAttr, StatFs, Statx};
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
 const TOOLS: [&str; 8] = [
@@ -85,7 +85,7 @@ fn beside(path: &[u8], name: &CStr) -> CString {
     let directory = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
     let mut sibling = path.get(..directory).unwrap_or_default().to_vec();
     sibling.extend(name.to_bytes());
-    CString::new(sibling).unwrap_or_default()
+    cstring(sibling)
 }
 
 impl Found<'_> {
@@ -155,7 +155,7 @@ impl Found<'_> {
             let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
             file.push(b'/');
             file.extend(self.name.to_bytes());
-            let file = CString::new(file).unwrap_or_default();
+            let file = cstring(file);
             match sys::faccessat2(cx, None, &file, libc::X_OK) {
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
                 Err(e) => refused = refused.or(Some((file, e))),
@@ -271,8 +271,8 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
         return Ok(());
     }
     let Some(path) = own_path(cx)? else { return Ok(()) };
-    let path = CString::new(path).unwrap_or_default();
-    let name = CString::new(cx.tool).unwrap_or_default();
+    let path = cstring(path);
+    let name = cstring(cx.tool);
     let copy = seal(cx, &path, &name)?;
     let mut argv = vec![path];
     argv.extend_from_slice(cx.start.args.get(1..).unwrap_or_default());

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::number::{decimal, hexadecimal};
 use crate::show::{ascii, plain};
 use crate::structs::SigSet;
-use crate::sys::{self, Cx, Start};
+use crate::sys::{self, Cx, Start, cstring};
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
 pub type Never = Infallible;
@@ -135,7 +135,7 @@ impl Cli {
 
     /// The value of the last option, as a path or another string for the kernel.
     pub fn path(&mut self) -> Result<CString, Error> {
-        self.value().map(cstring)
+        self.value().map(|value| cstring(value.into_vec()))
     }
 
     /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
@@ -160,7 +160,7 @@ impl Cli {
     /// no value of `-m`, in `-mn=FILE` it has one. Only reading on shows which.
     pub fn optional_path(&mut self) -> Option<CString> {
         match self.next() {
-            Err(lexopt::Error::UnexpectedValue { value, .. }) => Some(cstring(value)),
+            Err(lexopt::Error::UnexpectedValue { value, .. }) => Some(cstring(value.into_vec())),
             next => {
                 self.ahead = Some(next);
                 None
@@ -171,7 +171,7 @@ impl Cli {
     /// The first operand, after the last option, as a path.
     pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
         match self.operand.take().or_else(|| self.parser.raw_args().ok()?.next()) {
-            Some(value) => Ok(cstring(value)),
+            Some(value) => Ok(cstring(value.into_vec())),
             None => Err(self.usage(&format!("{name} is missing"))),
         }
     }
@@ -184,9 +184,9 @@ impl Cli {
     /// PROG and its arguments, where a tool can do without.
     pub fn optional_prog(&mut self) -> Option<Prog> {
         let mut args = Vec::new();
-        args.extend(self.operand.take().map(cstring));
+        args.extend(self.operand.take().map(|arg| cstring(arg.into_vec())));
         for arg in self.parser.raw_args().ok()? {
-            args.push(cstring(arg));
+            args.push(cstring(arg.into_vec()));
         }
         Prog::new(args)
     }
@@ -219,12 +219,6 @@ fn misread(tool: &str, error: lexopt::Error) -> Error {
 
 fn usage(tool: &str, what: &str) -> Error {
     Error::refusal(what).way_out(format!("see {tool} --help"))
-}
-
-/// A string of the command line, which the kernel handed over with a zero byte at its end.
-pub fn cstring(string: OsString) -> CString {
-    // So it has no other.
-    CString::new(string.into_vec()).unwrap_or_default()
 }
 
 /// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// Make the directory `path` and the parents that are missing, all of them with mode 0700, and append
 /// them to `made`, a parent first. Returns whether `path` itself was made.
@@ -37,7 +37,7 @@ fn missing(cx: &Cx, path: &CStr, made: &[CString]) -> Result<Vec<CString>, Error
     let mut rest = path.to_bytes();
     while let Some(end) = rest.iter().rposition(|b| *b != b'/') {
         rest = rest.get(..=end).unwrap_or_default();
-        let directory = CString::new(rest).unwrap_or_default();
+        let directory = cstring(rest);
         match sys::statx(cx, None, &directory, 0) {
             Err(e) if e.is(Errno::ENOENT) && !made.contains(&directory) => missing.push(directory),
             Err(e) if !e.is(Errno::ENOENT) => return Err(e),

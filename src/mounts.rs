@@ -1,7 +1,7 @@
 //! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and mounts that are nowhere yet:
 //! new file systems, and copies.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
@@ -11,7 +11,7 @@ use crate::flags::CAP_SYS_ADMIN;
 use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
-use crate::sys::{self, Cx, FsConfig};
+use crate::sys::{self, Cx, FsConfig, cstring};
 
 /// A line of mountinfo: proc_pid_mountinfo(5).
 #[derive(Debug, Default, PartialEq)]
@@ -179,7 +179,7 @@ fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
     if !error.is(Errno::EPERM) || in_initial_user_namespace(cx) {
         return error;
     }
-    let link = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    let link = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let (Ok(mounts), Ok(stat), Ok(path)) = (
         list(cx, c"/proc/self/mountinfo"),
         sys::fstatx(cx, file),

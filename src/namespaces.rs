@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Names, Table};
 use crate::number::decimal;
 use crate::show::{ascii, plain};
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
@@ -324,7 +324,7 @@ fn kinds(wanted: u64) -> impl Iterator<Item = &'static str> {
 
 /// A path put together.
 pub fn path(parts: &[&str]) -> CString {
-    CString::new(parts.concat()).unwrap_or_default()
+    cstring(parts.concat())
 }
 
 /// What a line of `/proc/self/status` says behind `name`.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::mounts;
 use crate::show::{ascii, plain};
 use crate::structs::Statx;
-use crate::sys::{self, Cx, FsConfig};
+use crate::sys::{self, Cx, FsConfig, cstring};
 
 /// A layer, or the work directory.
 pub struct Layer {
@@ -164,7 +164,7 @@ fn new_by_number(
 }
 
 fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
-    let point = CString::new(format!("{}/overlay", stage.as_raw_fd())).unwrap_or_default();
+    let point = cstring(format!("{}/overlay", stage.as_raw_fd()));
     sys::chdir(cx, c"/proc/self/fd")
         .map_err(|e| e.because("before Linux 6.13 layers are given through /proc"))?;
     let overlay = Some(c"overlay");
@@ -192,7 +192,7 @@ fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error>
         let what = format!("the options of the overlay have {} bytes", data.len());
         return Err(Error::refusal(format!("{what}, and before Linux 6.13 it takes at most 4095")));
     }
-    Ok(CString::new(data).unwrap_or_default())
+    Ok(cstring(data))
 }
 
 // ---- why ----

@@ -9,7 +9,7 @@ use crate::directories;
 use crate::error::Error;
 use crate::namespaces::{self, number};
 use crate::show::plain;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// For how long what a killed run has left may take to end.
 const SECONDS: i64 = 2;
@@ -31,8 +31,7 @@ impl PidFile {
             Some(slash) => path.split_at(slash + 1),
             None => (&b"."[..], path),
         };
-        let string = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
-        let (directory, name) = (string(directory), string(name));
+        let (directory, name) = (cstring(directory), cstring(name));
         let mut made = Vec::new();
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
         directories::make(cx, &directory, &mut made)
@@ -44,7 +43,7 @@ impl PidFile {
     /// Name the process `pid` in it. It is moved to its place when it is whole.
     pub fn write(&mut self, cx: &Cx, pid: i32) -> Result<(), Error> {
         let directory = self.directory.as_fd();
-        let new = CString::new([self.name.to_bytes(), b".new"].concat()).unwrap_or_default();
+        let new = cstring([self.name.to_bytes(), b".new"].concat());
         let make = || sys::mknodat(cx, Some(directory), &new, libc::S_IFREG | 0o644, 0);
         let remove = || sys::unlinkat(cx, Some(directory), &new, 0);
         match make() {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::mounts;
 use crate::show::plain;
 use crate::structs::{MountAttr, Statx};
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// How often a path is looked up again when a rename or a mount got in the way.
 const TRIES: u32 = 32;
@@ -174,11 +174,11 @@ impl<'a> Root<'a> {
         while let Some(name) = names.next() {
             whole.push(b'/');
             whole.extend(name);
-            let path = CString::new(whole.clone()).unwrap_or_default();
+            let path = cstring(whole.clone());
             match self.look_up(&path, 0, resolve) {
                 Err(e) if e.is(Errno::ENOENT) && self.made.contains(&path) => {}
                 Err(e) if e.is(Errno::ENOENT) => {
-                    let name = CString::new(name).unwrap_or_default();
+                    let name = cstring(name);
                     self.make_one(&parent, name, &path, dir || names.peek().is_some())?;
                 }
                 other => drop(other.map_err(|e| self.why(&path, e))?),
@@ -291,7 +291,7 @@ fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
             Ok(()) => sys::umount2(cx, c".", libc::MNT_DETACH),
             Err(e) if e.is(Errno::ENOTDIR) => {
                 let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-                let path = CString::new(path).unwrap_or_default();
+                let path = cstring(path);
                 sys::umount2(cx, &path, libc::MNT_DETACH)
             }
             Err(e) => Err(e),

@@ -19,6 +19,21 @@ pub trait Show {
     fn show(&self, out: &mut String);
 }
 
+/// A list of strings, and what execve(2) reads: the pointers to them, and a null pointer at the end.
+pub struct Strings<'a> {
+    pub strings: &'a [CString],
+    pub pointers: Vec<*const c_char>,
+}
+
+impl Strings<'_> {
+    /// With their pointers.
+    pub fn new(strings: &[CString]) -> Strings<'_> {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Strings { strings, pointers }
+    }
+}
+
 /// One argument of a system call.
 #[derive(Clone, Copy)]
 pub enum Arg<'a> {
@@ -46,9 +61,9 @@ pub enum Arg<'a> {
     Str(&'a CStr),
     /// Bytes whose length is the next argument.
     Bytes(&'a [u8]),
-    /// A list of strings, and the pointers to them that the kernel reads.
-    Strs(&'a [*const c_char], &'a [CString]),
-    /// An environment of so many variables.
+    /// A list of strings.
+    Strs(&'a Strings<'a>),
+    /// An environment that is shown by the number of its variables.
     Env(*const *const c_char, usize),
     /// The null pointer.
     Null,
@@ -79,7 +94,7 @@ impl Arg<'_> {
             Arg::Dev(n) | Arg::Flags(n, _) | Arg::Name(n, _) | Arg::Open(n) => n as usize,
             Arg::Path(s) | Arg::Str(s) => s.as_ptr() as usize,
             Arg::Bytes(b) => b.as_ptr() as usize,
-            Arg::Strs(pointers, _) => pointers.as_ptr() as usize,
+            Arg::Strs(s) => s.pointers.as_ptr() as usize,
             Arg::Env(pointers, _) => pointers as usize,
             Arg::Null => 0,
             Arg::Ids(ids) => ids.as_ptr() as usize,
@@ -111,7 +126,7 @@ impl Arg<'_> {
             Arg::Path(s) => quote(s.to_bytes(), usize::MAX, out),
             Arg::Str(s) => quote(s.to_bytes(), CUT, out),
             Arg::Bytes(b) => quote(b, CUT, out),
-            Arg::Strs(_, strings) => list(strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
+            Arg::Strs(s) => list(s.strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
             Arg::Env(pointers, n) => {
                 hexadecimal("", pointers as u64, out);
                 decimal(" /* ", n as u64, out);

@@ -16,7 +16,7 @@ use syscalls::{Errno, Sysno};
 
 use crate::error::Error;
 use crate::flags::{self, Table};
-use crate::show::{self, Arg};
+use crate::show::{self, Arg, Strings};
 use crate::structs::*;
 
 // ---- the calls ----
@@ -179,6 +179,11 @@ impl Start {
     }
 }
 
+/// A string for the kernel. It is made of such strings and of our own words: there is no zero byte in it.
+pub fn cstring(text: impl Into<Vec<u8>>) -> CString {
+    CString::new::<Vec<u8>>(text.into()).unwrap_or_default()
+}
+
 /// The strings of the arguments or of the environment.
 fn strings(mut list: *const *const c_char) -> impl Iterator<Item = *const c_char> {
     // SAFETY: the kernel ends either list with a null pointer, and it lives as long as the process.
@@ -253,20 +258,23 @@ impl<'a> Cx<'a> {
     /// The options that hand trace, dry run and signal mask on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
         let mut options = Vec::new();
-        match (self.trace, self.pid.get()) {
-            (Some(fd), 0) => options.push(format!("--trace={fd}")),
-            (Some(fd), pid) => options.push(format!("--trace={fd},{pid}")),
-            (None, _) => {}
+        if let Some(fd) = self.trace {
+            let mut option = String::new();
+            show::signed("--trace=", fd.into(), &mut option);
+            if self.pid.get() != 0 {
+                show::signed(",", self.pid.get().into(), &mut option);
+            }
+            options.push(cstring(option));
         }
         if self.dry {
-            options.push("--dry-run".into());
+            options.push(c"--dry-run".into());
         }
         if let Some(SigSet(set)) = self.mask.get() {
             let mut option = String::new();
             show::hexadecimal("--signal-mask=", set, &mut option);
-            options.push(option);
+            options.push(cstring(option));
         }
-        options.into_iter().map(|option| CString::new(option).unwrap_or_default()).collect()
+        options
     }
 
     /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
@@ -942,9 +950,8 @@ pub fn execve(
     argv: &[CString],
     env: Option<&[CString]>,
 ) -> Result<(), Error> {
-    let (strings, env_strings) = (pointers(argv), env.map(pointers));
-    let env = env_arg(cx, env_strings.as_deref());
-    exec(cx, nr::execve, &[Arg::Path(path), Arg::Strs(&strings, argv), env])
+    let (argv, env) = (Strings::new(argv), env.map(Strings::new));
+    exec(cx, nr::execve, &[Arg::Path(path), Arg::Strs(&argv), env_arg(cx, env.as_ref())])
 }
 
 /// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: execveat(2), of an open file; else as [`execve`].
@@ -954,17 +961,16 @@ pub fn execveat(
     argv: &[CString],
     env: Option<&[CString]>,
 ) -> Result<(), Error> {
-    let (strings, env_strings) = (pointers(argv), env.map(pointers));
-    let env = env_arg(cx, env_strings.as_deref());
+    let (argv, env) = (Strings::new(argv), env.map(Strings::new));
     let empty = flags(libc::AT_EMPTY_PATH, flags::AT);
-    let args = [fd(file), Arg::Path(c""), Arg::Strs(&strings, argv), env, empty];
+    let args = [fd(file), Arg::Path(c""), Arg::Strs(&argv), env_arg(cx, env.as_ref()), empty];
     exec(cx, nr::execveat, &args)
 }
 
 /// In a dry run, execute the next tool for real: it prints its own calls, and makes none either.
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
-    let strings = pointers(argv);
-    let args = [Arg::Path(path), Arg::Strs(&strings, argv), env_arg(cx, None)];
+    let argv = Strings::new(argv);
+    let args = [Arg::Path(path), Arg::Strs(&argv), env_arg(cx, None)];
     cx.restore_sigpipe(nr::execve, &args);
     let errno = raw(nr::execve, &args).err().unwrap_or(Errno::ENOEXEC);
     Error::call(&show::call(nr::execve.1, &args, None), errno)
@@ -985,16 +991,9 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
     Err(Error::call(&show::call(call.1, args, None), errno))
 }
 
-/// The list that execve(2) reads: it ends with a null pointer.
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
-    pointers.push(std::ptr::null());
-    pointers
-}
-
-fn env_arg<'a>(cx: &Cx, env: Option<&[*const c_char]>) -> Arg<'a> {
+fn env_arg<'a>(cx: &Cx, env: Option<&'a Strings>) -> Arg<'a> {
     match env {
-        Some(pointers) => Arg::Env(pointers.as_ptr(), pointers.len() - 1),
+        Some(env) => Arg::Env(env.pointers.as_ptr(), env.strings.len()),
         None => Arg::Env(cx.start.envp, cx.start.environ().len()),
     }
 }

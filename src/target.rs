@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::namespaces::{KINDS, path};
 use crate::show::plain;
 use crate::structs::Statx;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 use crate::{chain, mounts, users};
 
 /// A process, held so that no other can take its place.
@@ -142,7 +142,7 @@ impl Container {
 /// What td-unshare --pid-file has written.
 fn first_pid(cx: &Cx, directory: &[u8], shown: &str) -> Result<i32, Error> {
     let open = |name: &[u8]| {
-        let path = CString::new([directory, name].concat()).unwrap_or_default();
+        let path = cstring([directory, name].concat());
         sys::openat(cx, None, &path, libc::O_RDONLY)
     };
     match open(b"/pid") {

@@ -40,7 +40,7 @@ use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
 use td::show::plain;
-use td::sys::{self, Cx};
+use td::sys::{self, Cx, cstring};
 
 td::step!(HELP, parse, apply);
 
@@ -135,8 +135,7 @@ fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
         let file = plain(file);
         return Err(cli.usage(&format!("--set {file}: a file CONTROLLER.NAME is wanted")));
     }
-    let cstring = |bytes| CString::new::<Vec<u8>>(bytes).unwrap_or_default();
-    Ok((cstring(file.to_vec()), cstring(value.to_vec())))
+    Ok((cstring(file), cstring(value)))
 }
 
 /// Values are checked before anything is made. What --memory-swap means depends on --memory.
@@ -199,7 +198,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     if let Some(leaf) = &opts.leaf {
         let below = [&name, &b"/"[..], leaf.to_bytes()].concat();
-        name = cgroup::name(&hierarchies, &CString::new(below).unwrap_or_default())?;
+        name = cgroup::name(&hierarchies, &cstring(below))?;
         for (hierarchy, _) in &used {
             made.make(cx, hierarchy, &name, &[])?;
             made.give(cx, hierarchy, &name, opts.delegate)?;

@@ -28,7 +28,7 @@ Descriptors above 2 are closed.
       --keep-fd N      do not close descriptor N
 ";
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
@@ -40,7 +40,7 @@ use td::cli::{self, Cli, Never};
 use td::error::Error;
 use td::flags;
 use td::structs::RLimit;
-use td::sys::{self, Cx};
+use td::sys::{self, Cx, cstring};
 use td::users::{self, Databases};
 
 td::step!(HELP, parse, apply);
@@ -192,7 +192,7 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
             Variable::Keep => ours.iter().find(|var| is(var, name)).cloned(),
         });
     }
-    env.into_iter().map(|var| cli::cstring(OsString::from_vec(var))).collect()
+    env.into_iter().map(cstring).collect()
 }
 
 /// What is PROG's alone, and not PID 1's.

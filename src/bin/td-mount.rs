@@ -33,13 +33,13 @@ use libc::{
 };
 use syscalls::Errno;
 use td::chain::Prog;
-use td::cli::{Cli, Never, cstring};
+use td::cli::{Cli, Never};
 use td::error::Error;
 use td::mounts::{self, Mount, copy_tree, is_foreign, new_fs, why};
 use td::root::{self, Root};
 use td::show::plain;
 use td::structs::Statx;
-use td::sys::{self, Cx};
+use td::sys::{self, Cx, cstring};
 
 td::step!(HELP, parse, apply);
 
@@ -133,7 +133,6 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         let bit = |words: &[(u64, &str)]| {
             words.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b)
         };
-        let string = |bytes| cstring(std::ffi::OsStr::from_bytes(bytes).into());
         match (bit(SET), bit(CLEAR), word.iter().position(|b| *b == b'=')) {
             (Some(bit), ..) => {
                 op.attr |= bit;
@@ -148,11 +147,11 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
                 let what = format!("--options {}: this mount has no such option", plain(word));
                 return Err(cli.usage(&what));
             }
-            (.., None) => op.options.push((string(word), None)),
+            (.., None) => op.options.push((cstring(word), None)),
             (.., Some(i)) => {
                 let (key, value) = word.split_at(i);
                 let value = value.strip_prefix(b"=").unwrap_or_default();
-                op.options.push((string(key), Some(string(value))));
+                op.options.push((cstring(key), Some(cstring(value))));
             }
         }
     }
@@ -292,7 +291,7 @@ fn devpts(cx: &Cx) -> Result<OwnedFd, Error> {
 /// A copy of the mount at a device node of the caller's `/dev`.
 fn callers_node(cx: &Cx, name: &CStr, number: u64) -> Result<OwnedFd, Error> {
     let path = [b"/dev/", name.to_bytes()].concat();
-    let path = CString::new(path).unwrap_or_default();
+    let path = cstring(path);
     let needed = "no device node may be made here, so that the caller's is needed";
     let file = sys::openat(cx, None, &path, libc::O_PATH).map_err(|e| e.because(needed))?;
     if !is_device(&sys::fstatx(cx, file.as_fd())?, number) {

@@ -24,7 +24,7 @@ use td::error::Error;
 use td::mounts::{self, Mount};
 use td::show::plain;
 use td::structs::MountAttr;
-use td::sys::{self, Cx};
+use td::sys::{self, Cx, cstring};
 
 td::step!(HELP, parse, apply);
 
@@ -118,7 +118,7 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
     let shown = plain(directory.to_bytes());
     let start = directory.to_bytes().iter().take_while(|b| **b == b'/').count();
     let path = directory.to_bytes().get(start..).unwrap_or_default();
-    let path = CString::new(if path.is_empty() { b"." } else { path }).unwrap_or_default();
+    let path = cstring(if path.is_empty() { b"." } else { path });
     if cx.dry() {
         return Ok(path); // the step that makes it was dry too
     }

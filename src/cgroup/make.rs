@@ -10,7 +10,7 @@ use crate::cgroup::limits::{self, Limit};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;
 use crate::show::{ascii, plain};
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// What this process has made so far, and how it was before.
 #[derive(Default)]
@@ -404,7 +404,7 @@ fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
 fn parent(path: &CStr) -> CString {
     let path = path.to_bytes();
     let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-    CString::new(path.get(..end).unwrap_or_default()).unwrap_or_default()
+    cstring(path.get(..end).unwrap_or_default())
 }
 
 /// What a file of a cgroup says, as text. `None`: it has no such file.
