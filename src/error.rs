@@ -34,7 +34,7 @@ impl Error {
 
     /// A system call, as made, that failed with `errno`.
     pub fn call(call: &str, errno: Errno) -> Error {
-        Error::new(format!("{call}: {}", show::errno(errno)), errno)
+        Error::new([call, ": ", &show::errno(errno)].concat(), errno)
     }
 
     /// A refusal of our own: a precondition that was looked at and is not met.
@@ -76,6 +76,6 @@ impl Error {
 
     /// The text: each line under the tool's name.
     pub fn text(&self, tool: &str) -> String {
-        self.0.lines.iter().map(|line| format!("{tool}: {line}\n")).collect()
+        self.0.lines.iter().map(|line| [tool, ": ", line, "\n"].concat()).collect()
     }
 }

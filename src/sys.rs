@@ -309,12 +309,15 @@ impl<'a> Cx<'a> {
         let zero = TimeSpec { sec: 0, nsec: 0 };
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
         let closed = |fd: &RawFd| self.start.was_closed(*fd);
-        let ppoll = show::call(nr::ppoll.1, &args, None);
-        let mut lines = vec![format!("{ppoll} = {}", (0..3).filter(closed).count())];
+        let mut ppoll = show::call(nr::ppoll.1, &args, None);
+        show::decimal(" = ", (0..3).filter(closed).count() as u64, &mut ppoll);
+        let mut lines = vec![ppoll];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
         for fd in (0..3).filter(closed) {
             let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
-            lines.push(format!("{} = {fd}", show::call(nr::openat.1, &args, None)));
+            let mut openat = show::call(nr::openat.1, &args, None);
+            show::signed(" = ", fd.into(), &mut openat);
+            lines.push(openat);
         }
         self.ignore_sigpipe(&lines);
     }
@@ -343,7 +346,7 @@ impl<'a> Cx<'a> {
         }
         // A dry run has printed it already.
         if self.trace.is_some() && !self.dry {
-            self.line(&format!("{} = ?", show::call(call.1, exec, None)));
+            self.line(&(show::call(call.1, exec, None) + " = ?"));
         }
         if old.is_some() {
             let _ = raw(nr::rt_sigaction, &args);
@@ -374,12 +377,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Make the call. `note` is what the trace says behind a result that needs words.
-    fn call(
-        &self,
-        call: Call,
-        args: &[Arg],
-        note: impl Fn(usize) -> String,
-    ) -> Result<usize, Error> {
+    fn call(&self, call: Call, args: &[Arg], note: fn(usize) -> String) -> Result<usize, Error> {
         let result = raw(call, args);
         if self.trace.is_some() {
             let note = result.map(note).unwrap_or_default();
@@ -985,7 +983,7 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
     cx.restore_sigpipe(call, args);
     let errno = raw(call, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
-        let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
+        let resumed = ["<... ", call.1, " resumed>) = -1 ", &show::errno(errno)].concat();
         cx.ignore_sigpipe(&[resumed]);
     }
     Err(Error::call(&show::call(call.1, args, None), errno))
@@ -1010,8 +1008,7 @@ pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Err
 /// `exit_group(status)`: _exit(2).
 pub fn exit(cx: &Cx, status: u8) -> ! {
     if cx.trace.is_some() {
-        let call = show::call(nr::exit_group.1, &[Arg::Size(status.into())], None);
-        cx.line(&format!("{call} = ?"));
+        cx.line(&(show::call(nr::exit_group.1, &[Arg::Size(status.into())], None) + " = ?"));
     }
     exit_now(status)
 }
@@ -1100,7 +1097,7 @@ fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -> [Arg<'a>; 4] {
 pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
-    let note = |signal| format!(" ({})", show::signal(signal as i32));
+    let note = |signal| [" (", &show::signal(signal as i32), ")"].concat();
     cx.call(nr::rt_sigtimedwait, &args, note)?;
     Ok(info.get())
 }
