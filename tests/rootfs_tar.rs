@@ -829,7 +829,7 @@ fn random_archives_stay_inside(uid: Option<u32>) {
     let host = place.0.join("host").to_str().expect("text").to_string();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut whole = 0;
-    for round in 0..100 {
+    for round in 0..40 {
         let entries: Vec<_> = (0..2 + random.below(5)).map(|_| random.entry(&host)).collect();
         let output = place.unpack_as(uid, &archive(&entries));
         assert_eq!(place.host(), before, "round {round}: {output:#}");
@@ -837,7 +837,7 @@ fn random_archives_stay_inside(uid: Option<u32>) {
         whole += usize::from(output.code == Some(0));
         place.is_whole_or_absent(&output);
     }
-    assert!((10..90).contains(&whole), "{whole} archives were unpacked");
+    assert!((4..37).contains(&whole), "{whole} archives were unpacked");
 }
 
 /// tar makes `l` a link that leads out, then comes to `l/p`, which has been `d/p`, and knows it by its inode number
