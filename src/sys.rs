@@ -112,6 +112,12 @@ unsafe impl GlobalAlloc for Allocator {
         free as *mut u8
     }
 
+    // Zero is what the kernel maps, and nothing is given out twice.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller has it.
+        unsafe { self.alloc(layout) }
+    }
+
     // Of no effect, so that the compiler leaves out all the code that drops things.
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
