@@ -174,13 +174,12 @@ impl End {
     }
 }
 
+/// What [`help`] calls on both sides.
+pub type Part<'a> = dyn FnOnce(Side) -> Result<(), Error> + 'a;
+
 /// Have a child, in new namespaces `flags`, do a part of our work, while we do ours: `part` is called on
 /// both sides. Then wait for its end. Returns its exit status; what fails in it, it says itself.
-pub fn help(
-    cx: &Cx,
-    flags: u64,
-    part: impl FnOnce(Side) -> Result<(), Error>,
-) -> Result<u8, Error> {
+pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
     // As in `spawn`, but only where it must be: to set it discards a SIGCHLD that is pending, which may be
     // of another child (sigaction(3p)).
     let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, None)?;

@@ -249,15 +249,15 @@ impl IdMaps {
             return Ok(()); // there it would go well
         }
         let line = Line::new(cx)?;
-        let status = child::help(cx, libc::CLONE_NEWUSER as u64, |side| match side {
+        let part = Box::new(|side| match side {
             Side::Child => {
                 self.write_own(cx)?;
                 line.call(cx)?;
                 remove(cx, path)
             }
             Side::Parent(child) => line.answer(cx, || self.write_for(cx, child)).map(drop),
-        })?;
-        match status {
+        });
+        match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
             0 => Ok(()),
             _ => Err(Error::refusal([&plain(path.to_bytes()), " is not removed"].concat())),
         }
@@ -331,10 +331,11 @@ impl Map {
         let line = [process, " ", &self.text()].concat();
         args.extend(line.split_ascii_whitespace().map(|word| namespaces::path(&[word])));
         let Some(prog) = Prog::new(args) else { return Ok(()) };
-        let status = child::help(cx, 0, |side| match side {
+        let part = Box::new(|side| match side {
             Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
             Side::Parent(_) => Ok(()),
-        })?;
+        });
+        let status = child::help(cx, 0, part)?;
         if status == 0 {
             return Ok(());
         }
