@@ -4,44 +4,37 @@
 const HELP: &str = "\
 usage: td-unshare [OPTION]... PROG [ARG]...
 
-Become PROG in new namespaces. Where there is something to do outside (--pid,
-ranges of ids, cgroups, files, directories) a child becomes PROG; its parent
-stays outside, passes signals on, and ends as PROG ended. If the parent is
-killed, the child dies.
-
-Each of the first eight, written with =FILE, keeps its namespace in FILE, which
-td-enter takes.
+Become PROG in new namespaces. Where something is to be done outside a child
+becomes PROG, and its parent waits; if the parent is killed, the child dies.
+The first eight take =FILE, which keeps the namespace.
 
   -m, --mount         new mount namespace
   -u, --uts           new host and domain name
   -i, --ipc           new System V IPC and POSIX message queues
-  -n, --net           new network, with nothing but a loopback interface
-  -p, --pid           new process ids, the child being number 1
-  -C, --cgroup        the cgroup becomes the root of the visible ones
-  -U, --user          new user and group ids, and every capability over the
-                      other namespaces
-  -T, --time          new offsets of the monotonic and the boot clock
+  -n, --net           new network, with a loopback interface
+  -p, --pid           new process ids
+  -C, --cgroup        one's cgroup as the root of all
+  -U, --user          new user and group ids, and every capability there
+  -T, --time          new offsets of clocks
   -r, --map-root-user     be root there (implies --user)
   -c, --map-current-user  keep one's ids there (implies --user)
       --map-user UID      be the user UID there (implies --user)
       --map-group GID     be in the group GID there (implies --user)
-      --map-users IN:OUT:COUNT  have the users OUT... as IN... there, or, with
-                      auto, all those that /etc/subuid gives one
-      --map-groups IN:OUT:COUNT  the same of groups and /etc/subgid
-      --setgroups allow|deny  may the groups of a process be changed there?
+      --map-users IN:OUT:COUNT|auto  users OUT... as IN...; all of /etc/subuid
+      --map-groups IN:OUT:COUNT|auto  the same of groups and /etc/subgid
+      --setgroups allow|deny  may a process change its groups there?
       --propagation private|slave|shared|unchanged
-                      of every mount in the new mount namespace (private)
+                      of every mount (private)
       --hostname NAME set the host name (implies --uts)
       --loopback      bring the loopback interface up (implies --net)
       --monotonic SECONDS  offset of the monotonic clock (implies --time)
       --boottime SECONDS   offset of the boot clock (implies --time)
-      --into-cgroup PATH   the child is born in this cgroup, which td-cgroup
-                      has made, wherever a hierarchy has it
-      --remove-cgroup PATH when the child has ended, remove this cgroup
-      --pid-file FILE write the child's pid to FILE for as long as it is there
-      --remove DIR    when the child has ended, remove DIR with all it holds
-      --rmdir DIR     when the child has ended, remove DIR if it is empty
-      --fresh         remove each DIR of --remove before the child is there, too
+      --into-cgroup PATH   the child is born in this cgroup
+      --remove-cgroup PATH at the end, remove this cgroup
+      --pid-file FILE has the child's pid while it lives
+      --remove DIR    at the end, remove DIR with all it holds
+      --rmdir DIR     at the end, remove DIR if it is empty
+      --fresh         remove each DIR of --remove at the beginning, too
 ";
 
 use std::ffi::{CStr, CString};
