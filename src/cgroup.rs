@@ -11,7 +11,7 @@ use syscalls::Errno;
 use crate::error::Error;
 use crate::mounts::{self, Mount};
 use crate::number::decimal;
-use crate::show::plain;
+use crate::show::{plain, signed, unsigned};
 use crate::sys::{self, Cx, cstring};
 
 pub mod limits;
@@ -71,16 +71,16 @@ fn fields(line: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
 fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
     let (controllers, path) = fields(line)?;
     let v2 = controllers.is_empty();
-    let is_of = |mount: &&Mount| match v2 {
-        true => mount.fstype == b"cgroup2",
-        false => {
-            let has = |c: &Vec<u8>| mount.super_options.split(|b| *b == b',').any(|o| o == c);
-            mount.fstype == b"cgroup" && controllers.iter().all(has)
-        }
+    let fstype: &[u8] = if v2 { b"cgroup2" } else { b"cgroup" };
+    let is_of = |mount: &&Mount| {
+        let has = |c: &Vec<u8>| mount.super_options.split(|b| *b == b',').any(|o| o == c);
+        mount.fstype == fstype && controllers.iter().all(has)
     };
     let mount = mounts.iter().filter(is_of).min_by_key(|mount| mount.root.len())?;
-    let others = mounts.iter().filter(is_of).filter(|other| other.id != mount.id);
-    let others = others.map(|mount| mount.point.clone()).collect();
+    let mut others = Vec::new();
+    for other in mounts.iter().filter(is_of).filter(|other| other.id != mount.id) {
+        others.push(other.point.clone());
+    }
     let below = match mount.root.as_slice() {
         b"/" => Some(path),
         root => path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/")),
@@ -387,8 +387,11 @@ fn living(cx: &Cx, directory: &CStr, pids: &[i32]) -> String {
 /// One outside our pid namespace has no number here, and is left out.
 pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
     let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
-    let pid = |line: &[u8]| decimal(line).filter(|pid| *pid > 0)?.try_into().ok();
-    Ok(text.split(|b| *b == b'\n').filter_map(pid).collect())
+    let mut pids = Vec::new();
+    for line in text.split(|b| *b == b'\n') {
+        pids.extend(decimal(line).map(|pid| pid as i32).filter(|pid| *pid > 0));
+    }
+    Ok(pids)
 }
 
 /// `12 (sh), 15 (sleep)`: processes for a message.
@@ -397,15 +400,15 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
     let mut names = String::new();
     for (i, pid) in pids.iter().take(MOST).enumerate() {
         let path = cstring(format!("/proc/{pid}/comm"));
-        names.push_str(if i > 0 { ", " } else { "" });
-        names.push_str(&pid.to_string());
+        signed(if i > 0 { ", " } else { "" }, (*pid).into(), &mut names);
         // It may have just ended.
         if let Ok(comm) = sys::read_file(cx, None, &path) {
             names.extend([" (", &plain(comm.trim_ascii_end()), ")"]);
         }
     }
     if pids.len() > MOST {
-        names.push_str(&format!(", and {} more", pids.len() - MOST));
+        unsigned(", and ", (pids.len() - MOST) as u64, &mut names);
+        names.push_str(" more");
     }
     names
 }

@@ -14,7 +14,7 @@ use crate::child::{self, Line, Side};
 use crate::cli::Cli;
 use crate::error::{Error, NOT_FOUND};
 use crate::namespaces::{self, number};
-use crate::show::{decimal, plain};
+use crate::show::{plain, unsigned};
 use crate::sys::{self, Cx};
 use crate::users;
 
@@ -60,9 +60,9 @@ impl Range {
 
     fn join(&self, separator: &str) -> String {
         let mut text = String::new();
-        decimal("", self.inside, &mut text);
-        decimal(separator, self.outside, &mut text);
-        decimal(separator, self.count, &mut text);
+        unsigned("", self.inside, &mut text);
+        unsigned(separator, self.outside, &mut text);
+        unsigned(separator, self.count, &mut text);
         text
     }
 }

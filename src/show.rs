@@ -107,7 +107,7 @@ impl Arg<'_> {
     fn show(&self, returned: Option<usize>, out: &mut String) {
         match *self {
             Arg::Int(n) => signed("", n, out),
-            Arg::Size(n) => decimal("", n as u64, out),
+            Arg::Size(n) => unsigned("", n as u64, out),
             Arg::Fd(libc::AT_FDCWD) => out.push_str("AT_FDCWD"),
             Arg::Fd(fd) => signed("", fd.into(), out),
             Arg::Mode(mode) => octal("", mode, out),
@@ -129,11 +129,11 @@ impl Arg<'_> {
             Arg::Strs(s) => list(s.strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
             Arg::Env(pointers, n) => {
                 hexadecimal("", pointers as u64, out);
-                decimal(" /* ", n as u64, out);
+                unsigned(" /* ", n as u64, out);
                 out.push_str(if n == 1 { " var */" } else { " vars */" });
             }
             Arg::Null => out.push_str("NULL"),
-            Arg::Ids(ids) => list(ids, out, |id, out| decimal("", (*id).into(), out)),
+            Arg::Ids(ids) => list(ids, out, |id, out| unsigned("", (*id).into(), out)),
             Arg::In(s) => s.show(out),
             Arg::Out(s) if returned.is_some() => s.show(out),
             Arg::OutIf(s) if returned.is_some_and(|n| n > 0) => s.show(out),
@@ -191,7 +191,7 @@ pub fn signal(signal: i32) -> String {
 }
 
 /// Append what is before a number, and the number.
-pub fn decimal(before: &str, n: u64, out: &mut String) {
+pub fn unsigned(before: &str, n: u64, out: &mut String) {
     out.push_str(before);
     digits(n, 10, out);
 }
@@ -199,7 +199,7 @@ pub fn decimal(before: &str, n: u64, out: &mut String) {
 /// The same of one that may be negative.
 pub fn signed(before: &str, n: i64, out: &mut String) {
     out.push_str(before);
-    decimal(if n < 0 { "-" } else { "" }, n.unsigned_abs(), out);
+    unsigned(if n < 0 { "-" } else { "" }, n.unsigned_abs(), out);
 }
 
 /// The same with `0x`.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use crate::flags;
-use crate::show::{Show, bits, decimal, hexadecimal, octal, signal, signed};
+use crate::show::{Show, bits, hexadecimal, octal, signal, signed, unsigned};
 
 /// What the kernel wrote is shown as what it reads.
 impl<T: Show + Copy> Show for Cell<T> {
@@ -105,7 +105,7 @@ impl Show for Statx {
         out.push_str(", stx_mode=");
         crate::show::name(self.file_type().into(), flags::FILE_TYPE, out);
         octal("|", self.permissions(), out);
-        decimal(", stx_size=", self.size, out);
+        unsigned(", stx_size=", self.size, out);
         out.push_str(", ...}");
     }
 }
@@ -142,11 +142,11 @@ impl Show for StatFs {
         // The numbers, where strace has names: the tables of those would be in every program.
         hexadecimal("{f_type=", self.f_type as u64, out);
         signed(", f_bsize=", self.f_bsize, out);
-        decimal(", f_blocks=", self.f_blocks, out);
-        decimal(", f_bfree=", self.f_bfree, out);
-        decimal(", f_bavail=", self.f_bavail, out);
-        decimal(", f_files=", self.f_files, out);
-        decimal(", f_ffree=", self.f_ffree, out);
+        unsigned(", f_blocks=", self.f_blocks, out);
+        unsigned(", f_bfree=", self.f_bfree, out);
+        unsigned(", f_bavail=", self.f_bavail, out);
+        unsigned(", f_files=", self.f_files, out);
+        unsigned(", f_ffree=", self.f_ffree, out);
         hexadecimal(", f_fsid={val=[", self.f_fsid[0].into(), out);
         hexadecimal(", ", self.f_fsid[1].into(), out);
         signed("]}, f_namelen=", self.f_namelen, out);
@@ -244,7 +244,7 @@ impl Show for MountAttr {
         bits(self.attr_clr, flags::MOUNT_ATTR, out);
         out.push_str(", propagation=");
         bits(self.propagation, flags::MS, out);
-        decimal(", userns_fd=", self.userns_fd, out);
+        unsigned(", userns_fd=", self.userns_fd, out);
         out.push('}');
     }
 }
@@ -276,7 +276,7 @@ impl Show for CloneArgs {
         out.push_str(&signal(self.exit_signal as i32));
         out.push_str(", stack=NULL, stack_size=0");
         if self.flags & flags::CLONE_INTO_CGROUP != 0 {
-            decimal(", cgroup=", self.cgroup, out);
+            unsigned(", cgroup=", self.cgroup, out);
         }
         out.push('}');
     }
@@ -484,7 +484,7 @@ impl Show for SigInfo {
         let from_user = self.code <= 0;
         if from_user || self.pid != 0 {
             signed(", si_pid=", self.pid.into(), out);
-            decimal(", si_uid=", self.uid.into(), out);
+            unsigned(", si_uid=", self.uid.into(), out);
         }
         if !from_user && self.signo == libc::SIGCHLD {
             signed(", si_status=", self.status.into(), out);
@@ -593,10 +593,10 @@ impl Show for RLimit {
             match n {
                 u64::MAX => out.push_str(&[before, "RLIM64_INFINITY"].concat()),
                 _ if n > 1024 && n % 1024 == 0 => {
-                    decimal(before, n / 1024, out);
+                    unsigned(before, n / 1024, out);
                     out.push_str("*1024");
                 }
-                _ => decimal(before, n, out),
+                _ => unsigned(before, n, out),
             }
         }
         out.push('}');

@@ -316,7 +316,7 @@ impl<'a> Cx<'a> {
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
         let closed = |fd: &RawFd| self.start.was_closed(*fd);
         let mut ppoll = show::call(nr::ppoll.1, &args, None);
-        show::decimal(" = ", (0..3).filter(closed).count() as u64, &mut ppoll);
+        show::unsigned(" = ", (0..3).filter(closed).count() as u64, &mut ppoll);
         let mut lines = vec![ppoll];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
         for fd in (0..3).filter(closed) {
