@@ -16,6 +16,7 @@ use crate::sys::{self, Cx, cstring};
 
 pub mod limits;
 pub mod make;
+pub mod mount;
 
 /// A mounted hierarchy.
 #[derive(Debug)]

@@ -19,21 +19,26 @@
 //! - [`join`]: joining namespaces, and why the kernel refuses it
 //! - [`target`]: a process that is entered, and the container that it is the first process of
 //! - [`mounts`]: what is mounted, where, and whether shared
+//! - [`file_systems`]: why the kernel makes no new one: of a type, from a device, or a proc
+//! - [`devices`]: what `/dev` holds
+//! - [`restrict`]: what a root has and its programs shall not see, or not write to
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
 //! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root, and taking their ids
 //! - [`caps`]: capabilities, by name and as sets
-//! - [`cgroup`]: version 1, 2 and hybrid: where a cgroup lies; its limits; making it
+//! - [`cgroup`]: version 1, 2 and hybrid: where a cgroup lies; its limits; making it; mounting the hierarchies
 
 pub mod caps;
 pub mod cgroup;
 pub mod chain;
 pub mod child;
 pub mod cli;
+pub mod devices;
 pub mod directories;
 pub mod error;
+pub mod file_systems;
 pub mod flags;
 pub mod id_maps;
 pub mod join;
@@ -43,6 +48,7 @@ pub mod number;
 pub mod overlay;
 pub mod pid_file;
 pub mod remove;
+pub mod restrict;
 pub mod root;
 pub mod show;
 pub mod structs;

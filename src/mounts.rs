@@ -217,6 +217,49 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     }
 }
 
+/// Why what is mounted on `source` cannot be moved: look at it, at the mount that it is on, and at the target's.
+pub fn why_not_moved(
+    cx: &Cx,
+    source: &CStr,
+    mount: BorrowedFd,
+    target: BorrowedFd,
+    error: Error,
+) -> Error {
+    let (Ok(from), Ok(to)) = (sys::fstatx(cx, mount), sys::fstatx(cx, target)) else {
+        return error;
+    };
+    let shown = plain(source.to_bytes());
+    if !from.is_mount_root() {
+        return error
+            .because([&shown, " is no mount point"].concat())
+            .way_out(["what is not mounted can be bound: --bind ", &shown, " DST"].concat());
+    }
+    let Ok(mounts) = list(cx, c"/proc/self/mountinfo") else { return why(cx, error) };
+    let find = |id| mounts.iter().find(|mount| mount.id == id);
+    if error.is(Errno::ELOOP) {
+        let mut above = Some(to.mnt_id);
+        while above.is_some_and(|id| id != from.mnt_id) {
+            above = above.and_then(find).filter(|m| m.id != m.parent).map(|mount| mount.parent);
+        }
+        return match above {
+            Some(_) => error.because(["the target lies below ", &shown, " itself"].concat()),
+            None => error,
+        };
+    }
+    match find(from.mnt_id).map(|mount| find(mount.parent)) {
+        _ if !error.is(Errno::EINVAL) => why(cx, error),
+        None => error.because("the source is not in this mount namespace"),
+        Some(Some(parent)) if parent.shared => error
+            .because(["the mount that holds ", &shown, " is shared"].concat())
+            .way_out("run it inside td-unshare --mount, or make that mount private first"),
+        // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
+        _ if !in_initial_user_namespace(cx) => error
+            .because(["what is on ", &shown, " is locked in this user namespace"].concat())
+            .way_out(["it can be bound: --bind ", &shown, " DST"].concat()),
+        _ => error,
+    }
+}
+
 /// Why a mount, old or new, was refused: look at our rights.
 pub fn why(cx: &Cx, error: Error) -> Error {
     if !error.is(Errno::EPERM) {

@@ -33,6 +33,8 @@ pub struct Root<'a> {
 enum Done {
     /// This mount was attached, guarded or not.
     Attached(OwnedFd, bool),
+    /// This mount of the caller was moved here from what it had covered.
+    Moved(OwnedFd, OwnedFd),
     /// This mount, which was there before and writable, became read-only.
     ReadOnly(OwnedFd),
     /// A name in a directory was made; with these flags unlinkat(2) removes it.
@@ -42,6 +44,14 @@ enum Done {
 /// A descriptor for a dry run, in place of what an earlier step would have made.
 pub fn stand_in(cx: &Cx) -> Result<OwnedFd, Error> {
     sys::openat(cx, None, c"/", libc::O_PATH)
+}
+
+/// Open a file or directory of the caller, which an earlier step may have to make.
+pub fn open_source(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
+    match sys::openat(cx, None, path, libc::O_PATH) {
+        Err(e) if e.is(Errno::ENOENT) && cx.dry() => stand_in(cx),
+        other => other,
+    }
 }
 
 /// Open what this step has made.
@@ -134,20 +144,72 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// Where a directory (`dir`), or else a file, can be mounted; made where nothing is.
-    pub fn target(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<OwnedFd, Error> {
+    /// A directory (`dir`), or else what is there; made where nothing is. `None`: a dry run has not made it.
+    fn reach_or_make(
+        &mut self,
+        path: &CStr,
+        dir: bool,
+        resolve: u64,
+    ) -> Result<Option<OwnedFd>, Error> {
         let flags = if dir { libc::O_DIRECTORY } else { 0 };
-        let target = match self.reach(path, flags, resolve) {
+        let file = match self.reach(path, flags, resolve) {
             Err(e) if e.is(Errno::ENOENT) => {
                 self.make(path, dir, resolve)?;
                 if self.cx.dry() {
-                    return stand_in(self.cx);
+                    return Ok(None);
                 }
                 self.reach(path, flags, resolve)
             }
             other => other,
         };
-        let target = target.map_err(|e| self.why(path, e))?;
+        file.map(Some).map_err(|e| self.why(path, e))
+    }
+
+    /// A directory, made where nothing is.
+    pub fn directory(&mut self, path: &CStr) -> Result<OwnedFd, Error> {
+        let directory = self.reach_or_make(path, true, 0)?;
+        directory.map_or_else(|| stand_in(self.cx), Ok)
+    }
+
+    /// A symbolic link that says `text`, made where nothing is.
+    pub fn symlink(&mut self, text: &CStr, path: &CStr) -> Result<(), Error> {
+        let bytes = path.to_bytes();
+        let Some(end) = bytes.iter().rposition(|b| *b != b'/') else {
+            return Err(self.refuse_itself(path));
+        };
+        let mut parts = bytes.get(..=end).unwrap_or_default().rsplitn(2, |b| *b == b'/');
+        let name = cstring(parts.next().unwrap_or_default());
+        let parent = [parts.next().unwrap_or_default(), b"/"].concat();
+        let parent = self.directory(&cstring(parent))?;
+        match sys::symlinkat(self.cx, text, Some(parent.as_fd()), &name) {
+            Err(e) if e.is(Errno::EEXIST) => {
+                match sys::readlinkat(self.cx, Some(parent.as_fd()), &name) {
+                    Ok(old) if old == text.to_bytes() => return Ok(()),
+                    _ => {
+                        let what = " is there already, and is no such link";
+                        return Err(e.because([&self.name(path), what].concat()));
+                    }
+                }
+            }
+            other => other?,
+        }
+        self.done.push(Done::Made(parent, name, 0));
+        Ok(())
+    }
+
+    /// Is anything at a path, be it a link?
+    pub fn has(&self, path: &CStr) -> Result<bool, Error> {
+        match self.look_up(path, libc::O_NOFOLLOW, 0) {
+            Err(e) if e.is(Errno::ENOENT) => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
+    /// Where a directory (`dir`), or else a file, can be mounted; made where nothing is.
+    pub fn target(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<OwnedFd, Error> {
+        let Some(target) = self.reach_or_make(path, dir, resolve)? else {
+            return stand_in(self.cx);
+        };
         let stat = sys::fstatx(self.cx, target.as_fd())?;
         if self.is(&stat) {
             return Err(self.refuse_itself(path));
@@ -231,6 +293,26 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
+    /// Attach a mount that is nowhere yet to a directory.
+    pub fn attach_on(&mut self, mount: OwnedFd, path: &CStr, resolve: u64) -> Result<(), Error> {
+        let target = self.target(path, true, resolve)?;
+        self.attach(mount, target.as_fd())
+    }
+
+    /// Move what is mounted on `source`, a path of the caller, with all that is mounted below it.
+    pub fn move_from(&mut self, source: &CStr, path: &CStr) -> Result<(), Error> {
+        let cx = self.cx;
+        let mount = open_source(cx, source)?;
+        let is_dir = sys::fstatx(cx, mount.as_fd())?.is_dir();
+        let target = self.target(path, is_dir, 0)?;
+        sys::move_mount(cx, mount.as_fd(), target.as_fd())
+            .map_err(|e| mounts::why_not_moved(cx, source, mount.as_fd(), target.as_fd(), e))?;
+        // What it has covered, to which it goes back.
+        let place = sys::openat(cx, None, source, libc::O_PATH)?;
+        self.done.push(Done::Moved(mount, place));
+        Ok(())
+    }
+
     /// Make a mount that is there read-only: it alone, not what is mounted below it.
     pub fn set_read_only(&mut self, mount: OwnedFd) -> Result<(), Error> {
         let was = sys::fstatfs(self.cx, mount.as_fd())?.f_flags as u64 & libc::ST_RDONLY != 0;
@@ -271,8 +353,7 @@ impl<'a> Root<'a> {
             return error.because(format!("{shown} {what}"));
         }
         if error.is(Errno::ENOTDIR) && at_path(0).is_some_and(|stat| !stat.is_dir()) {
-            let what = "is no directory: none can be mounted on it";
-            return error.because(format!("{shown} {what}"));
+            return error.because(format!("{shown} is no directory"));
         }
         error
     }
@@ -285,6 +366,7 @@ fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
             let attr = MountAttr { attr_clr: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             sys::mount_setattr(cx, mount.as_fd(), 0, attr)
         }
+        Done::Moved(mount, place) => sys::move_mount(cx, mount.as_fd(), place.as_fd()),
         // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
         // can stand, which needs no /proc.
         Done::Attached(mount, _) => match sys::fchdir(cx, mount.as_fd()) {

@@ -11,20 +11,29 @@ are made where they are missing; a PATH that is missing is left out.
       --proc          the processes of this pid namespace, on /proc
       --dev           a small /dev: null, zero, full, random, urandom, tty, pts,
                       shm, mqueue, and links to the standard streams
+      --devtmpfs      the machine's /dev, with every device, for its own init
       --sys           the kernel's objects, on /sys, read-only
+      --sys-rw        the same, writable
+      --cgroup        the cgroups, on /sys/fs/cgroup: version 2, or the
+                      hierarchies of version 1 that are in use
       --tmpfs DIR     an empty file system in memory
+      --fs TYPE SRC DST  the file system of TYPE on the device SRC; where TYPE
+                      takes none, SRC is any word
       --bind SRC DST  the file or directory SRC of the caller, with all that is
                       mounted below it
       --ro-bind SRC DST  the same, read-only
+      --move SRC DST  what the caller has mounted on SRC, which it leaves
       --mask PATH     nothing: an empty directory, or /dev/null on a file
       --remount-ro PATH  make PATH read-only, if it is a mount only that mount
+      --dir DST       no mount: a directory
+      --symlink TEXT DST  no mount: a symbolic link that says TEXT
       --options LIST  of the mount just before, with commas between: ro, rw,
-                      noexec, nosuid, dev ..., for a tmpfs size=SIZE, mode=MODE
-                      ..., for proc hidepid=2 ...
+                      noexec, nosuid, dev ..., and those of a file system: for a
+                      tmpfs size=SIZE, mode=MODE ..., for proc hidepid=2 ...
 ";
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use libc::{
@@ -35,11 +44,12 @@ use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
-use td::mounts::{self, Mount, copy_tree, is_foreign, new_fs, why};
+use td::file_systems::{self, why_no_proc};
+use td::mounts::{copy_tree, new_fs};
 use td::root::{self, Root};
 use td::show::plain;
-use td::structs::Statx;
 use td::sys::{self, Cx, cstring};
+use td::{cgroup, devices, restrict};
 
 td::step!(HELP, parse, apply);
 
@@ -49,7 +59,7 @@ struct Opts {
     prog: Prog,
 }
 
-/// One mount.
+/// One mount, or one thing that is made.
 struct Op {
     what: What,
     target: CString,
@@ -64,11 +74,17 @@ struct Op {
 enum What {
     Proc,
     Dev,
+    Devtmpfs,
     Sys,
-    Tmpfs,
+    Cgroup,
+    /// A file system of this type.
+    Fs(CString),
     Bind(CString),
+    Move(CString),
     Mask,
     RemountRo,
+    Dir,
+    Symlink(CString),
 }
 
 const NODEV: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
@@ -91,19 +107,29 @@ const CLEAR: &[(u64, &str)] = &[
 ];
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> = Vec::new();
     while let Some(option) = cli.option()? {
         ops.push(match option.as_str() {
             "--proc" => op(What::Proc, c"/proc".into(), NOTHING),
             "--dev" => op(What::Dev, c"/dev".into(), MOUNT_ATTR_NOSUID),
+            "--devtmpfs" => op(What::Devtmpfs, c"/dev".into(), MOUNT_ATTR_NOSUID),
             "--sys" => op(What::Sys, c"/sys".into(), NOTHING | MOUNT_ATTR_RDONLY),
-            "--tmpfs" => op(What::Tmpfs, cli.path()?, NODEV),
+            "--sys-rw" => op(What::Sys, c"/sys".into(), NOTHING),
+            "--cgroup" => op(What::Cgroup, c"/sys/fs/cgroup".into(), NOTHING),
+            "--tmpfs" => op(What::Fs(c"tmpfs".into()), cli.path()?, NODEV),
+            "--fs" => {
+                let (what, source) = (What::Fs(cli.path()?), (c"source".into(), Some(cli.path()?)));
+                Op { options: vec![source], ..op(what, cli.path()?, MOUNT_ATTR_NODEV) }
+            }
             "--bind" => op(What::Bind(cli.path()?), cli.path()?, MOUNT_ATTR_NODEV),
             "--ro-bind" => {
                 op(What::Bind(cli.path()?), cli.path()?, MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY)
             }
+            "--move" => op(What::Move(cli.path()?), cli.path()?, 0),
             "--mask" => op(What::Mask, cli.path()?, NOTHING | MOUNT_ATTR_RDONLY),
             "--remount-ro" => op(What::RemountRo, cli.path()?, MOUNT_ATTR_RDONLY),
+            "--dir" => op(What::Dir, cli.path()?, 0),
+            "--symlink" => op(What::Symlink(cli.path()?), cli.path()?, 0),
             "--options" => {
                 options(cli, ops.last_mut())?;
                 continue;
@@ -124,11 +150,15 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
     let Some(op) = op else {
         return Err(cli.usage("--options stands behind the mount that it is for"));
     };
-    let new = matches!(op.what, What::Proc | What::Tmpfs);
-    let is_bind = matches!(op.what, What::Bind(_));
-    if !new && !is_bind && !matches!(op.what, What::Sys) {
-        return Err(cli.usage("--options is for --proc, --sys, --tmpfs, --bind and --ro-bind"));
-    }
+    let (is_fs, is_bind) = match op.what {
+        What::Proc | What::Cgroup | What::Fs(_) => (true, false),
+        What::Bind(_) => (false, true),
+        What::Sys => (false, false),
+        _ => {
+            let takers = "--proc, --sys, --sys-rw, --cgroup, --tmpfs, --fs, --bind and --ro-bind";
+            return Err(cli.usage(&["--options is for ", takers].concat()));
+        }
+    };
     for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
         let bit = |words: &[(u64, &str)]| {
             words.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b)
@@ -143,7 +173,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
                 // The caller's /sys, where it stands in, stays as it is.
                 op.clear |= if is_bind { bit } else { 0 };
             }
-            _ if !new => {
+            _ if !is_fs => {
                 let what = format!("--options {}: this mount has no such option", plain(word));
                 return Err(cli.usage(&what));
             }
@@ -173,210 +203,45 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 }
 
 fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
-    root.guarded = matches!(op.what, What::Proc | What::Dev | What::Sys);
+    use What::*;
+    root.guarded = matches!(op.what, Proc | Dev | Devtmpfs | Sys | Cgroup);
     let keys = op.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
-    let keys: Vec<(&CStr, Option<&CStr>)> = keys.collect();
+    let mut keys: Vec<(&CStr, Option<&CStr>)> = keys.collect();
+    let target = op.target.as_c_str();
     match &op.what {
-        What::Proc => {
+        Proc => {
             let proc = new_fs(cx, c"proc", &keys, op.attr).map_err(|e| why_no_proc(cx, e))?;
-            attach(root, proc, &op.target, RESOLVE_NO_SYMLINKS)
+            root.attach_on(proc, target, RESOLVE_NO_SYMLINKS)
         }
-        What::Tmpfs => {
-            let tmpfs = new_fs(cx, c"tmpfs", &keys, op.attr).map_err(|e| why(cx, e))?;
-            attach(root, tmpfs, &op.target, 0)
-        }
-        What::Dev => dev(cx, root, op),
-        What::Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
+        Dev => devices::mount_own(cx, root, op.attr),
+        Devtmpfs => devices::mount_machines(cx, root, op.attr),
+        Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
             // The network is not ours: what it has below /sys may be seen, as far as the caller sees it.
             Err(e) if e.is(Errno::EPERM) => bind(cx, root, c"/sys", op, RESOLVE_NO_SYMLINKS),
-            sysfs => attach(root, sysfs?, &op.target, RESOLVE_NO_SYMLINKS),
+            sysfs => root.attach_on(sysfs?, target, RESOLVE_NO_SYMLINKS),
         },
-        What::Bind(source) => bind(cx, root, source, op, 0),
-        What::Mask => mask(cx, root, op),
-        What::RemountRo => remount_ro(cx, root, op),
+        Cgroup => cgroup::mount::mount(cx, root, &keys, op.attr),
+        Fs(fstype) => {
+            // The file system itself shall not write to its device.
+            if op.attr & MOUNT_ATTR_RDONLY != 0 {
+                keys.push((c"ro", None));
+            }
+            let new = new_fs(cx, fstype, &keys, op.attr);
+            root.attach_on(new.map_err(|e| file_systems::why(cx, fstype, &keys, e))?, target, 0)
+        }
+        Bind(source) => bind(cx, root, source, op, 0),
+        Move(source) => root.move_from(source, target),
+        Symlink(text) => root.symlink(text, target),
+        Dir => root.directory(target).map(drop),
+        Mask => restrict::mask(cx, root, target, op.attr),
+        RemountRo => restrict::remount_ro(cx, root, target, op.attr),
     }
 }
 
-/// Attach a file system to a directory.
-fn attach(root: &mut Root, mount: OwnedFd, path: &CStr, resolve: u64) -> Result<(), Error> {
-    let target = root.target(path, true, resolve)?;
-    root.attach(mount, target.as_fd())
-}
-
 fn bind(cx: &Cx, root: &mut Root, source: &CStr, op: &Op, resolve: u64) -> Result<(), Error> {
-    let file = match sys::openat(cx, None, source, libc::O_PATH) {
-        Err(e) if e.is(Errno::ENOENT) && cx.dry() => root::stand_in(cx)?,
-        other => other?,
-    };
+    let file = root::open_source(cx, source)?;
     let is_dir = sys::fstatx(cx, file.as_fd())?.is_dir();
     let tree = copy_tree(cx, file.as_fd(), op.attr, op.clear)?;
     let target = root.target(&op.target, is_dir, resolve)?;
     root.attach(tree, target.as_fd())
-}
-
-/// What `/dev` holds, by device number: Documentation/admin-guide/devices.txt.
-const NODES: [(&CStr, u32, u32); 6] = [
-    (c"null", 1, 3),
-    (c"zero", 1, 5),
-    (c"full", 1, 7),
-    (c"random", 1, 8),
-    (c"urandom", 1, 9),
-    (c"tty", 5, 0),
-];
-const LINKS: [(&CStr, &CStr); 5] = [
-    (c"fd", c"/proc/self/fd"),
-    (c"stdin", c"/proc/self/fd/0"),
-    (c"stdout", c"/proc/self/fd/1"),
-    (c"stderr", c"/proc/self/fd/2"),
-    (c"ptmx", c"pts/ptmx"), // of this instance
-];
-
-/// What is mounted below `/dev` is made, and its targets opened, before the first is attached: where
-/// ROOT is `/`, the caller's nodes would be covered.
-fn dev(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
-    let size = (c"size", Some(c"65536k"));
-    let dev = new_fs(cx, c"tmpfs", &[(c"mode", Some(c"755")), size], op.attr);
-    let dev = dev.map_err(|e| why(cx, e))?;
-    for (name, text) in LINKS {
-        sys::symlinkat(cx, text, Some(dev.as_fd()), name)?;
-    }
-    let directory = |name| {
-        sys::mkdirat(cx, Some(dev.as_fd()), name, 0o755)?;
-        root::open_made(cx, dev.as_fd(), name)
-    };
-    let mut below = nodes(cx, dev.as_fd())?;
-    below.push((devpts(cx)?, directory(c"pts")?));
-    let shm = new_fs(cx, c"tmpfs", &[(c"mode", Some(c"1777")), size], NOTHING)?;
-    below.push((shm, directory(c"shm")?));
-    let queues = directory(c"mqueue")?;
-    match new_fs(cx, c"mqueue", &[], NOTHING) {
-        // The ipc namespace is not ours, or the kernel has no queues: there is nothing to be seen.
-        Err(e) if e.is(Errno::EPERM) || e.is(Errno::ENODEV) => {}
-        other => below.push((other?, queues)),
-    }
-    attach(root, dev, &op.target, RESOLVE_NO_SYMLINKS)?;
-    below.into_iter().try_for_each(|(mount, target)| root.attach(mount, target.as_fd()))
-}
-
-/// Make the device nodes in the directory `dev`. In a user namespace nobody can: returns copies of the
-/// caller's, and the files on which they are to be mounted.
-fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(OwnedFd, OwnedFd)>, Error> {
-    let mut copies = Vec::new();
-    for (name, major, minor) in NODES {
-        let number = libc::makedev(major, minor);
-        match sys::mknodat(cx, Some(dev), name, libc::S_IFCHR | 0o666, number) {
-            Err(e) if e.is(Errno::EPERM) => {
-                let node = callers_node(cx, name, number)?;
-                sys::mknodat(cx, Some(dev), name, libc::S_IFREG | 0o666, 0)?;
-                copies.push((node, root::open_made(cx, dev, name)?));
-            }
-            other => other?,
-        }
-    }
-    Ok(copies)
-}
-
-/// A new instance of the terminals. Group 5 is `tty` everywhere; where it is not mapped, the slaves get
-/// the group of who opens the master.
-fn devpts(cx: &Cx) -> Result<OwnedFd, Error> {
-    let options = [(c"newinstance", None), (c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
-    let tty = (c"gid", Some(c"5"));
-    let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
-    match new_fs(cx, c"devpts", &[&options[..], &[tty]].concat(), attr) {
-        Err(e) if e.is(Errno::EINVAL) => new_fs(cx, c"devpts", &options, attr),
-        other => other,
-    }
-}
-
-/// A copy of the mount at a device node of the caller's `/dev`.
-fn callers_node(cx: &Cx, name: &CStr, number: u64) -> Result<OwnedFd, Error> {
-    let path = [b"/dev/", name.to_bytes()].concat();
-    let path = cstring(path);
-    let needed = "no device node may be made here, so that the caller's is needed";
-    let file = sys::openat(cx, None, &path, libc::O_PATH).map_err(|e| e.because(needed))?;
-    if !is_device(&sys::fstatx(cx, file.as_fd())?, number) {
-        let what = format!("{} is another file than it should be", plain(path.to_bytes()));
-        return Err(Error::refusal(what).because(needed));
-    }
-    copy_tree(cx, file.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0)
-}
-
-fn is_device(stat: &Statx, number: u64) -> bool {
-    stat.file_type() == libc::S_IFCHR
-        && (stat.rdev_major, stat.rdev_minor) == (libc::major(number), libc::minor(number))
-}
-
-fn mask(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
-    let Some(target) = root.find(&op.target, 0)? else { return Ok(()) };
-    let stat = sys::fstatx(cx, target.as_fd())?;
-    if root.is(&stat) {
-        return Err(root.refuse_itself(&op.target));
-    }
-    if stat.is_dir() {
-        let empty = [(c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
-        let empty = new_fs(cx, c"tmpfs", &empty, op.attr).map_err(|e| why(cx, e))?;
-        return root.attach(empty, target.as_fd());
-    }
-    let null = root.find(c"/dev/null", RESOLVE_NO_SYMLINKS)?;
-    let null = null.map_or_else(|| root::stand_in(cx), Ok)?;
-    if !is_device(&sys::fstatx(cx, null.as_fd())?, libc::makedev(1, 3)) && !cx.dry() {
-        let (path, null) = (root.name(&op.target), root.name(c"/dev/null"));
-        return Err(Error::refusal(format!("{path} is a file, to be masked by {null}"))
-            .because(format!("{null} is not the null device"))
-            .way_out("put --dev before --mask"));
-    }
-    // It must be readable as what it is. Read-only: else a chmod would reach the device itself.
-    let null = copy_tree(cx, null.as_fd(), op.attr & !MOUNT_ATTR_NODEV, 0)?;
-    root.attach(null, target.as_fd())
-}
-
-fn remount_ro(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
-    let Some(target) = root.find(&op.target, 0)? else { return Ok(()) };
-    let stat = sys::fstatx(cx, target.as_fd())?;
-    // (Before a dry run, nothing was mounted on ROOT.)
-    if stat.is_mount_root() || cx.dry() && root.is(&stat) {
-        return root.set_read_only(target);
-    }
-    if root.is(&stat) {
-        return Err(root.refuse_itself(&op.target).because("and it is no mount point"));
-    }
-    let tree = copy_tree(cx, target.as_fd(), op.attr, 0)?;
-    root.attach(tree, target.as_fd())
-}
-
-/// Why there is no proc: look at the pid namespace, then at the procs that are there.
-fn why_no_proc(cx: &Cx, error: Error) -> Error {
-    if !error.is(Errno::EPERM) || is_foreign(cx, c"/proc/self/ns/mnt") {
-        return why(cx, error);
-    }
-    if is_foreign(cx, c"/proc/self/ns/pid") {
-        let error = error.because("the pid namespace belongs to a user namespace that is not ours");
-        let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
-        // Until its first process is there, a new one cannot be looked at.
-        return match inode(c"/proc/self/ns/pid_for_children") {
-            children if children == inode(c"/proc/self/ns/pid") => {
-                error.way_out("run it inside td-unshare --pid")
-            }
-            _ => error.way_out("a new one was made, and begins with the next child: fork first"),
-        };
-    }
-    match hidden(cx) {
-        None => error.because("a new proc must not show more than an old one, and there is none"),
-        Some(hidden) if hidden.is_empty() => why(cx, error),
-        Some(hidden) => error
-            .because(format!("a new proc would show what is covered in the old: {hidden}"))
-            .way_out("--bind /proc /proc, or run it where /proc is whole"),
-    }
-}
-
-/// Where something is mounted on a part of a proc. `None`: there is no proc.
-fn hidden(cx: &Cx) -> Option<String> {
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo").ok()?;
-    let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
-    let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
-    // A directory that is there only to be mounted on has nothing to hide.
-    let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
-    let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
-    let points: Vec<String> = children.filter(hides).map(|m| plain(&m.point)).collect();
-    (!procs.is_empty()).then(|| points.join(", "))
 }

@@ -1,0 +1,113 @@
+//! Mounting the hierarchies that are in use, all below `/sys/fs/cgroup`.
+
+use std::ffi::{CStr, CString};
+
+use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
+use syscalls::Errno;
+
+use super::{fields, join};
+use crate::error::Error;
+use crate::file_systems;
+use crate::mounts::{self, is_foreign, new_fs};
+use crate::root::Root;
+use crate::sys::{self, Cx, cstring};
+
+const POINT: &CStr = c"/sys/fs/cgroup";
+
+/// A key, and a value or none.
+type Options<'a> = [(&'a CStr, Option<&'a CStr>)];
+
+/// Mount version 2; where hierarchies of version 1 are in use, those instead, each in a directory of its
+/// own, and version 2 beside them if that is in use as well. `options` are for version 2.
+pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(), Error> {
+    if root.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
+        return Err(Error::refusal([&root.name(POINT), " is not there"].concat())
+            .way_out("sysfs has this directory: put --sys before --cgroup"));
+    }
+    let own = match sys::read_file(cx, None, c"/proc/self/cgroup") {
+        // Without /proc nothing is in use yet, as far as can be seen.
+        Err(e) if e.is(Errno::ENOENT) => Vec::new(),
+        other => other?,
+    };
+    let lines = own.split(|b| *b == b'\n').filter_map(fields);
+    let (v2, v1): (Vec<_>, Vec<_>) = lines.map(|(c, _)| c).partition(Vec::is_empty);
+    if v1.is_empty() {
+        return version_2(cx, root, POINT, options, attr);
+    }
+    // Writable as long as directories are made in it.
+    let mode = [(c"mode", Some(c"755"))];
+    let tmpfs = new_fs(cx, c"tmpfs", &mode, attr & !MOUNT_ATTR_RDONLY);
+    root.attach_on(tmpfs.map_err(|e| mounts::why(cx, e))?, POINT, RESOLVE_NO_SYMLINKS)?;
+    for controllers in v1 {
+        version_1(cx, root, &controllers, attr)?;
+    }
+    if !v2.is_empty() {
+        version_2(cx, root, &join(POINT, b"unified"), options, attr)?;
+    }
+    match root.find(POINT, RESOLVE_NO_SYMLINKS)? {
+        Some(tmpfs) if attr & MOUNT_ATTR_RDONLY != 0 => root.set_read_only(tmpfs),
+        _ => Ok(()),
+    }
+}
+
+/// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
+/// each of their names.
+fn version_1(cx: &Cx, root: &mut Root, controllers: &[Vec<u8>], attr: u64) -> Result<(), Error> {
+    let mut words: Vec<(CString, Option<CString>)> = Vec::new();
+    let mut names = Vec::new();
+    for controller in controllers {
+        let name = controller.strip_prefix(b"name=");
+        words.push(match name {
+            Some(name) => (c"name".into(), Some(cstring(name))),
+            None => (cstring(&controller[..]), None),
+        });
+        names.push(name.unwrap_or(controller));
+    }
+    let words: Vec<_> = words.iter().map(|(key, v)| (key.as_c_str(), v.as_deref())).collect();
+    let options = [&[(c"source", Some(c"cgroup"))], &words[..]].concat();
+    let hierarchy = new_fs(cx, c"cgroup", &options, attr);
+    let directory = names.join(&b',');
+    let path = join(POINT, &directory);
+    root.attach_on(hierarchy.map_err(|e| why(cx, c"cgroup", e))?, &path, RESOLVE_NO_SYMLINKS)?;
+    if names.len() > 1 {
+        let text = cstring(directory);
+        names.iter().try_for_each(|name| root.symlink(&text, &join(POINT, name)))?;
+    }
+    Ok(())
+}
+
+fn version_2(
+    cx: &Cx,
+    root: &mut Root,
+    path: &CStr,
+    options: &Options,
+    attr: u64,
+) -> Result<(), Error> {
+    let kept = kept(cx);
+    let mut all = vec![(c"source", Some(c"cgroup2"))];
+    all.extend(kept.iter().map(|key| (key.as_c_str(), None)));
+    all.extend(options);
+    let hierarchy = new_fs(cx, c"cgroup2", &all, attr).map_err(|e| why(cx, c"cgroup2", e))?;
+    root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)
+}
+
+/// The options with which version 2 is mounted already. They are the hierarchy's, and a mount that does not
+/// give them takes them from the whole machine.
+fn kept(cx: &Cx) -> Vec<CString> {
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
+    let v2 = mounts.iter().find(|mount| mount.fstype == b"cgroup2");
+    let words = v2.map_or(&b""[..], |mount| &mount.super_options).split(|b| *b == b',');
+    words.filter(|word| !matches!(*word, b"" | b"rw" | b"ro")).map(cstring).collect()
+}
+
+/// Why there is no hierarchy: look at our rights, over the cgroup namespace too.
+fn why(cx: &Cx, fstype: &CStr, error: Error) -> Error {
+    let is_ours = |ns| !is_foreign(cx, ns);
+    if error.is(Errno::EPERM) && is_ours(c"/proc/self/ns/mnt") && !is_ours(c"/proc/self/ns/cgroup")
+    {
+        return error
+            .because("the cgroup namespace belongs to a user namespace that is not ours")
+            .way_out("run it inside td-unshare --cgroup");
+    }
+    file_systems::why(cx, fstype, &[], error)
+}
