@@ -42,7 +42,7 @@ pub fn why(cx: &Cx, fstype: &CStr, options: &[(&CStr, Option<&CStr>)], error: Er
                 .way_out(["where it is a module: modprobe ", &shown].concat());
         }
         Ok(known) => known == Some(true),
-        Err(_) => true, // as far as can be seen
+        Err(_) => !error.is(Errno::ENODEV), // without /proc
     };
     let source = options.iter().find(|(key, _)| *key == c"source");
     match source.and_then(|(_, value)| *value) {

@@ -308,7 +308,7 @@ impl<'a> Root<'a> {
         sys::move_mount(cx, mount.as_fd(), target.as_fd())
             .map_err(|e| mounts::why_not_moved(cx, source, mount.as_fd(), target.as_fd(), e))?;
         // What it has covered, to which it goes back.
-        let place = sys::openat(cx, None, source, libc::O_PATH)?;
+        let place = open_source(cx, source)?;
         self.done.push(Done::Moved(mount, place));
         Ok(())
     }
@@ -338,13 +338,13 @@ impl<'a> Root<'a> {
 
     /// Why a path cannot be used: look at what it leads to.
     fn why(&self, path: &CStr, error: Error) -> Error {
-        let at_path = |flags| {
-            let file = self.look_up(path, flags, 0).ok()?;
+        let at_path = || {
+            let file = self.look_up(path, libc::O_NOFOLLOW, 0).ok()?;
             sys::fstatx(self.cx, file.as_fd()).ok()
         };
         let shown = self.name(path);
         let is_link = |stat: Statx| stat.file_type() == libc::S_IFLNK;
-        if error.is(Errno::ELOOP) && at_path(libc::O_NOFOLLOW).is_some_and(is_link) {
+        if error.is(Errno::ELOOP) && at_path().is_some_and(is_link) {
             return error.because(format!("{shown} is a symbolic link in the image"));
         }
         let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
@@ -352,8 +352,16 @@ impl<'a> Root<'a> {
             let what = "leads through a link that the kernel keeps for a process";
             return error.because(format!("{shown} {what}"));
         }
-        if error.is(Errno::ENOTDIR) && at_path(0).is_some_and(|stat| !stat.is_dir()) {
-            return error.because(format!("{shown} is no directory"));
+        // The path itself, or what it leads through.
+        let mut rest = Some(path.to_bytes()).filter(|_| error.is(Errno::ENOTDIR));
+        while let Some(part) = rest {
+            let path = cstring(part);
+            let file =
+                self.look_up(&path, 0, 0).and_then(|file| sys::fstatx(self.cx, file.as_fd()));
+            if file.is_ok_and(|stat| !stat.is_dir()) {
+                return error.because(format!("{} is no directory", self.name(&path)));
+            }
+            rest = part.rsplitn(2, |b| *b == b'/').nth(1);
         }
         error
     }

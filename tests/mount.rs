@@ -14,7 +14,11 @@ fn options_need_a_mount_before_them() {
 
 #[test]
 fn options_of_a_mount_that_takes_none_are_refused() {
-    refuses(&["--mask", "/x", "--options", "ro", "/", "true"], "--options is for --proc");
+    for option in [&["--mask", "/x"][..], &["--devtmpfs"], &["--dir", "/x"], &["--move", "x", "x"]]
+    {
+        let line = [option, &["--options", "ro", "/", "true"]].concat();
+        refuses(&line, "--options is for --proc");
+    }
 }
 
 #[test]
@@ -26,8 +30,10 @@ fn a_bind_takes_no_options_of_a_file_system() {
 }
 
 #[test]
-fn a_bind_needs_two_values() {
-    refuses(&["--bind", "/a"], "--bind: its value is missing");
+fn a_mount_with_a_source_needs_all_its_values() {
+    for line in [&["--bind", "/a"][..], &["--move", "/a"], &["--fs", "ext4", "/a"]] {
+        refuses(line, &format!("{}: its value is missing", line[0]));
+    }
 }
 
 #[test]
@@ -39,11 +45,11 @@ fn root_and_prog_must_be_there() {
 mod root {
     use super::common::strace::*;
     use super::common::*;
-    use std::ffi::{CStr, CString};
+    use std::ffi::{CStr, CString, OsString};
     use std::fs;
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
     use std::process::Command;
@@ -189,6 +195,11 @@ mod root {
     fn a_terminal_is_opened_by_ptmx_and_reaches_its_slave() {
         let place = place();
         run(&mut place.fill(&["--dev"], &["true"])).ok();
+        opens_a_terminal(&place);
+    }
+
+    #[track_caller]
+    fn opens_a_terminal(place: &Place) {
         let open = |name: &str| {
             fs::OpenOptions::new().read(true).write(true).open(place.image.join(name)).expect(name)
         };
@@ -209,6 +220,420 @@ mod root {
         assert_eq!((meta.mode() & 0o777, meta.gid()), (0o620, 5));
     }
 
+    /// The machine's devtmpfs, without what is mounted in it: what a test adds is removed again.
+    struct Devtmpfs {
+        at: PathBuf,
+        before: Vec<OsString>,
+        /// Where td-mount mounts it: what it adds is removed only after what is mounted there.
+        dev: PathBuf,
+    }
+
+    impl Devtmpfs {
+        fn new(place: &Place) -> Devtmpfs {
+            let at = place.dir.dir("devtmpfs");
+            mount(["-t", "devtmpfs", "none", text(&at)]);
+            let before = names(&at);
+            Devtmpfs { at, before, dev: place.image.join("dev") }
+        }
+    }
+
+    impl Drop for Devtmpfs {
+        fn drop(&mut self) {
+            while Command::new("umount")
+                .args(["-q", "-R"])
+                .arg(&self.dev)
+                .status()
+                .is_ok_and(|s| s.success())
+            {}
+            for name in names(&self.at).into_iter().filter(|name| !self.before.contains(name)) {
+                let path = self.at.join(name);
+                let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));
+            }
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(dir).expect("a directory");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_machines_devices_get_terminals_shared_memory_and_links_and_a_failure_leaves_them_alone()
+    {
+        let place = place();
+        let devtmpfs = Devtmpfs::new(&place);
+        place.fails(&["--devtmpfs", "--tmpfs", "/etc/passwd"], "etc/passwd is no directory");
+        assert_eq!(names(&devtmpfs.at), devtmpfs.before);
+        run(&mut place.fill(&["--devtmpfs"], &["true"])).ok();
+        let expected = ["dev devtmpfs rw,nosuid"].iter().chain(&STANDARD[2..5]);
+        assert!(place.now().iter().eq(expected), "{:?}", place.now());
+        opens_a_terminal(&place);
+        let dev = place.image.join("dev");
+        for name in ["fd", "stdin", "stdout", "stderr"] {
+            let link = fs::read_link(dev.join(name)).expect(name);
+            assert!(link.starts_with("/proc/self/fd"), "{name}: {}", link.display());
+        }
+        fs::write(dev.join("null"), "x").expect("null is written to");
+        // Once more, with all of it there.
+        run(&mut place.fill(&["--devtmpfs"], &["true"])).ok();
+    }
+
+    #[test]
+    fn no_user_namespace_gets_the_machines_devices() {
+        let (place, _) = nobodys();
+        let says = ["EPERM", "devtmpfs is the whole machine's: no user namespace may mount it"];
+        nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--devtmpfs"], &says);
+    }
+
+    /// A block device of a file, for as long as it is open.
+    struct Loop {
+        file: fs::File,
+        path: String,
+    }
+
+    impl Loop {
+        fn new(of: &Path, read_only: bool) -> Loop {
+            const GET_FREE: libc::Ioctl = 0x4C82;
+            const CONFIGURE: libc::Ioctl = 0x4C0A;
+            const READ_ONLY: u32 = 1;
+            const AUTOCLEAR: u32 = 4;
+            let open = |path: &Path| fs::OpenOptions::new().read(true).write(true).open(path);
+            let control = open(Path::new("/dev/loop-control")).expect("loop devices");
+            let of = open(of).expect("a file");
+            // struct loop_config: the descriptor first, and lo_flags at byte 60.
+            let mut config = [0u32; 76];
+            config[0] = of.as_raw_fd() as u32;
+            config[15] = AUTOCLEAR | if read_only { READ_ONLY } else { 0 };
+            wait_for("a loop device that nobody else takes", || {
+                // SAFETY: it takes no argument.
+                let number = unsafe { libc::ioctl(control.as_raw_fd(), GET_FREE) };
+                let path = format!("/dev/loop{}", check(number).ok()?);
+                let file = open(Path::new(&path)).ok()?;
+                // SAFETY: a struct loop_config, which outlives the call.
+                let done = unsafe { libc::ioctl(file.as_raw_fd(), CONFIGURE, config.as_ptr()) };
+                check(done).ok().map(|_| Loop { file, path })
+            })
+        }
+    }
+
+    /// A file with a file system, and one with none.
+    fn disks(place: &Place) -> [PathBuf; 2] {
+        let [ext4, empty] = ["ext4", "empty"].map(|name| {
+            let path = place.dir.join(name);
+            let file = fs::File::create(&path).expect("a file");
+            file.set_len(4 << 20).expect("its size");
+            path
+        });
+        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&ext4)).ok();
+        [ext4, empty]
+    }
+
+    /// `POINT FSTYPE SRC OPTIONS` of each mount below the image; the options are those of the file system.
+    fn file_systems(place: &Place) -> Vec<String> {
+        let below = format!("{}/", text(&place.image));
+        let mounts = own_mountinfo();
+        let lines = mounts.lines().filter_map(|line| {
+            let (mount, fs) = line.split_once(" - ")?;
+            Some(format!("{} {fs}", mount.split(' ').nth(4)?.strip_prefix(&below)?))
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn a_file_system_is_mounted_from_a_device_and_read_only_is_so_itself() {
+        let place = place();
+        let [ext4, _] = disks(&place);
+        let disk = Loop::new(&ext4, false);
+        let fs = ["--fs", "ext4", &disk.path, "/new/a", "--options"];
+        run(&mut place.fill(&[&fs[..], &["noexec,data=ordered"]].concat(), &["true"])).ok();
+        assert_eq!(place.now(), ["new/a ext4 rw,nodev,noexec"]);
+        fs::write(place.image.join("new/a/file"), "text").expect("it is writable");
+        run(Command::new("umount").arg(place.image.join("new/a"))).ok();
+        drop(disk);
+        let disk = Loop::new(&ext4, true);
+        let fs = ["--fs", "ext4", &disk.path, "/new/a", "--options", "dev,ro"];
+        run(&mut place.fill(&fs, &["true"])).ok();
+        assert_eq!(place.now(), ["new/a ext4 ro"]);
+        assert_eq!(file_systems(&place), [format!("new/a ext4 {} ro", disk.path)]);
+        assert_eq!(fs::read(place.image.join("new/a/file")).expect("the file"), b"text");
+    }
+
+    #[test]
+    fn a_type_without_a_device_takes_any_word_and_options() {
+        let place = place();
+        let options = ["--fs", "tmpfs", "a word", "/run", "--options", "size=64k,mode=700,dev"];
+        run(&mut place.fill(&options, &["true"])).ok();
+        assert_eq!(place.now(), ["run tmpfs rw"]);
+        assert!(file_systems(&place)[0].starts_with("run tmpfs a\\040word rw,size=64k,mode=700"));
+    }
+
+    #[test]
+    fn why_there_is_no_file_system_is_found_by_looking() {
+        let place = place();
+        let file = place.dir.file("file", "text");
+        let file = text(&file);
+        let none = "this kernel knows no file system of type nosuch";
+        place.fails(&["--fs", "nosuch", "none", "/new"], none);
+        for (source, says) in [
+            (place.dir.join("none"), "there is no "),
+            (place.dir.join("file/x"), "there is a file in the place of a directory"),
+            (PathBuf::from(file), "losetup --find --show "),
+            (PathBuf::from("/dev/null"), "/dev/null is no block device"),
+        ] {
+            place.fails(&["--fs", "ext4", text(&source), "/new"], says);
+        }
+        symlink("circle", place.dir.join("circle")).expect("a link");
+        let circle = place.dir.join("circle");
+        place.fails(&["--fs", "ext4", text(&circle), "/new"], "lead in a circle");
+        let long = format!("size={}", "1".repeat(251));
+        run(&mut place.fill(&["--tmpfs", "/new", "--options", &long], &["true"])).ok();
+        run(Command::new("umount").arg(place.image.join("new"))).ok();
+        let long = "x".repeat(256);
+        let says = "no option, and no SRC, may have more than 255 bytes";
+        place.fails(&["--fs", "ext4", &long, "/new"], says);
+        place.fails(&["--tmpfs", "/new", "--options", &format!("size={long}")], says);
+        place.fails(&["--tmpfs", "/new", "--options", &long], says);
+    }
+
+    #[test]
+    fn a_way_to_a_device_that_may_not_be_searched_is_named() {
+        let place = place();
+        let closed = place.dir.dir("closed");
+        chmod(&closed, 0);
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]);
+        cmd.arg(bin("td-mount")).args(["--fs", "ext4", text(&closed.join("disk")), "/run"]);
+        let says = "a directory on the way to ";
+        run(cmd.arg(&place.image).arg("true")).exits(125).says("EACCES").says(says);
+    }
+
+    #[test]
+    fn why_there_is_no_file_system_of_a_device_is_found_by_looking() {
+        let place = place();
+        let [ext4, empty] = disks(&place);
+        let fails = |disk: &Loop, fstype: &str, says: &str| {
+            place.fails(&["--fs", fstype, &disk.path, "/new"], says);
+        };
+        let nothing = Loop::new(&empty, false);
+        let says = format!("{} holds no file system of type ext4", nothing.path);
+        fails(&nothing, "ext4", &says);
+        let fixed = Loop::new(&ext4, true);
+        fails(&fixed, "ext4", &format!("{} is read-only", fixed.path));
+        fails(&fixed, "ext4", "--options ro");
+        drop(fixed);
+        let disk = Loop::new(&ext4, false);
+        let marked = place.dir.file("marked", [&b"hsqs"[..], &[0; 65536]].concat());
+        let other = Loop::new(&marked, false);
+        let says = format!("{} holds another file system: squashfs", other.path);
+        fails(&other, "ext4", &says);
+        let alone = fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&disk.path);
+        fails(&disk, "ext4", &format!("{} is in use: by a mount elsewhere", disk.path));
+        drop(alone.expect("the device"));
+        run(&mut place.fill(&["--fs", "ext4", &disk.path, "/run"], &["true"])).ok();
+        let fs = ["--fs", "ext4", &disk.path, "/new", "--options", "ro"];
+        let says = format!("is mounted on {}: ext4, rw", text(&place.image.join("run")));
+        place.fails(&fs, &says);
+        run(Command::new("umount").arg(place.image.join("run"))).ok();
+        run(Command::new("chown").args(["65534", &disk.path])).ok();
+        let mut cmd = place.fill_in(&["-r", "-m"], &fs, &["true"]);
+        let says = "in a user namespace no file system is mounted from a device";
+        run(&mut cmd).exits(125).says("EPERM").says(says);
+        disk.file.sync_all().expect("the device is open");
+    }
+
+    #[test]
+    fn a_move_takes_the_mount_with_what_is_below_it_and_a_failure_puts_it_back() {
+        let place = place();
+        source(&place);
+        let file = place.dir.file("file", "text");
+        mount(["-o", "remount,bind,noexec", text(&place.dir.join("other"))]);
+        mount(["--bind", text(&file), text(&file)]);
+        let other = place.dir.join("other");
+        let options = ["--move", text(&other), "/new/a", "--move", text(&file), "new/b"];
+        let sorted = || {
+            let mounts = own_mountinfo();
+            let mut lines: Vec<String> = mounts.lines().map(str::to_string).collect();
+            lines.sort();
+            lines
+        };
+        let before = (sorted(), place.tree());
+        let wrong = [&options[..], &["--dir", "/new/c", "--tmpfs", "/etc/passwd"]].concat();
+        run(&mut place.fill(&wrong, &["true"])).exits(125).says("etc/passwd is no directory");
+        assert_eq!(before, (sorted(), place.tree()));
+        run(&mut place.fill(&options, &["true"])).ok();
+        let expected = ["new/a tmpfs rw,noexec", "new/a/source/below tmpfs rw", "new/b tmpfs rw"];
+        let mut mounts = place.now();
+        mounts.sort();
+        assert_eq!(mounts, expected);
+        assert_eq!(names(&other).len(), 0, "it has left");
+    }
+
+    #[test]
+    fn why_a_mount_cannot_be_moved_is_found_by_looking() {
+        let (place, source) = nobodys();
+        let (dir, other, below) = (place.dir.path(), place.dir.join("other"), source.join("below"));
+        place.fails(&["--move", text(&source), "/new"], "other/source is no mount point");
+        let says = format!("the target lies below {} itself", text(dir));
+        place.fails(&["--move", text(dir), "/new"], &says);
+        place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is no directory");
+        let locked = format!("what is on {} is locked in this user namespace", text(&below));
+        nobody_fails(&place, "-r -m", &["--move", text(&below), "/new"], &["EINVAL", &locked]);
+        let unshared = start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; sleep 1000"]));
+        unshared.prints("there");
+        let theirs = format!("/proc/{}/root", unshared.pid());
+        place.fails(&["--move", &theirs, "/new"], "the source is not in this mount namespace");
+        mount(["--make-shared", text(&other)]);
+        let says = format!("the mount that holds {} is shared", text(&below));
+        place.fails(&["--move", text(&below), "/new"], &says);
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(bin("td-mount"));
+        cmd.args(["--move", text(&other), "/new"]).arg(&place.image).arg("true");
+        run(&mut cmd).exits(125).says("EPERM").says("this process has no CAP_SYS_ADMIN");
+    }
+
+    #[test]
+    fn directories_and_links_are_made_once_and_stay_in_the_root() {
+        let place = place();
+        symlink("../../../../../../var", place.image.join("link")).expect("a link");
+        let dirs = ["--dir", "/a/b/", "--dir", "link/c", "--dir", "/etc", "--dir", "/"];
+        let links = ["--symlink", "../run", "/link/run", "--symlink", "/proc/mounts", "a/d//"];
+        let options = [&dirs[..], &links].concat();
+        let mut cmd = sh("umask 077; exec \"$@\"");
+        cmd.args(["sh", text(&bin("td-mount"))]).args(&options).arg(&place.image).arg("true");
+        run(&mut cmd).ok();
+        let tree = place.tree();
+        run(&mut cmd).ok();
+        assert_eq!(tree, place.tree(), "what is there is fine");
+        for name in ["a", "a/b", "var/c"] {
+            let made = fs::symlink_metadata(place.image.join(name)).expect(name);
+            assert!(made.is_dir() && made.mode() & 0o777 == 0o755, "{name}");
+        }
+        for (name, says) in [("var/run", "../run"), ("a/d", "/proc/mounts")] {
+            let link = fs::read_link(place.image.join(name)).expect(name);
+            assert_eq!(link, Path::new(says));
+        }
+    }
+
+    #[test]
+    fn a_directory_or_link_whose_place_is_taken_is_refused_and_what_was_made_is_removed() {
+        let place = place();
+        symlink("/not/there", place.image.join("link")).expect("a link");
+        let made = ["--dir", "/new/a", "--symlink", "x", "/new/b/c"];
+        let says = "is there already, and is no such link";
+        for (option, says) in [
+            (&["--dir", "/etc/passwd"][..], "etc/passwd is no directory"),
+            (&["--dir", "/etc/passwd/x"], "etc/passwd is no directory"),
+            (&["--dir", "/link"], "is a symbolic link to something that is not there"),
+            (&["--symlink", "other", "link"], says),
+            (&["--symlink", "x", "etc"], says),
+            (&["--symlink", "x", "/etc/passwd"], says),
+            (&["--symlink", "x", "/new/.."], says),
+            (&["--symlink", "x", "link/y"], "is a symbolic link to something that is not there"),
+            (&["--symlink", "x", "//"], "itself, and must lie below it"),
+        ] {
+            place.fails(&[&made[..], option].concat(), says);
+        }
+        symlink("/proc", place.image.join("kernel")).expect("a link");
+        let says = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
+        place.fails(&["--proc", "--symlink", "x", "/kernel/x"], says);
+    }
+
+    /// What `/proc/self/cgroup` has of version 1, a list of names each, and whether version 2 is there.
+    fn hierarchies() -> (Vec<Vec<String>>, bool) {
+        let text = fs::read_to_string("/proc/self/cgroup").expect("/proc/self/cgroup");
+        let fields = text.lines().filter_map(|line| line.split(':').nth(1));
+        let (v2, v1): (Vec<&str>, Vec<&str>) = fields.partition(|names| names.is_empty());
+        let name = |name: &str| name.trim_start_matches("name=").to_string();
+        (v1.iter().map(|names| names.split(',').map(name).collect()).collect(), !v2.is_empty())
+    }
+
+    /// What `--sys --cgroup` mounts here, and `--cgroup --options ro`.
+    fn expected_cgroups(how: &str) -> Vec<String> {
+        let attr = format!("{how},nosuid,nodev,noexec");
+        let mut expected = vec![STANDARD[5].to_string()];
+        let (v1, v2) = hierarchies();
+        if v1.is_empty() {
+            expected.push(format!("sys/fs/cgroup cgroup2 {attr}"));
+            return expected;
+        }
+        expected.push(format!("sys/fs/cgroup tmpfs {attr}"));
+        for names in v1 {
+            expected.push(format!("sys/fs/cgroup/{} cgroup {attr}", names.join(",")));
+        }
+        expected.extend(v2.then(|| format!("sys/fs/cgroup/unified cgroup2 {attr}")));
+        expected
+    }
+
+    /// The options of version 2, wherever it is mounted: they are one hierarchy's.
+    fn options_of_version_2() -> Option<String> {
+        let mounts = own_mountinfo();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        line.rsplit(' ').next().map(str::to_string)
+    }
+
+    #[test]
+    fn cgroups_are_mounted_as_they_are_in_use_and_version_2_keeps_its_options() {
+        let place = place();
+        let before = options_of_version_2();
+        for (options, how) in [(&[][..], "rw"), (&["--options", "ro"], "ro")] {
+            let options = [&["--sys", "--cgroup"], options].concat();
+            run(&mut place.fill(&options, &["true"])).ok();
+            assert_eq!(place.now(), expected_cgroups(how));
+            for names in hierarchies().0.iter().filter(|names| names.len() > 1) {
+                for name in names {
+                    let link = fs::read_link(place.image.join("sys/fs/cgroup").join(name));
+                    assert_eq!(link.expect(name), Path::new(&names.join(",")));
+                }
+            }
+            run(Command::new("umount").arg("-R").arg(place.image.join("sys"))).ok();
+        }
+        assert_eq!(options_of_version_2(), before);
+    }
+
+    #[test]
+    fn in_a_cgroup_namespace_of_a_user_the_cgroups_are_mounted_and_else_it_is_told() {
+        let (place, _) = nobodys();
+        let cat = ["cat", "/proc/self/mountinfo"];
+        let options = ["--sys", "--cgroup"];
+        let out = run(&mut fill_as_nobody(&place, "-r -m -n -C", &options, &cat)).ok().out();
+        assert_eq!(place.mounts(&out), expected_cgroups("rw"));
+        let says = "the cgroup namespace belongs to a user namespace that is not ours";
+        nobody_fails(&place, "-r -m -n", &options, &["EPERM", says, "td-unshare --cgroup"]);
+    }
+
+    #[test]
+    fn without_sysfs_there_is_no_place_for_the_cgroups() {
+        let place = place();
+        place.fails(&["--tmpfs", "/sys", "--cgroup"], "sys/fs/cgroup is not there");
+        place.fails(&["--cgroup", "--sys"], "put --sys before --cgroup");
+    }
+
+    mod v2 {
+        use super::*;
+
+        #[test]
+        fn options_of_version_2_are_added_to_those_that_it_has() {
+            let place = place();
+            let before = options_of_version_2().expect("version 2 is mounted");
+            let fill = |options: &[&str]| {
+                run(&mut place.fill(&[&["--sys", "--cgroup"], options].concat(), &["true"])).ok();
+                run(Command::new("umount").arg("-R").arg(place.image.join("sys"))).ok();
+                options_of_version_2().expect("version 2 is mounted")
+            };
+            let delegated = fill(&["--options", "nsdelegate"]);
+            let kept = fill(&[]);
+            let words = before.replace("rw,", "").replace("rw", "");
+            let point = place.dir.dir("cgroup");
+            run(Command::new("mount").args(["-t", "cgroup2", "-o", &words, "none"]).arg(point))
+                .ok();
+            assert!(delegated.contains("nsdelegate"), "{delegated}");
+            assert_eq!(kept, delegated);
+            assert_eq!(options_of_version_2(), Some(before));
+        }
+    }
+
     #[test]
     fn a_tmpfs_takes_size_mode_and_attributes() {
         let place = place();
@@ -225,8 +650,11 @@ mod root {
     #[test]
     fn sys_can_be_written_to_where_the_options_say_so() {
         let place = place();
-        run(&mut place.fill(&["--sys", "--options", "rw"], &["true"])).ok();
-        assert_eq!(place.now(), ["sys sysfs rw,nosuid,nodev,noexec"]);
+        for options in [&["--sys", "--options", "rw"][..], &["--sys-rw"]] {
+            run(&mut place.fill(options, &["true"])).ok();
+            assert_eq!(place.now(), ["sys sysfs rw,nosuid,nodev,noexec"]);
+            run(Command::new("umount").arg(place.image.join("sys"))).ok();
+        }
     }
 
     #[test]
@@ -1033,7 +1461,9 @@ mod root {
             "--remount-ro",
             "/",
         ];
-        let options = [&options[..], &more].concat();
+        let rest = ["--cgroup", "--fs", "nosuch", "/not/there", "/d", "--dir", "/e/f"];
+        let last = ["--symlink", "x", "/e/f/g", "--move", "/not/there/either", "/h"];
+        let options = [&options[..], &more, &rest, &last].concat();
         let out = run(&mut place.fill(&options, &["true"])).ok().out();
         assert!(out.contains("mkdirat(") && out.contains("move_mount("), "{out}");
         let mut cmd = td("td-mount", options);
