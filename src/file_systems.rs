@@ -33,21 +33,23 @@ pub fn why(cx: &Cx, fstype: &CStr, options: &[(&CStr, Option<&CStr>)], error: Er
     if options.iter().any(|(key, value)| is_long(key) || value.is_some_and(is_long)) {
         return error.because("no option, and no SRC, may have more than 255 bytes");
     }
+    let source = options.iter().find(|(key, _)| *key == c"source");
+    let source = source.and_then(|(_, value)| *value).unwrap_or_default();
     let known = sys::read_file(cx, None, c"/proc/filesystems");
     let shown = plain(fstype.to_bytes());
-    let takes_device = match known.map(|text| takes_device(&text, fstype)) {
+    let is_of_device = match known.map(|text| takes_device(&text, fstype)) {
         Ok(None) if error.is(Errno::ENODEV) => {
             return error
                 .because(["this kernel knows no file system of type ", &shown].concat())
                 .way_out(["where it is a module: modprobe ", &shown].concat());
         }
         Ok(known) => known == Some(true),
-        Err(_) => !error.is(Errno::ENODEV), // without /proc
+        // Without /proc: ENODEV is of the type.
+        Err(_) => source.to_bytes().starts_with(b"/") && !error.is(Errno::ENODEV),
     };
-    let source = options.iter().find(|(key, _)| *key == c"source");
-    match source.and_then(|(_, value)| *value) {
-        Some(source) if takes_device => why_not_of(cx, &shown, source, error),
-        _ => mounts::why(cx, error),
+    match is_of_device {
+        true => why_not_of(cx, &shown, source, error),
+        false => mounts::why(cx, error),
     }
 }
 
@@ -63,8 +65,11 @@ fn takes_device(known: &[u8], fstype: &CStr) -> Option<bool> {
 
 /// Why there is no file system `fstype` of the device `source`: look at it.
 fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
-    if error.is(Errno::EPERM) && !mounts::in_initial_user_namespace(cx) {
-        return error.because("in a user namespace no file system is mounted from a device");
+    if error.is(Errno::EPERM) {
+        return match mounts::in_initial_user_namespace(cx) {
+            true => mounts::why(cx, error),
+            false => error.because("in a user namespace no file system is mounted from a device"),
+        };
     }
     let shown = plain(source.to_bytes());
     let stat = match sys::statx(cx, None, source, 0) {
@@ -94,7 +99,7 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
             }
             None => error,
         },
-        _ => mounts::why(cx, error),
+        _ => error,
     }
 }
 

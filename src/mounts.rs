@@ -217,7 +217,7 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     }
 }
 
-/// Why what is mounted on `source` cannot be moved: look at it, at the mount that it is on, and at the target's.
+/// Why what is mounted on `source` cannot be moved: look at it, at what holds it, and at the target.
 pub fn why_not_moved(
     cx: &Cx,
     source: &CStr,

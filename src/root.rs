@@ -308,7 +308,7 @@ impl<'a> Root<'a> {
         sys::move_mount(cx, mount.as_fd(), target.as_fd())
             .map_err(|e| mounts::why_not_moved(cx, source, mount.as_fd(), target.as_fd(), e))?;
         // What it has covered, to which it goes back.
-        let place = open_source(cx, source)?;
+        let place = open_source(cx, source).map_err(|e| e.because("so this was not undone"))?;
         self.done.push(Done::Moved(mount, place));
         Ok(())
     }

@@ -1361,6 +1361,10 @@ mod root {
         cmd.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(bin("td-mount"));
         cmd.args(["--tmpfs", "/tmp"]).arg(&place.image).arg("true");
         run(&mut cmd).exits(125).says("EPERM").says("this process has no CAP_SYS_ADMIN");
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(bin("td-mount"));
+        cmd.args(["--fs", "ext4", "/not/there", "/tmp"]).arg(&place.image).arg("true");
+        run(&mut cmd).exits(125).says("EPERM").says("this process has no CAP_SYS_ADMIN");
         for options in [["--tmpfs", "/tmp"].as_slice(), &["--bind", "/etc", "/tmp"], &["--proc"]] {
             run(&mut place.fill_in(&["-r"], options, &["true"]))
                 .exits(125)
