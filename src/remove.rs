@@ -50,14 +50,14 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
         if left.is_empty() {
             return sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
         }
-        for name in left {
+        for name in &left {
             // Below a mount point there is something that is not ours to remove.
             let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
-            let directory = sys::openat2(cx, top.as_fd(), &name, flags, within)?;
-            for below in remove_entries(cx, directory.as_fd())? {
-                move_up(cx, directory.as_fd(), &below, top.as_fd(), &mut moved)?;
+            let directory = sys::openat2(cx, top.as_fd(), name, flags, within)?;
+            for below in &remove_entries(cx, directory.as_fd())? {
+                move_up(cx, directory.as_fd(), below, top.as_fd(), &mut moved)?;
             }
-            sys::unlinkat(cx, Some(top.as_fd()), &name, libc::AT_REMOVEDIR)?;
+            sys::unlinkat(cx, Some(top.as_fd()), name, libc::AT_REMOVEDIR)?;
         }
     }
 }
