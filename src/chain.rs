@@ -11,6 +11,7 @@ use crate::flags::{self, MFD_EXEC};
 use crate::show::{self, plain};
 use crate::structs::{MountAttr, StatFs, Statx};
 use crate::sys::{self, Cx, cstring};
+use crate::text::{lines, split};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
 const TOOLS: [&str; 8] = [
@@ -150,7 +151,7 @@ impl Found<'_> {
     ) -> Result<Never, Error> {
         let mut refused = None;
         // An empty name is that of no program, though every directory has it.
-        let directories = path.split(|b| *b == b':').filter(|_| !self.name.is_empty());
+        let directories = split(path, b':').filter(|_| !self.name.is_empty());
         for directory in directories {
             let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
             file.push(b'/');
@@ -387,7 +388,7 @@ fn format_of(head: &[u8]) -> Format<'_> {
     }
     let Some(line) = head.strip_prefix(b"#!") else { return Format::Unknown };
     // As the kernel reads it: a carriage return at the end belongs to the name.
-    let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = lines(line).next().unwrap_or_default();
     let mut words = line.split(|b| b" \t".contains(b)).filter(|word| !word.is_empty());
     Format::Script(words.next().unwrap_or_default())
 }

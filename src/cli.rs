@@ -13,6 +13,7 @@ use crate::number::{decimal, hexadecimal};
 use crate::show::{ascii, plain};
 use crate::structs::SigSet;
 use crate::sys::{self, Cx, Start, cstring};
+use crate::text::split;
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
 pub type Never = Infallible;
@@ -111,7 +112,7 @@ impl Cli {
         let Some(value) = self.parser.optional_value() else {
             return Ok((2, 0));
         };
-        let mut numbers = value.as_bytes().split(|b| *b == b',').map(int);
+        let mut numbers = split(value.as_bytes(), b',').map(int);
         match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
             (Some(fd), Some(pid), None) => Ok((fd, pid)),
             _ => {

@@ -16,6 +16,7 @@ use crate::error::{Error, NOT_FOUND};
 use crate::namespaces::{self, number};
 use crate::show::{plain, unsigned};
 use crate::sys::{self, Cx};
+use crate::text::{lines, split};
 use crate::users;
 
 /// What is no id any more: `(uid_t)-1`.
@@ -32,7 +33,7 @@ struct Range {
 impl Range {
     /// `IN:OUT:COUNT`, of one id at least.
     fn parse(text: &[u8]) -> Option<Range> {
-        let mut numbers = text.split(|b| *b == b':').map(number);
+        let mut numbers = split(text, b':').map(number);
         let mut next = || numbers.next().flatten();
         let range = Range { inside: next()?, outside: next()?, count: next()? };
         let end = range.inside.max(range.outside).checked_add(range.count)?;
@@ -422,8 +423,8 @@ impl Subordinate {
         // A user whom this file does not have is known by his number.
         let passwd = sys::read_file(cx, None, c"/etc/passwd").unwrap_or_default();
         let number = cx.start.euid.to_string();
-        let name = passwd.split(|b| *b == b'\n').find_map(|line| {
-            let mut fields = line.split(|b| *b == b':');
+        let name = lines(&passwd).find_map(|line| {
+            let mut fields = split(line, b':');
             let name = fields.next()?;
             (fields.nth(1)? == number.as_bytes()).then_some(name)
         });
@@ -442,7 +443,7 @@ impl Subordinate {
 /// The ranges of one of these owners, and the first id that nobody has been given.
 fn given(text: &[u8], owners: [&[u8]; 2]) -> (Vec<Range>, u64) {
     let (mut ranges, mut free) = (Vec::new(), 100_000); // SUB_UID_MIN of login.defs(5)
-    for line in text.split(|b| *b == b'\n') {
+    for line in lines(text) {
         let (owner, ids) = line.split_at(line.iter().position(|b| *b == b':').unwrap_or(0));
         // In the form of a map they would be nowhere inside yet.
         let Some(range) = Range::parse(&[b"0", ids].concat()) else { continue };

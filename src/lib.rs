@@ -9,7 +9,7 @@
 //! - [`structs`]: what the kernel reads and writes, and how strace shows it
 //! - [`flags`]: the names of flag bits
 //! - [`error`]: what is said when a call fails, and exit codes
-//! - [`number`]: numbers in text
+//! - [`text`], [`number`]: lines, fields and numbers in text
 //! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
@@ -54,4 +54,5 @@ pub mod show;
 pub mod structs;
 pub mod sys;
 pub mod target;
+pub mod text;
 pub mod users;

@@ -12,6 +12,7 @@ use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig, cstring};
+use crate::text::{lines, split};
 
 /// A line of mountinfo: proc_pid_mountinfo(5).
 #[derive(Debug, Default, PartialEq)]
@@ -45,7 +46,7 @@ pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
 /// Parse the text of a mountinfo file. A line that is not understood is left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     let mut mounts = Vec::new();
-    for line in text.split(|b| *b == b'\n') {
+    for line in lines(text) {
         mounts.extend(parse_line(line));
     }
     mounts
@@ -53,7 +54,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let fields: Vec<&[u8]> = split(line, b' ').collect();
     let [id, parent, _device, root, point, options, rest @ ..] = &fields[..] else { return None };
     // Optional fields, as many as there are, up to a lone hyphen.
     let (optional, rest) = rest.split_at(rest.iter().position(|field| *field == b"-")?);
@@ -189,7 +190,7 @@ fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
     };
     let below = |m: &Mount| m.point.strip_prefix(&path[..]).is_some_and(|p| p.starts_with(b"/"));
     for mount in mounts.iter().filter(|m| m.id == stat.mnt_id || below(m)) {
-        let has = |word: &str| mount.options.split(|b| *b == b',').any(|w| w == word.as_bytes());
+        let has = |word: &str| split(&mount.options, b',').any(|w| w == word.as_bytes());
         if let Some((_, word)) = LOCKED.iter().find(|(bit, word)| clear & bit != 0 && has(word)) {
             let point = plain(&mount.point);
             return error.because(format!(

@@ -10,6 +10,7 @@ use crate::flags::{CAP_SYS_ADMIN, Names, Table};
 use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::sys::{self, Cx, cstring};
+use crate::text::{lines, split};
 use crate::{caps, mounts, users};
 
 /// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
@@ -137,7 +138,7 @@ fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
 
 fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     let pids = status(cx, b"NSpid:\t").unwrap_or_default();
-    let depth = pids.split(|b| *b == b'\t').count();
+    let depth = split(&pids, b'\t').count();
     if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
         return error.because("this process is 32 pid namespaces deep, which is the most");
     }
@@ -335,7 +336,7 @@ pub fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
 /// What a line of a file says behind `name`.
 pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
     let text = sys::read_file(cx, None, file).ok()?;
-    text.split(|b| *b == b'\n').find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
+    lines(&text).find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
 }
 
 /// A decimal number, which a newline may end.

@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString, c_char};
 use syscalls::Errno;
 
 use crate::flags::{self, Table};
+use crate::text::lines;
 
 /// strace cuts what is no path after so many bytes, and a list after so many members.
 const CUT: usize = 32;
@@ -173,7 +174,7 @@ const ERRNOS: &[u8] = include_bytes!("errno.txt");
 /// `ENOENT (No such file or directory)`.
 pub fn errno(e: Errno) -> String {
     let number = e.into_raw();
-    match (number, ERRNOS.split(|b| *b == b'\n').nth((number - 1) as usize)) {
+    match (number, lines(ERRNOS).nth((number - 1) as usize)) {
         // One of the kernel's own, from 512 on, which it lets out at times.
         (524, _) => "ENOTSUPP (Operation is not supported)".into(),
         (_, Some(b"") | None) => format!("errno {number}"),

@@ -13,6 +13,7 @@ use crate::namespaces::{KINDS, path};
 use crate::show::plain;
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
+use crate::text::{lines, split};
 use crate::{chain, mounts, users};
 
 /// A process, held so that no other can take its place.
@@ -197,7 +198,7 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
         return Target::open(cx, first.pid).map(Some);
     }
     let children = first.read(cx, &path(&["task/", &first.pid.to_string(), "/children"]))?;
-    let Some(child) = number(children.split(|b| *b == b' ').next().unwrap_or_default()) else {
+    let Some(child) = number(split(&children, b' ').next().unwrap_or_default()) else {
         return Ok(None);
     };
     let child = Target::open(cx, child)?;
@@ -250,7 +251,7 @@ fn why(pid: i32, error: Error) -> Error {
 
 /// What a line of `/proc/PID/status` says behind `name`.
 fn field<'a>(status: &'a [u8], name: &[u8]) -> &'a [u8] {
-    let mut lines = status.split(|b| *b == b'\n');
+    let mut lines = lines(status);
     lines.find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_ascii()
 }
 

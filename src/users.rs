@@ -10,6 +10,7 @@ use crate::error::{Error, FAILED};
 use crate::number::decimal;
 use crate::show::plain;
 use crate::sys::{self, Cx};
+use crate::text::{lines, split};
 
 /// What the databases say of one user.
 #[derive(Debug, PartialEq)]
@@ -93,8 +94,8 @@ impl Databases {
     fn known(&self, fields: &[&[u8]]) -> Option<User> {
         let field = |i: usize| fields.get(i).copied().unwrap_or_default();
         let (uid, gid) = (number(field(2))?, number(field(3))?);
-        let member = |list: &[u8]| list.split(|b| *b == b',').any(|name| name == field(0));
-        let also = lines(&self.group)
+        let member = |list: &[u8]| split(list, b',').any(|name| name == field(0));
+        let also = table(&self.group)
             .filter(|group| group.get(3).is_some_and(|list| member(list)))
             .filter_map(|group| number(group.get(2)?))
             .filter(|other| *other != gid);
@@ -119,7 +120,7 @@ impl Databases {
 
     /// Groups by name or number, with commas between them. Nothing is none.
     pub fn groups(&self, list: &[u8]) -> Result<Vec<u32>, Error> {
-        let names = list.split(|b| *b == b',').filter(|name| !name.is_empty());
+        let names = split(list, b',').filter(|name| !name.is_empty());
         names.map(|name| self.group(name)).collect()
     }
 }
@@ -172,8 +173,8 @@ fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
 
 /// Does a line of uid_map or gid_map have the id? user_namespaces(7): first, first outside, count.
 pub fn is_mapped(map: &[u8], id: u32) -> bool {
-    map.split(|b| *b == b'\n').any(|line| {
-        let mut numbers = line.split(|b| *b == b' ').filter_map(decimal);
+    lines(map).any(|line| {
+        let mut numbers = split(line, b' ').filter_map(decimal);
         match (numbers.next(), numbers.nth(1)) {
             (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
             _ => false,
@@ -184,22 +185,22 @@ pub fn is_mapped(map: &[u8], id: u32) -> bool {
 /// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that
 /// is; inside, and outside. `None`: it maps none.
 pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
-    let lines = map.split(|b| *b == b'\n').filter_map(|line| {
-        let mut numbers = line.split(|b| *b == b' ').filter_map(number);
+    let lines = lines(map).filter_map(|line| {
+        let mut numbers = split(line, b' ').filter_map(number);
         Some([numbers.next()?, numbers.next()?])
     });
     lines.min()
 }
 
 /// The fields of each line.
-fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
-    text.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b':').collect())
+fn table(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    lines(text).map(|line| split(line, b':').collect())
 }
 
 /// The first line whose field `index` is `value`.
 fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>> {
     let is = |fields: &Vec<&[u8]>| fields.len() > 2 && fields.get(index) == Some(&value);
-    lines(text).filter(|_| !value.is_empty()).find(is)
+    table(text).filter(|_| !value.is_empty()).find(is)
 }
 
 /// An id. The largest is no id: for setresuid(2) it means *leave it*.
