@@ -78,7 +78,7 @@ fn why_beyond(cx: &Cx, set: u64, what: &str, of: fn(&CapData) -> u64, error: Err
     if names.is_empty() {
         return error;
     }
-    error.because([what, &names].concat())
+    error.because(format_args!("{what}{names}"))
 }
 
 fn shown(cap: u64) -> String {
@@ -90,7 +90,7 @@ pub fn why(cx: &Cx, cap: u64, error: Error) -> Error {
     let lacks = |caps: CapData| caps.effective() >> cap & 1 == 0;
     match flags::name(flags::CAPS, cap) {
         Some(name) if error.is(Errno::EPERM) && sys::capget(cx).is_ok_and(lacks) => {
-            error.because(format!("this process has no {name}"))
+            error.because(format_args!("this process has no {name}"))
         }
         _ => error,
     }

@@ -176,7 +176,7 @@ impl Found<'_> {
             sys::exit_now(0);
         }
         let name = plain(self.name.to_bytes());
-        Err(Error::refusal(format!("{name}: not found in PATH, {}", plain(path)))
+        Err(Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)))
             .with_status(NOT_FOUND))
     }
 
@@ -188,7 +188,7 @@ impl Found<'_> {
         for &fd in keep.iter().chain(trace.as_ref()) {
             sys::fcntl_setfd(cx, fd, 0).map_err(|e| match e.errno() {
                 Some(Errno::EBADF) => {
-                    e.because(format!("descriptor {fd} is not open, so it cannot be kept"))
+                    e.because(format_args!("descriptor {fd} is not open, so it cannot be kept"))
                 }
                 _ => e,
             })?;
@@ -231,8 +231,8 @@ pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
     sys::chdir(cx, directory).map_err(|error| {
         let shown = plain(directory.to_bytes());
         match sys::statx(cx, None, directory, 0) {
-            Ok(stat) if !stat.is_dir() => error.because(format!("{shown} is no directory")),
-            Ok(_) => error.because(format!("this process may not search {shown}")),
+            Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
+            Ok(_) => error.because(format_args!("this process may not search {shown}")),
             Err(looked) => error.because(why_unreachable(&shown, &looked)),
         }
     })
@@ -258,7 +258,7 @@ pub fn refuse_directories(cx: &Cx) -> Result<(), Error> {
     for fd in (0..3).filter(|fd| !cx.start.was_closed(*fd)) {
         if sys::fstatx(cx, sys::standard_fd(fd))?.is_dir() {
             let what = format!("descriptor {fd} is a directory, which leads out of the new root");
-            return Err(Error::refusal(what).way_out(format!("close it: {fd}<&-")));
+            return Err(Error::refusal(what).way_out(format_args!("close it: {fd}<&-")));
         }
     }
     Ok(())
@@ -298,7 +298,12 @@ fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     while left > 0 {
         match sys::sendfile(cx, memfd.as_fd(), file.as_fd(), left)? {
             0 if cx.dry() => break,
-            0 => return Err(Error::refusal(format!("{} was cut short", plain(path.to_bytes())))),
+            0 => {
+                return Err(Error::refusal(format_args!(
+                    "{} was cut short",
+                    plain(path.to_bytes())
+                )));
+            }
             n => left = left.saturating_sub(n),
         }
     }
@@ -328,7 +333,7 @@ fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     };
     let error = error.with_status(NOT_EXECUTABLE);
     if let Some(what) = unfit(cx, path, &stat) {
-        return error.because([&shown, what].concat());
+        return error.because(format_args!("{shown}{what}"));
     }
     let mut head = [0; 4096];
     let n = sys::openat(cx, None, path, libc::O_RDONLY)
@@ -337,17 +342,18 @@ fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
         (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
             let interpreter = plain(interpreter);
-            error.because(format!("{shown} is there, but its interpreter {interpreter} is not"))
+            error
+                .because(format_args!("{shown} is there, but its interpreter {interpreter} is not"))
         }
         (Format::Elf(machine, _), Some(Errno::ENOEXEC)) => {
             let mut name = String::new();
             show::name(machine.into(), flags::MACHINES, &mut name);
             let what = ", which this machine does not run";
-            error.because([&shown, " is a program for ", &name, what].concat())
+            error.because(format_args!("{shown} is a program for {name}{what}"))
         }
         (Format::Unknown, Some(Errno::ENOEXEC)) => error
-            .because([&shown, " has no #! line and is no ELF program"].concat())
-            .way_out(["if it is a shell script: sh ", &shown].concat()),
+            .because(format_args!("{shown} has no #! line and is no ELF program"))
+            .way_out(format_args!("if it is a shell script: sh {shown}")),
         _ => error,
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use lexopt::Arg;
 
 use crate::chain::Prog;
-use crate::error::Error;
+use crate::error::{Error, Words};
 use crate::number::{decimal, hexadecimal};
 use crate::show::{ascii, plain};
 use crate::structs::SigSet;
@@ -100,7 +100,7 @@ impl Cli {
     fn print(&mut self, text: &str) -> Result<(), Error> {
         if let Some(value) = self.parser.optional_value() {
             return Err(
-                self.usage(&format!("{}: this option has no value", plain(value.as_bytes())))
+                self.usage(format_args!("{}: this option has no value", plain(value.as_bytes())))
             );
         }
         sys::print(text);
@@ -117,7 +117,7 @@ impl Cli {
             (Some(fd), Some(pid), None) => Ok((fd, pid)),
             _ => {
                 let text = ascii(value.as_bytes());
-                Err(self.usage(&format!("--trace={text}: this is no descriptor")))
+                Err(self.usage(format_args!("--trace={text}: this is no descriptor")))
             }
         }
     }
@@ -126,7 +126,9 @@ impl Cli {
     fn signal_mask(&mut self) -> Result<SigSet, Error> {
         let text = self.word()?;
         let set = hexadecimal(text.as_bytes()).map(SigSet);
-        set.ok_or_else(|| self.usage(&format!("--signal-mask={text}: this is no set of signals")))
+        set.ok_or_else(|| {
+            self.usage(format_args!("--signal-mask={text}: this is no set of signals"))
+        })
     }
 
     /// The value that the last option must have.
@@ -148,7 +150,7 @@ impl Cli {
     pub fn fd(&mut self) -> Result<RawFd, Error> {
         let value = self.value()?;
         int(value.as_bytes()).ok_or_else(|| {
-            self.usage(&format!("{}: this is no descriptor", plain(value.as_bytes())))
+            self.usage(format_args!("{}: this is no descriptor", plain(value.as_bytes())))
         })
     }
 
@@ -173,7 +175,7 @@ impl Cli {
     pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
         match self.operand.take().or_else(|| self.parser.raw_args().ok()?.next()) {
             Some(value) => Ok(cstring(value.into_vec())),
-            None => Err(self.usage(&format!("{name} is missing"))),
+            None => Err(self.usage(format_args!("{name} is missing"))),
         }
     }
 
@@ -194,11 +196,11 @@ impl Cli {
 
     /// There is no such option.
     pub fn unknown(&self, option: &str) -> Error {
-        self.usage(&format!("{option}: there is no such option"))
+        self.usage(format_args!("{option}: there is no such option"))
     }
 
     /// The command line is wrong.
-    pub fn usage(&self, what: &str) -> Error {
+    pub fn usage(&self, what: impl Words) -> Error {
         usage(self.tool, what)
     }
 }
@@ -208,18 +210,18 @@ fn misread(tool: &str, error: lexopt::Error) -> Error {
     use lexopt::Error::{MissingValue, UnexpectedValue};
     match error {
         MissingValue { option } => {
-            usage(tool, &format!("{}: its value is missing", option.unwrap_or_default()))
+            usage(tool, format_args!("{}: its value is missing", option.unwrap_or_default()))
         }
         UnexpectedValue { option, value } => {
             let value = plain(value.as_bytes());
-            usage(tool, &format!("{option}={value}: this option has no value"))
+            usage(tool, format_args!("{option}={value}: this option has no value"))
         }
         _ => usage(tool, "an option is no text"),
     }
 }
 
-fn usage(tool: &str, what: &str) -> Error {
-    Error::refusal(what).way_out(format!("see {tool} --help"))
+fn usage(tool: &str, what: impl Words) -> Error {
+    Error::refusal(what).way_out(format_args!("see {tool} --help"))
 }
 
 /// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.

@@ -11,6 +11,30 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
 
+/// What a line of an error is made of: a text, or `format_args!`.
+pub trait Words {
+    /// The line.
+    fn line(self) -> String;
+}
+
+impl Words for String {
+    fn line(self) -> String {
+        self
+    }
+}
+
+impl<T: AsRef<str> + ?Sized> Words for &T {
+    fn line(self) -> String {
+        self.as_ref().into()
+    }
+}
+
+impl Words for std::fmt::Arguments<'_> {
+    fn line(self) -> String {
+        std::fmt::format(self)
+    }
+}
+
 /// A failure, to be said on standard error before the tool ends. One word, and nothing to drop, for
 /// memory is never given back: both make the code of every call short.
 #[derive(Debug)]
@@ -38,18 +62,18 @@ impl Error {
     }
 
     /// A refusal of our own: a precondition that was looked at and is not met.
-    pub fn refusal(what: impl Into<String>) -> Error {
-        Error::new(what.into(), Errno::new(0))
+    pub fn refusal(what: impl Words) -> Error {
+        Error::new(what.line(), Errno::new(0))
     }
 
     /// Add the violated precondition, found by looking.
-    pub fn because(self, why: impl Into<String>) -> Error {
-        self.0.lines.push(why.into());
+    pub fn because(self, why: impl Words) -> Error {
+        self.0.lines.push(why.line());
         self
     }
 
     /// Add the way out.
-    pub fn way_out(self, what: impl Into<String>) -> Error {
+    pub fn way_out(self, what: impl Words) -> Error {
         self.because(what)
     }
 

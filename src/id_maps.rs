@@ -102,7 +102,7 @@ impl Asked {
             "--setgroups" => match cli.word()?.as_str() {
                 "allow" => *setgroups = Some(true),
                 "deny" => *setgroups = Some(false),
-                odd => return Err(cli.usage(&["--setgroups ", odd, ": allow, deny"].concat())),
+                odd => return Err(cli.usage(format_args!("--setgroups {odd}: allow, deny"))),
             },
             "--map-user" => users.own = Some(id(cli)?),
             "--map-group" => groups.own = Some(id(cli)?),
@@ -121,7 +121,7 @@ impl AskedMap {
             None if word == "auto" => self.auto = true,
             None => {
                 let form = ": IN:OUT:COUNT, ids below 4294967295, one at least; or auto";
-                return Err(cli.usage(&[option, " ", &word, form].concat()));
+                return Err(cli.usage(format_args!("{option} {word}{form}")));
             }
         }
         Ok(())
@@ -131,7 +131,7 @@ impl AskedMap {
 fn id(cli: &mut Cli) -> Result<Own, Error> {
     let word = cli.word()?;
     let id = number(word.as_bytes()).filter(|id| *id < END);
-    id.map(Own::Is).ok_or_else(|| cli.usage(&[&word, ": this is no id"].concat()))
+    id.map(Own::Is).ok_or_else(|| cli.usage(format_args!("{word}: this is no id")))
 }
 
 /// What differs between users and groups.
@@ -260,7 +260,7 @@ impl IdMaps {
         });
         match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
             0 => Ok(()),
-            _ => Err(Error::refusal([&plain(path.to_bytes()), " is not removed"].concat())),
+            _ => Err(Error::refusal(format_args!("{} is not removed", plain(path.to_bytes())))),
         }
     }
 }
@@ -277,7 +277,7 @@ impl Map {
             let given = Subordinate::read(cx, kind)?;
             if given.ranges.is_empty() {
                 let no_ids =
-                    Error::refusal([&given.caller, " has no ids in ", &given.file].concat());
+                    Error::refusal(format_args!("{} has no ids in {}", given.caller, given.file));
                 return Err(given.add_line(no_ids));
             }
             fill(&mut ranges, &given.ranges);
@@ -341,7 +341,7 @@ impl Map {
             return Ok(());
         }
         let program = plain(program.to_bytes());
-        let error = Error::refusal(format!("{program}: exit status {status}"));
+        let error = Error::refusal(format_args!("{program}: exit status {status}"));
         Err(self.why_not_written(cx, &program, status, error))
     }
 
@@ -349,7 +349,7 @@ impl Map {
     fn why_not_written(&self, cx: &Cx, program: &str, status: u8, error: Error) -> Error {
         if status == NOT_FOUND {
             return error
-                .because([program, " maps ranges of ids for a user, and is not there"].concat())
+                .because(format_args!("{program} maps ranges of ids for a user, and is not there"))
                 .way_out("root installs it: its package is uidmap, shadow or shadow-utils");
         }
         if namespaces::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
@@ -365,7 +365,7 @@ impl Map {
             Some(range) => {
                 let ids = range.shown();
                 let error = error
-                    .because([&given.file, " gives ", &given.caller, " no ids ", &ids].concat());
+                    .because(format_args!("{} gives {} no ids {ids}", given.file, given.caller));
                 given.add_line(error)
             }
         }
@@ -379,7 +379,7 @@ impl Map {
             if let Some(other) = self.ranges.iter().skip(i + 1).find(|other| range.overlaps(other))
             {
                 let both = [&range.join(":"), " and ", &other.join(":")].concat();
-                return error.because(["an id is in both ", &both].concat());
+                return error.because(format_args!("an id is in both {both}"));
             }
         }
         if self.ranges.len() > LINES || self.text().len() > BYTES {
@@ -392,7 +392,7 @@ impl Map {
         match self.ranges.iter().find(|range| !all(range)) {
             Some(range) if !self.by_itself && !here.is_empty() => {
                 let ids = range.shown();
-                error.because(["this user namespace does not have all ids ", &ids].concat())
+                error.because(format_args!("this user namespace does not have all ids {ids}"))
             }
             _ => {
                 let maps_root = self.kind.cap == CAP_SETUID && self.inside(0).is_some();
@@ -436,7 +436,7 @@ impl Subordinate {
 
     fn add_line(&self, error: Error) -> Error {
         let Subordinate { file, caller, free, .. } = self;
-        error.way_out(format!("root can add a line to {file}: {caller}:{free}:65536"))
+        error.way_out(format_args!("root can add a line to {file}: {caller}:{free}:65536"))
     }
 }
 

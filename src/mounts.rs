@@ -146,7 +146,7 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
     while let Ok(n @ 1..) = sys::read(cx, config, &mut message) {
         let text = ascii(message.get(..n).unwrap_or_default());
         let text = text.get(2..).unwrap_or_default().trim_end();
-        error = error.because(format!("the kernel says: {text}"));
+        error = error.because(format_args!("the kernel says: {text}"));
     }
     error
 }
@@ -193,7 +193,7 @@ fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
         let has = |word: &str| split(&mount.options, b',').any(|w| w == word.as_bytes());
         if let Some((_, word)) = LOCKED.iter().find(|(bit, word)| clear & bit != 0 && has(word)) {
             let point = plain(&mount.point);
-            return error.because(format!(
+            return error.because(format_args!(
                 "the mount on {point} is {word}, which is locked in this user namespace"
             ));
         }
@@ -212,7 +212,7 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     match mounts.iter().find(|m| m.id == stat.mnt_id) {
         None => error.because("the source is not in this mount namespace"),
         Some(m) if m.unbindable => {
-            error.because(format!("the mount on {} is unbindable", plain(&m.point)))
+            error.because(format_args!("the mount on {} is unbindable", plain(&m.point)))
         }
         Some(_) => error,
     }

@@ -69,8 +69,8 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
 /// Why no process began in the cgroup, or got there: td-cgroup, which moves there as well, looks.
 pub fn why_not_born(cgroup: &CStr, error: Error) -> Error {
     let cgroup = plain(cgroup.to_bytes());
-    error.because(["no process can begin in the cgroup ", &cgroup].concat()).way_out(
-        ["td-cgroup ", &cgroup, " true goes there too, and says what is in the way"].concat(),
+    error.because(format_args!("no process can begin in the cgroup {cgroup}")).way_out(
+        format_args!("td-cgroup {cgroup} true goes there too, and says what is in the way"),
     )
 }
 
@@ -94,7 +94,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
         if sys::read_file(cx, None, map).is_ok_and(|text| !users::is_mapped(&text, id)) {
             let map = plain(map.to_bytes());
             return error
-                .because(format!("our id, shown as {id}, is not mapped in this one: {map}"))
+                .because(format_args!("our id, shown as {id}, is not mapped in this one: {map}"))
                 .way_out("map it first, as td-unshare --map-root-user does");
         }
     }
@@ -130,7 +130,7 @@ fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
     let mut missing = kinds(wanted).filter(|name| !is_there(name));
     match missing.next() {
         Some(name) if is_there("") => {
-            error.because(["this kernel has no ", name, " namespaces"].concat())
+            error.because(format_args!("this kernel has no {name} namespaces"))
         }
         _ => error,
     }
@@ -187,7 +187,7 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
     const NPROC: Table = &Names { values: &[libc::RLIMIT_NPROC as u64], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => {
-            error.because(format!("RLIMIT_NPROC allows this user {} processes", limit.soft))
+            error.because(format_args!("RLIMIT_NPROC allows this user {} processes", limit.soft))
         }
         _ => error,
     }
@@ -301,7 +301,7 @@ pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
     const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
     match name.len() {
         length if length > MOST => {
-            error.because(format!("the name has {length} bytes, of {MOST} at most"))
+            error.because(format_args!("the name has {length} bytes, of {MOST} at most"))
         }
         _ => caps::why(cx, CAP_SYS_ADMIN, error),
     }

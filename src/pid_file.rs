@@ -102,7 +102,7 @@ pub fn await_end(cx: &Cx, path: &CStr) -> Result<(), Error> {
     let what =
         format!("process {pid}, which {shown} names, lives, and is process 1 of a container");
     Err(Error::refusal(what)
-        .way_out(["wait for its end; if it is another's, remove ", &shown].concat()))
+        .way_out(format_args!("wait for its end; if it is another's, remove {shown}")))
 }
 
 /// The process that a pid file names. What is none is not overwritten.
@@ -112,10 +112,10 @@ fn named(cx: &Cx, path: &CStr, shown: &str) -> Result<Option<i32>, Error> {
     let none = " is there, and is no pid file";
     let file = match sys::openat(cx, None, path, flags) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(None),
-        Err(e) if e.is(Errno::ELOOP) => return Err(e.because([shown, none].concat())),
+        Err(e) if e.is(Errno::ELOOP) => return Err(e.because(format_args!("{shown}{none}"))),
         other => other?,
     };
-    let none = || Error::refusal([shown, none].concat());
+    let none = || Error::refusal(format_args!("{shown}{none}"));
     if sys::fstatx(cx, file.as_fd())?.file_type() != libc::S_IFREG {
         return Err(none());
     }

@@ -42,7 +42,7 @@ fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
     };
     let shown = plain(path.to_bytes());
     if sys::fstatx(cx, file.as_fd())?.file_type() != libc::S_IFREG {
-        return Err(Error::refusal(format!("{shown} of this root is no regular file")));
+        return Err(Error::refusal(format_args!("{shown} of this root is no regular file")));
     }
     let mut text = Vec::new();
     let mut block = vec![0; 32768];
@@ -52,7 +52,7 @@ fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
             n => text.extend_from_slice(block.get(..n).unwrap_or_default()),
         }
     }
-    Err(Error::refusal(format!("{shown} of this root is larger than {LARGEST} bytes")))
+    Err(Error::refusal(format_args!("{shown} of this root is larger than {LARGEST} bytes")))
 }
 
 impl Databases {
@@ -165,7 +165,7 @@ fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
     let text = sys::read_file(cx, None, map).unwrap_or_default();
     match ids.iter().find(|id| !is_mapped(&text, **id)) {
         Some(id) if error.is(Errno::EINVAL) && !text.is_empty() => {
-            error.because(format!("the id {id} is not mapped in this user namespace"))
+            error.because(format_args!("the id {id} is not mapped in this user namespace"))
         }
         _ => caps::why(cx, cap, error),
     }

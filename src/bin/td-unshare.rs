@@ -138,7 +138,7 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
         [("private", MS_PRIVATE), ("slave", MS_SLAVE), ("shared", MS_SHARED), ("unchanged", 0)];
     let found = words.iter().find(|(known, _)| *known == word);
     found.map(|(_, flag)| *flag).ok_or_else(|| {
-        cli.usage(&["--propagation ", &word, ": private, slave, shared, unchanged"].concat())
+        cli.usage(format_args!("--propagation {word}: private, slave, shared, unchanged"))
     })
 }
 
@@ -146,7 +146,7 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
     let typed = cli.path()?;
     remove::named(&typed).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
-        cli.usage(&[option, " ", &typed, ": this is no name in a directory"].concat())
+        cli.usage(format_args!("{option} {typed}: this is no name in a directory"))
     })
 }
 
@@ -155,7 +155,7 @@ fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
     let seconds = cli.word()?;
     let digits = seconds.strip_prefix('-').unwrap_or(&seconds);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(cli.usage(&[&seconds, ": this is no number of seconds"].concat()));
+        return Err(cli.usage(format_args!("{seconds}: this is no number of seconds")));
     }
     let clock = option.strip_prefix("--").unwrap_or_default();
     Ok([clock, " ", &seconds, " 0"].concat())
