@@ -241,15 +241,15 @@ pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
 /// What stands between us and a path that statx(2) did not find.
 pub fn why_unreachable(shown: &str, looked: &Error) -> String {
     match looked.errno() {
-        Some(Errno::ENOENT) => ["there is no ", shown, " in this root"].concat(),
+        Some(Errno::ENOENT) => format!("there is no {shown} in this root"),
         Some(Errno::EACCES) => {
-            ["a directory on the way to ", shown, " may not be searched"].concat()
+            format!("a directory on the way to {shown} may not be searched")
         }
         Some(Errno::ENOTDIR) => {
-            ["on the way to ", shown, " there is a file in the place of a directory"].concat()
+            format!("on the way to {shown} there is a file in the place of a directory")
         }
-        Some(Errno::ELOOP) => ["the links on the way to ", shown, " lead in a circle"].concat(),
-        _ => [shown, " cannot be reached"].concat(),
+        Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
+        _ => format!("{shown} cannot be reached"),
     }
 }
 

@@ -329,7 +329,7 @@ impl Map {
         let program = self.kind.program;
         let mut args = vec![program.to_owned()];
         // Each number is an argument of its own.
-        let line = [process, " ", &self.text()].concat();
+        let line = format!("{process} {}", self.text());
         args.extend(line.split_ascii_whitespace().map(|word| namespaces::path(&[word])));
         let Some(prog) = Prog::new(args) else { return Ok(()) };
         let part = Box::new(|side| match side {
@@ -378,7 +378,7 @@ impl Map {
         for (i, range) in self.ranges.iter().enumerate() {
             if let Some(other) = self.ranges.iter().skip(i + 1).find(|other| range.overlaps(other))
             {
-                let both = [&range.join(":"), " and ", &other.join(":")].concat();
+                let both = format!("{} and {}", range.join(":"), other.join(":"));
                 return error.because(format_args!("an id is in both {both}"));
             }
         }

@@ -59,7 +59,7 @@ pub fn join(cx: &Cx, joins: &[Join]) -> Result<(), Error> {
 fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
     let shown = plain(join.path.to_bytes());
     match error.errno() {
-        Some(Errno::ESRCH) => error.because([&shown, " has ended"].concat()),
+        Some(Errno::ESRCH) => error.because(format_args!("{shown} has ended")),
         Some(Errno::EINVAL) => why_not_this(cx, join, &shown, error),
         Some(Errno::EPERM) => why_forbidden(cx, join, kinds, &shown, error),
         _ => error,
@@ -69,19 +69,19 @@ fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
 /// Is FILE no namespace, or not one that can be joined?
 fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
     let Ok(kind) = sys::ns_get_nstype(cx, join.file.as_fd()) else {
-        return error.because([shown, " is no namespace"].concat());
+        return error.because(format_args!("{shown} is no namespace"));
     };
     if kind != join.kinds {
         let [is, asked] = [kind, join.kinds].map(namespaces::name);
-        return error.because([shown, " is a namespace of kind ", is, ", not ", asked].concat());
+        return error.because(format_args!("{shown} is a namespace of kind {is}, not {asked}"));
     }
     let own = sys::statx(cx, None, c"/proc/self/ns/user", 0);
     match (kind, sys::fstatx(cx, join.file.as_fd()), own) {
         (PID, ..) => {
-            error.because([shown, " is neither our pid namespace nor one below it"].concat())
+            error.because(format_args!("{shown} is neither our pid namespace nor one below it"))
         }
         (USER, Ok(stat), Ok(own)) if stat.same_file(&own) => {
-            error.because([shown, " is the user namespace that we are in"].concat())
+            error.because(format_args!("{shown} is the user namespace that we are in"))
         }
         _ => error,
     }
@@ -91,9 +91,9 @@ fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
 fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) -> Error {
     if kinds == USER {
         return error
-            .because(
-                ["this process has no CAP_SYS_ADMIN over the user namespace of ", shown].concat(),
-            )
+            .because(format_args!(
+                "this process has no CAP_SYS_ADMIN over the user namespace of {shown}"
+            ))
             .way_out("enter as root, or as the user who made it");
     }
     let lacks = |cap: u64| sys::capget(cx).is_ok_and(|own| own.effective() >> cap & 1 == 0);
@@ -106,7 +106,7 @@ fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) ->
     }
     let owner = sys::ns_get_userns(cx, join.file.as_fd());
     if owner.is_err_and(|e| e.is(Errno::EPERM)) {
-        return error.because([shown, " belongs to a user namespace that is not ours"].concat());
+        return error.because(format_args!("{shown} belongs to a user namespace that is not ours"));
     }
     error
 }

@@ -146,7 +146,7 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     for name in kinds(wanted) {
         let path = path(&["/proc/sys/user/max_", name, "_namespaces"]);
         let Ok(text) = sys::read_file(cx, None, &path) else { continue };
-        let line = [&plain(path.to_bytes()), " is ", &ascii(text.trim_ascii())].concat();
+        let line = format!("{} is {}", plain(path.to_bytes()), ascii(text.trim_ascii()));
         if text.starts_with(b"0") {
             return error.because(line);
         }

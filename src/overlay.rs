@@ -81,9 +81,11 @@ pub fn open_directory(
     };
     let shown = plain(path.to_bytes());
     match sys::statx(cx, None, path, 0) {
-        Ok(stat) if !stat.is_dir() => Err(error.because(format!("{what} {shown} is no directory"))),
+        Ok(stat) if !stat.is_dir() => {
+            Err(error.because(format_args!("{what} {shown} is no directory")))
+        }
         Err(e) if e.is(Errno::ENOENT) => {
-            let error = error.because(format!("there is no {what} {shown}"));
+            let error = error.because(format_args!("there is no {what} {shown}"));
             Err(if what == "--lower" { error } else { error.way_out("--mkdir makes it") })
         }
         _ => Err(error),
@@ -136,7 +138,7 @@ pub fn new(
 fn why_no_option(value: Option<&CStr>, error: Error) -> Error {
     match value.map_or(0, CStr::count_bytes) {
         n @ 256.. => {
-            error.because(format!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
+            error.because(format_args!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
         }
         _ => error,
     }
@@ -190,7 +192,9 @@ fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error>
     // The page ends with a zero byte.
     if data.len() > 4095 {
         let what = format!("the options of the overlay have {} bytes", data.len());
-        return Err(Error::refusal(format!("{what}, and before Linux 6.13 it takes at most 4095")));
+        return Err(Error::refusal(format_args!(
+            "{what}, and before Linux 6.13 it takes at most 4095"
+        )));
     }
     Ok(cstring(data))
 }

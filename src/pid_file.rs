@@ -51,7 +51,7 @@ impl PidFile {
             Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
             other => other,
         }?;
-        let text = [&pid.to_string(), "\n"].concat();
+        let text = format!("{pid}\n");
         sys::write_file(cx, Some(directory), &new, text.as_bytes())
             .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.name, 0))
             .inspect_err(|_| drop(remove()))?; // what is said is the first failure

@@ -402,7 +402,7 @@ impl<'a> Cx<'a> {
                 show::signed(" = ", n as i64, &mut text);
                 text.push_str(note);
             }
-            Some(Err(errno)) => text.push_str(&[" = -1 ", &show::errno(errno)].concat()),
+            Some(Err(errno)) => text.push_str(&format!(" = -1 {}", show::errno(errno))),
         }
         self.line(&text);
     }
@@ -989,7 +989,7 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
     cx.restore_sigpipe(call, args);
     let errno = raw(call, args).err().unwrap_or(Errno::ENOEXEC);
     if cx.trace.is_some() {
-        let resumed = ["<... ", call.1, " resumed>) = -1 ", &show::errno(errno)].concat();
+        let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
         cx.ignore_sigpipe(&[resumed]);
     }
     Err(Error::call(&show::call(call.1, args, None), errno))
@@ -1103,7 +1103,7 @@ fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -> [Arg<'a>; 4] {
 pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
-    let note = |signal| [" (", &show::signal(signal as i32), ")"].concat();
+    let note = |signal| format!(" ({})", show::signal(signal as i32));
     cx.call(nr::rt_sigtimedwait, &args, note)?;
     Ok(info.get())
 }

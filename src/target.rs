@@ -151,10 +151,12 @@ fn first_pid(cx: &Cx, directory: &[u8], shown: &str) -> Result<i32, Error> {
             let mut text = [0; 32];
             let n = sys::read(cx, file.as_fd(), &mut text)?;
             number(text.get(..n).unwrap_or_default())
-                .ok_or_else(|| Error::refusal([shown, "/pid: this is no pid"].concat()))
+                .ok_or_else(|| Error::refusal(format_args!("{shown}/pid: this is no pid")))
         }
         Err(e) if e.is(Errno::ENOENT) && open(b"").is_ok() => Err(e.because(not_running(shown))),
-        Err(e) if e.is(Errno::ENOENT) => Err(e.because(["there is no container ", shown].concat())),
+        Err(e) if e.is(Errno::ENOENT) => {
+            Err(e.because(format_args!("there is no container {shown}")))
+        }
         Err(e) => Err(e),
     }
 }
@@ -220,9 +222,9 @@ fn environment(cx: &Cx, command: &Target) -> Result<Vec<CString>, Error> {
         }
         if text.len() > LARGEST {
             let pid = command.pid.to_string();
-            return Err(Error::refusal(
-                ["the environment of process ", &pid, " has more than 1048576 bytes"].concat(),
-            ));
+            return Err(Error::refusal(format_args!(
+                "the environment of process {pid} has more than 1048576 bytes"
+            )));
         }
     }
     let variables = text.split(|b| *b == 0).filter(|v| v.iter().skip(1).any(|b| *b == b'='));
@@ -243,7 +245,7 @@ fn why(pid: i32, error: Error) -> Error {
     match error.errno() {
         Some(Errno::ESRCH | Errno::ENOENT) => error.because(no_process(pid)),
         Some(Errno::EACCES | Errno::EPERM) => error
-            .because(["this process may not trace process ", &pid.to_string()].concat())
+            .because(format_args!("this process may not trace process {pid}"))
             .way_out("enter as root, or as the user who made its user namespace"),
         _ => error,
     }

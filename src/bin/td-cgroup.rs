@@ -116,9 +116,10 @@ fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
     let (uid, gid) = word.split_once(':').unwrap_or_default();
     match (uid.parse(), gid.parse()) {
         (Ok(uid @ 0..=MOST), Ok(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
-        _ => Err(cli.usage(
-            &["--delegate ", &plain(word.as_bytes()), ": UID:GID is wanted, two numbers"].concat(),
-        )),
+        _ => Err(cli.usage(format_args!(
+            "--delegate {}: UID:GID is wanted, two numbers",
+            plain(word.as_bytes())
+        ))),
     }
 }
 
@@ -128,12 +129,14 @@ fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
     let (file, value) = (parts.next().unwrap_or_default(), parts.next());
     // The kernel takes an empty write for none.
     let Some(value) = value.filter(|value| !value.is_empty()) else {
-        return Err(cli.usage(&format!("--set {}: FILE=VALUE is wanted", plain(both.to_bytes()))));
+        return Err(
+            cli.usage(format_args!("--set {}: FILE=VALUE is wanted", plain(both.to_bytes())))
+        );
     };
     let controller = file.iter().position(|b| *b == b'.').unwrap_or(0);
     if controller == 0 || file.contains(&b'/') {
         let file = plain(file);
-        return Err(cli.usage(&format!("--set {file}: a file CONTROLLER.NAME is wanted")));
+        return Err(cli.usage(format_args!("--set {file}: a file CONTROLLER.NAME is wanted")));
     }
     Ok((cstring(file), cstring(value)))
 }
@@ -152,7 +155,9 @@ fn check_limits(cli: &Cli, limits: &mut [Option<String>]) -> Result<(), Error> {
         }
         if !limit.accepts(value) {
             let typed = plain(typed.as_bytes());
-            return Err(cli.usage(&format!("{} {typed}: it takes {}", limit.option, limit.accepts)));
+            return Err(
+                cli.usage(format_args!("{} {typed}: it takes {}", limit.option, limit.accepts))
+            );
         }
     }
     Ok(())

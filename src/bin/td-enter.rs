@@ -119,7 +119,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn pid(cli: &mut Cli) -> Result<i32, Error> {
     let word = cli.word()?;
     let pid = word.parse().ok().filter(|pid| *pid > 0);
-    pid.ok_or_else(|| cli.usage(&["--target ", &word, ": this is no pid"].concat()))
+    pid.ok_or_else(|| cli.usage(format_args!("--target {word}: this is no pid")))
 }
 
 /// NAME, as td-run takes it.
@@ -129,7 +129,7 @@ fn name(cli: &mut Cli) -> Result<Vec<u8>, Error> {
     if name.first().is_some_and(u8::is_ascii_alphanumeric) && name.iter().all(fits) {
         return Ok(name);
     }
-    Err(cli.usage(&["--name ", &plain(&name), ": no container has such a name"].concat()))
+    Err(cli.usage(format_args!("--name {}: no container has such a name", plain(&name))))
 }
 
 /// What is joined, opened while we are outside.

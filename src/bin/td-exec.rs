@@ -116,7 +116,7 @@ fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
 fn capabilities(cli: &mut Cli) -> Result<u64, Error> {
     let list = cli.word()?;
     caps::parse(&list)
-        .map_err(|name| cli.usage(&format!("--cap-keep {name}: there is no such capability")))
+        .map_err(|name| cli.usage(format_args!("--cap-keep {name}: there is no such capability")))
 }
 
 /// `nofile=1024:4096`; one number is both limits.
@@ -133,7 +133,9 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
         let limit = RLimit { soft: number(soft)?, hard: number(hard)? };
         (limit.soft <= limit.hard).then_some((resource, limit))
     });
-    limit.ok_or_else(|| cli.usage(&format!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)")))
+    limit.ok_or_else(|| {
+        cli.usage(format_args!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)"))
+    })
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {

@@ -73,13 +73,14 @@ fn nanoseconds(cli: &Cli, seconds: &OsString) -> Result<i64, Error> {
     let digits = format!("{whole}{fraction:0<9}");
     let exact = fraction.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit());
     let number = digits.parse().ok().filter(|_| exact && typed != ".");
-    number.ok_or_else(|| cli.usage(&[&typed, ": this is no number of seconds"].concat()))
+    number.ok_or_else(|| cli.usage(format_args!("{typed}: this is no number of seconds")))
 }
 
 fn status(cli: &mut Cli) -> Result<u8, Error> {
     let word = cli.word()?;
-    word.parse()
-        .map_err(|_| cli.usage(&[&plain(word.as_bytes()), ": an exit status is 0 to 255"].concat()))
+    word.parse().map_err(|_| {
+        cli.usage(format_args!("{}: an exit status is 0 to 255", plain(word.as_bytes())))
+    })
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
@@ -134,7 +135,7 @@ fn open_or_make(cx: &Cx, opts: &Opts, made: &mut Vec<CString>) -> Result<OwnedFd
         sys::openat(cx, None, &opts.file, access | flags).map_err(|_| why(cx, opts, error))
     })?;
     match unfit(&sys::fstatx(cx, file.as_fd())?).filter(|_| !cx.dry()) {
-        Some(what) => Err(Error::refusal([&plain(opts.file.to_bytes()), what].concat())),
+        Some(what) => Err(Error::refusal(format_args!("{}{what}", plain(opts.file.to_bytes())))),
         None => Ok(file),
     }
 }
@@ -196,7 +197,7 @@ fn why_locked(cx: &Cx, opts: &Opts, pid: i32, error: Error) -> Error {
         _ => String::from(" is locked by an open file description, or from another machine"),
     };
     let waits = error.is(Errno::EDEADLK);
-    let error = error.because([file, holder].concat());
+    let error = error.because(format_args!("{file}{holder}"));
     match opts.wait {
         None if waits => error
             .because("the holder waits, itself or by others, for a lock that this process has")
@@ -216,7 +217,7 @@ fn why_no_lock(opts: &Opts, error: Error) -> Error {
         true => " was open already, and not for reading",
         false => " was open already, and not for writing",
     };
-    error.because([&plain(opts.file.to_bytes()), what].concat())
+    error.because(format_args!("{}{what}", plain(opts.file.to_bytes())))
 }
 
 /// Why there is no descriptor where we want one.
@@ -241,7 +242,7 @@ fn why(cx: &Cx, opts: &Opts, error: Error) -> Error {
         Err(_) => return why_not_made(cx, opts, error),
     };
     match unfit(&stat) {
-        Some(what) => error.because([&shown, what].concat()),
+        Some(what) => error.because(format_args!("{shown}{what}")),
         None if error.is(Errno::EACCES) => why_refused(cx, &shown, &stat, error),
         None => error,
     }
@@ -262,7 +263,7 @@ fn why_not_made(cx: &Cx, opts: &Opts, error: Error) -> Error {
     let directory = parent(&opts.file).unwrap_or_else(|| CString::from(c"."));
     let shown = plain(directory.to_bytes());
     match sys::statx(cx, None, &directory, 0) {
-        Ok(stat) if !stat.is_dir() => error.because([&shown, " is no directory"].concat()),
+        Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
         Ok(stat) if error.is(Errno::EACCES) => why_refused(cx, &shown, &stat, error),
         Ok(_) => error,
         Err(looked) => {
@@ -275,5 +276,5 @@ fn why_not_made(cx: &Cx, opts: &Opts, error: Error) -> Error {
 /// Whose is it?
 fn why_refused(cx: &Cx, shown: &str, stat: &Statx, error: Error) -> Error {
     let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
-    error.because(format!("{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"))
+    error.because(format_args!("{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"))
 }

@@ -175,7 +175,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
             }
             _ if !is_fs => {
                 let what = format!("--options {}: this mount has no such option", plain(word));
-                return Err(cli.usage(&what));
+                return Err(cli.usage(what));
             }
             (.., None) => op.options.push((cstring(word), None)),
             (.., Some(i)) => {

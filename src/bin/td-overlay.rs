@@ -105,7 +105,7 @@ fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
     };
     match checked {
         Some(size) => Ok(CString::new(size).ok()),
-        None => Err(cli.usage(&format!("--tmpfs={text}: this is no size"))),
+        None => Err(cli.usage(format_args!("--tmpfs={text}: this is no size"))),
     }
 }
 
