@@ -3,9 +3,9 @@
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::flags;
 use crate::structs::CapData;
 use crate::sys::{self, Cx};
+use crate::{flags, show};
 
 /// All of them, also those that td has no name for.
 pub const ALL: u64 = u64::MAX;
@@ -82,7 +82,8 @@ fn why_beyond(cx: &Cx, set: u64, what: &str, of: fn(&CapData) -> u64, error: Err
 }
 
 fn shown(cap: u64) -> String {
-    flags::name(flags::CAPS, cap).map_or(format!("capability {cap}"), String::from)
+    flags::name(flags::CAPS, cap)
+        .map_or_else(|| format!("capability {}", show::number(cap)), String::from)
 }
 
 /// Why a call was refused that needs `cap`: look whether we have it.

@@ -14,7 +14,7 @@ use crate::child::{self, Line, Side};
 use crate::cli::Cli;
 use crate::error::{Error, NOT_FOUND};
 use crate::namespaces::{self, number};
-use crate::show::{plain, unsigned};
+use crate::show::{self, plain, unsigned};
 use crate::sys::{self, Cx};
 use crate::text::{lines, split};
 use crate::users;
@@ -56,7 +56,8 @@ impl Range {
 
     /// The ids outside, in words.
     fn shown(&self) -> String {
-        format!("{} to {}", self.outside, self.outside + self.count - 1)
+        let last = show::number(self.outside + self.count - 1);
+        format!("{} to {last}", show::number(self.outside))
     }
 
     fn join(&self, separator: &str) -> String {
@@ -204,7 +205,7 @@ impl IdMaps {
 
     /// In the parent: what it maps for its child, as soon as that is in its cgroups.
     pub fn write_for(&self, cx: &Cx, child: i32) -> Result<(), Error> {
-        let child = child.to_string();
+        let child = show::number(child as u64);
         for map in [&self.users, &self.groups].into_iter().filter(|map| !map.by_itself) {
             if sys::capget(cx)?.effective() >> map.kind.cap & 1 == 1 {
                 map.write(cx, &child)?;
@@ -341,7 +342,8 @@ impl Map {
             return Ok(());
         }
         let program = plain(program.to_bytes());
-        let error = Error::refusal(format_args!("{program}: exit status {status}"));
+        let shown = show::number(status.into());
+        let error = Error::refusal(format_args!("{program}: exit status {shown}"));
         Err(self.why_not_written(cx, &program, status, error))
     }
 
@@ -422,7 +424,7 @@ impl Subordinate {
         };
         // A user whom this file does not have is known by his number.
         let passwd = sys::read_file(cx, None, c"/etc/passwd").unwrap_or_default();
-        let number = cx.start.euid.to_string();
+        let number = show::number(cx.start.euid.into());
         let name = lines(&passwd).find_map(|line| {
             let mut fields = split(line, b':');
             let name = fields.next()?;
@@ -436,6 +438,7 @@ impl Subordinate {
 
     fn add_line(&self, error: Error) -> Error {
         let Subordinate { file, caller, free, .. } = self;
+        let free = show::number(*free);
         error.way_out(format_args!("root can add a line to {file}: {caller}:{free}:65536"))
     }
 }

@@ -8,7 +8,7 @@ use crate::cgroup;
 use crate::error::Error;
 use crate::flags::{CAP_SYS_ADMIN, Names, Table};
 use crate::number::decimal;
-use crate::show::{ascii, plain};
+use crate::show::{self, ascii, plain};
 use crate::sys::{self, Cx, cstring};
 use crate::text::{lines, split};
 use crate::{caps, mounts, users};
@@ -94,7 +94,10 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
         if sys::read_file(cx, None, map).is_ok_and(|text| !users::is_mapped(&text, id)) {
             let map = plain(map.to_bytes());
             return error
-                .because(format_args!("our id, shown as {id}, is not mapped in this one: {map}"))
+                .because(format_args!(
+                    "our id, shown as {}, is not mapped in this one: {map}",
+                    show::number(id.into())
+                ))
                 .way_out("map it first, as td-unshare --map-root-user does");
         }
     }
@@ -176,8 +179,10 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
             match (read(b"pids.max"), read(b"pids.current")) {
                 (Some(most), Some(now)) if now >= most => {
                     let level = plain(level.to_bytes());
-                    let what = format!("{level}/pids.max allows {most} processes, {now} are there");
-                    return error.because(what);
+                    let [most, now] = [most, now].map(show::number);
+                    return error.because(format_args!(
+                        "{level}/pids.max allows {most} processes, {now} are there"
+                    ));
                 }
                 _ => {}
             }
@@ -186,9 +191,10 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
     // By elimination: how many processes the user has is seen nowhere.
     const NPROC: Table = &Names { values: &[libc::RLIMIT_NPROC as u64], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
-        Ok(limit) if limit.soft != libc::RLIM64_INFINITY => {
-            error.because(format_args!("RLIMIT_NPROC allows this user {} processes", limit.soft))
-        }
+        Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
+            "RLIMIT_NPROC allows this user {} processes",
+            show::number(limit.soft)
+        )),
         _ => error,
     }
 }
@@ -231,7 +237,7 @@ pub fn pin(cx: &Cx, child: i32, namespace: u64, file: &CStr) -> Result<bool, Err
         Err(e) if e.is(Errno::EEXIST) => false,
         other => other.map(|()| true)?,
     };
-    let child = child.to_string();
+    let child = show::number(child as u64);
     // It enters its time namespace by the next execve(2).
     let time = if namespace == libc::CLONE_NEWTIME as u64 { "_for_children" } else { "" };
     let kind = kinds(namespace).next().unwrap_or_default();
@@ -300,9 +306,10 @@ pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
 pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
     const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
     match name.len() {
-        length if length > MOST => {
-            error.because(format_args!("the name has {length} bytes, of {MOST} at most"))
-        }
+        length if length > MOST => error.because(format_args!(
+            "the name has {} bytes, of 64 at most",
+            show::number(length as u64)
+        )),
         _ => caps::why(cx, CAP_SYS_ADMIN, error),
     }
 }

@@ -8,7 +8,7 @@ use syscalls::Errno;
 use crate::directories;
 use crate::error::Error;
 use crate::namespaces::{self, number};
-use crate::show::plain;
+use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
 
 /// For how long what a killed run has left may take to end.
@@ -51,7 +51,7 @@ impl PidFile {
             Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
             other => other,
         }?;
-        let text = format!("{pid}\n");
+        let text = show::number(pid as u64) + "\n";
         sys::write_file(cx, Some(directory), &new, text.as_bytes())
             .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.name, 0))
             .inspect_err(|_| drop(remove()))?; // what is said is the first failure
@@ -93,14 +93,15 @@ pub fn await_end(cx: &Cx, path: &CStr) -> Result<(), Error> {
     // There is none (ESRCH), or it is a thread (EINVAL). Opened first: what is looked at next may be of a
     // later process with that number, but that is not waited for.
     let Ok(process) = sys::pidfd_open(cx, pid) else { return Ok(()) };
-    let status = namespaces::path(&["/proc/", &pid.to_string(), "/status"]);
+    let number = show::number(pid as u64);
+    let status = namespaces::path(&["/proc/", &number, "/status"]);
     // Its number in each pid namespace that it is in, ours first.
     let numbers = namespaces::field(cx, &status, b"NSpid:\t").unwrap_or_default();
     if !numbers.ends_with(b"\t1") || sys::readable_within(cx, process.as_fd(), SECONDS)? {
         return Ok(());
     }
     let what =
-        format!("process {pid}, which {shown} names, lives, and is process 1 of a container");
+        format!("process {number}, which {shown} names, lives, and is process 1 of a container");
     Err(Error::refusal(what)
         .way_out(format_args!("wait for its end; if it is another's, remove {shown}")))
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::show::plain;
+use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
 
 const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
@@ -97,7 +97,7 @@ fn move_up(
     moved: &mut u64,
 ) -> Result<(), Error> {
     loop {
-        let free = cstring(format!(".td-{moved}"));
+        let free = cstring([".td-", &show::number(*moved)].concat());
         *moved += 1;
         match sys::renameat2(cx, from, name, top, &free, libc::RENAME_NOREPLACE) {
             Err(e) if e.is(Errno::EEXIST) => {}

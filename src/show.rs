@@ -173,11 +173,11 @@ const ERRNOS: &[u8] = include_bytes!("errno.txt");
 
 /// `ENOENT (No such file or directory)`.
 pub fn errno(e: Errno) -> String {
-    let number = e.into_raw();
-    match (number, lines(ERRNOS).nth((number - 1) as usize)) {
+    let errno = e.into_raw();
+    match (errno, lines(ERRNOS).nth((errno - 1) as usize)) {
         // One of the kernel's own, from 512 on, which it lets out at times.
         (524, _) => "ENOTSUPP (Operation is not supported)".into(),
-        (_, Some(b"") | None) => format!("errno {number}"),
+        (_, Some(b"") | None) => format!("errno {}", number(errno as u64)),
         (_, Some(line)) => ascii(line),
     }
 }
@@ -187,8 +187,15 @@ pub fn signal(signal: i32) -> String {
     match (flags::name(flags::SIGNAL, signal as u64), signal) {
         (Some(name), _) => String::from(name),
         (None, 32) => String::from("SIGRTMIN"),
-        (None, _) => format!("SIGRT_{}", signal - 32),
+        (None, _) => format!("SIGRT_{}", number((signal - 32) as u64)),
     }
+}
+
+/// A number in decimal, for a message. (`Display` has code for each type of number, and for widths and signs.)
+pub fn number(n: u64) -> String {
+    let mut out = String::new();
+    digits(n, 10, &mut out);
+    out
 }
 
 /// Append what is before a number, and the number.
