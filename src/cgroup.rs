@@ -17,6 +17,7 @@ use crate::sys::{self, Cx, cstring};
 pub mod limits;
 pub mod make;
 pub mod mount;
+pub mod oom;
 
 /// A mounted hierarchy.
 #[derive(Debug)]

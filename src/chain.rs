@@ -46,12 +46,25 @@ impl Prog {
         (!args.is_empty()).then_some(Prog(args))
     }
 
+    fn name(&self) -> &CStr {
+        self.0.first().map(CString::as_c_str).unwrap_or_default()
+    }
+
+    /// Is it one of our own tools, wherever that lies?
+    fn is_ours(&self) -> bool {
+        TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
+    }
+
+    /// What a message calls it once it has ended: one of our tools has become something else meanwhile.
+    pub fn shown(&self) -> String {
+        if self.is_ours() { "PROG".into() } else { plain(self.name().to_bytes()) }
+    }
+
     /// Find the program if it is one of our tools, before the working directory or the root changes.
     /// Any other is looked up where it will run, when it is executed.
     pub fn find(&self, cx: &Cx) -> Result<Found<'_>, Error> {
-        let name = self.0.first().map(CString::as_c_str).unwrap_or_default();
-        let ours = TOOLS.iter().any(|tool| tool.as_bytes() == name.to_bytes());
-        let own_path = if ours { own_path(cx)? } else { None };
+        let name = self.name();
+        let own_path = if self.is_ours() { own_path(cx)? } else { None };
         let sibling = own_path.map(|path| beside(&path, name));
         Ok(Found { args: &self.0, name, sibling })
     }

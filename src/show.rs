@@ -198,6 +198,16 @@ pub fn number(n: u64) -> String {
     out
 }
 
+/// A size in bytes, in the largest unit of 1024 that divides it: `64M`.
+pub fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return number(bytes >> shift) + unit;
+        }
+    }
+    number(bytes)
+}
+
 /// Append what is before a number, and the number.
 pub fn unsigned(before: &str, n: u64, out: &mut String) {
     out.push_str(before);
@@ -354,6 +364,15 @@ pub fn ascii(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_unit_that_divides_it() {
+        for (bytes, shown) in
+            [(0, "0"), (1023, "1023"), (1 << 26, "64M"), (3 << 29, "1536M"), (1 << 50, "1024T")]
+        {
+            assert_eq!(size(bytes), shown);
+        }
+    }
 
     #[test]
     fn an_errno_has_the_words_of_the_crate() {

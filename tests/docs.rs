@@ -322,12 +322,13 @@ fn every_message_of_a_manual_is_in_the_sources() {
     none(faults);
 }
 
-/// What follows each `.because(` and `.because(format!(` that is a string.
+/// What follows each `.because(` and `.because(format_args!(` that is a string.
 fn reasons(source: &str) -> Vec<String> {
     let source = joined(source);
     let after = source.split(".because(").skip(1).map(|text| {
         let text = text.trim_start();
-        text.strip_prefix("format!(").unwrap_or(text).trim_start()
+        let formatted = ["format_args!(", "format!("].iter().find_map(|f| text.strip_prefix(f));
+        formatted.unwrap_or(text).trim_start()
     });
     let strings = after.filter_map(|text| text.strip_prefix('"')?.split('"').next());
     strings.map(str::to_string).collect()

@@ -386,6 +386,38 @@ mod root {
         house.nothing_is_left();
     }
 
+    /// What takes all the memory that there is. What it has read has no end, and no line either.
+    const HOG: &str = "tail -n 1 /dev/zero";
+
+    #[test]
+    fn a_command_that_the_memory_limit_has_killed_is_reported() {
+        let house = House::new();
+        let says = "td-unshare: PROG was killed by the memory limit of 16M\n";
+        for init in
+            [&["-m16M"][..], &["-m16M", "--no-init"], &["-m", "16384k", "--memory-swap=16m"]]
+        {
+            let output = house.sh(init, &format!("exec {HOG}")).exits(137);
+            assert_eq!(output.err(), says, "{init:?}");
+        }
+        house.nothing_is_left();
+    }
+
+    #[test]
+    fn a_process_that_the_memory_limit_has_killed_is_reported_unless_the_command_copes_with_it() {
+        let house = House::new();
+        let output = house.sh(&["-m16M"], &format!("{HOG} || exit 3")).exits(3);
+        let says = "td-unshare: a process of PROG was killed by the memory limit of 16M\n";
+        assert!(output.err().ends_with(says), "{output:#}");
+        let output = house.sh(&["-m16M"], &format!("{HOG} || exit 0")).exits(0);
+        assert!(!output.err().contains("memory"), "{output:#}");
+        let output = house.sh(&["-m16M"], "exit 3").exits(3);
+        assert_eq!(output.err(), "");
+        // Another reason to be killed.
+        let output = house.sh(&["-m16M"], "kill -KILL $$").exits(137);
+        assert_eq!(output.err(), "");
+        house.nothing_is_left();
+    }
+
     #[test]
     fn the_command_is_in_its_cgroup_from_the_beginning_without_a_move_by_cgroup_procs() {
         let house = House::new();

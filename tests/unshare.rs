@@ -1635,6 +1635,37 @@ mod root {
         );
     }
 
+    // ---- who was killed for want of memory ----
+
+    /// Run `script` in the cgroup `own`/a, with a limit of memory for `own`/`limited`, and remove `own`/a afterwards.
+    #[track_caller]
+    fn in_want_of_memory(own: &Cgroup, limited: &str, script: &str) -> Output {
+        own.make("/a/leaf", &["--memory", "max"]);
+        own.make(limited, &["--memory", "16M"]);
+        let options = format!("--into-cgroup {0}/a/leaf --remove-cgroup {0}/a", own.0);
+        run(&mut unshare_sh(&options, script))
+    }
+
+    #[test]
+    fn a_process_that_the_limit_of_its_cgroup_has_killed_is_reported_by_name() {
+        private_mounts();
+        let own = Cgroup::new("oom");
+        let output = in_want_of_memory(&own, "/a", "exec busybox tail -n 1 /dev/zero").exits(137);
+        assert_eq!(output.err(), "td-unshare: sh was killed by the memory limit of 16M\n");
+        // What the cgroup before it had counted went with it.
+        let output = in_want_of_memory(&own, "/a", "kill -KILL $$").exits(137);
+        assert_eq!(output.err(), "");
+    }
+
+    #[test]
+    fn a_process_that_another_limit_has_killed_is_reported_without_one() {
+        private_mounts();
+        let own = Cgroup::new("oom-above");
+        let output = in_want_of_memory(&own, "", "exec busybox tail -n 1 /dev/zero").exits(137);
+        let says = "sh was killed for want of memory, of the machine or of another cgroup\n";
+        assert_eq!(output.err(), format!("td-unshare: {says}"));
+    }
+
     #[test]
     fn a_cgroup_without_processors_is_named() {
         private_mounts();

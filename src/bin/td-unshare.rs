@@ -217,7 +217,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     sys::exit(cx, ended?.exit_status())
 }
 
-/// What the parent has made outside of the new namespaces.
+/// What the parent has made outside of the new namespaces, and how that ended.
 #[derive(Default)]
 struct Outside<'a> {
     pid_file: Option<PidFile>,
@@ -225,6 +225,8 @@ struct Outside<'a> {
     pins: Vec<(&'a CStr, bool)>,
     /// PROG was never there.
     failed: bool,
+    /// The exit status of PROG.
+    status: u8,
 }
 
 /// See to what a killed run has left, then clone, into the version 2 cgroup and into all namespaces but
@@ -337,7 +339,20 @@ fn attend<'a>(
     let ended = met.and_then(|end| Ok((child::wait(cx, child)?, end)));
     let (ended, end) = ended.inspect_err(|_| child::end(cx, child))?;
     outside.failed = end.is_none_or(|end| end.gave_up(cx));
+    outside.status = ended.exit_status();
     Ok(ended)
+}
+
+/// PROG has failed: was it killed for want of memory, or a process of it? Looked for while there is a cgroup
+/// that has counted it. Who ends with 0 has coped with it.
+fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
+    const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-exec --init end, too
+    let Some(limited) = opts.remove_cgroup.as_ref().filter(|_| status != 0) else { return };
+    let home = opts.into_cgroup.as_ref().unwrap_or(limited);
+    if let Some(how) = cgroup::oom::how_killed(cx, limited, home) {
+        let who = if status == KILLED { "" } else { "a process of " };
+        cx.say(&Error::refusal(format_args!("{who}{} {how}", opts.prog.shown())));
+    }
 }
 
 /// When the container has ended: what is not removed is said, and changes nothing else. What would outlive
@@ -348,6 +363,7 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
     for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
         say(namespaces::unpin(cx, file, made));
     }
+    say_how_killed(cx, opts, outside.status);
     remove_cgroup(cx, opts);
     opts.remove.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_tree)));
     opts.rmdir.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove_empty)));
