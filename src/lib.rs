@@ -22,6 +22,9 @@
 //! - [`file_systems`]: why the kernel makes no new one: of a type, from a device, or a proc
 //! - [`devices`]: what `/dev` holds
 //! - [`restrict`]: what a root has and its programs shall not see, or not write to
+//! - [`pivot`]: why the root cannot be changed, and what can be done about it
+//! - [`moves`]: mounts that go along to a new root
+//! - [`initramfs`]: the initramfs as the root: leaving it, and freeing its memory
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
 //! - [`directories`]: making directories that are missing
 //! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
@@ -41,12 +44,15 @@ pub mod error;
 pub mod file_systems;
 pub mod flags;
 pub mod id_maps;
+pub mod initramfs;
 pub mod join;
 pub mod mounts;
+pub mod moves;
 pub mod namespaces;
 pub mod number;
 pub mod overlay;
 pub mod pid_file;
+pub mod pivot;
 pub mod remove;
 pub mod restrict;
 pub mod root;

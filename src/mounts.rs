@@ -43,6 +43,21 @@ pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
     Ok(parse(&sys::read_file(cx, None, mountinfo)?))
 }
 
+/// The same of a file in the directory of a process.
+pub fn list_in(cx: &Cx, process: BorrowedFd, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
+    Ok(parse(&sys::read_file(cx, Some(process), mountinfo)?))
+}
+
+/// `/proc/self`. Where no proc is mounted, that of a new one, which is nowhere: in an initramfs a failure
+/// has its cause too. It has the directories of the other processes beside it, as `../1`.
+pub fn own_proc(cx: &Cx) -> Result<OwnedFd, Error> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    sys::openat(cx, None, c"/proc/self", flags).or_else(|_| {
+        let proc = new_fs(cx, c"proc", &[], 0)?;
+        sys::openat(cx, Some(proc.as_fd()), c"self", flags)
+    })
+}
+
 /// Parse the text of a mountinfo file. A line that is not understood is left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     let mut mounts = Vec::new();
@@ -107,16 +122,17 @@ pub fn in_initial_user_namespace(cx: &Cx) -> bool {
     }
 }
 
-/// Are we in the mount namespace of the PID 1 that `/proc` shows? `None`: it cannot be seen.
-pub fn shared_with_pid_1(cx: &Cx) -> Option<bool> {
-    let own = sys::statx(cx, None, c"/proc/self/ns/mnt", 0).ok()?;
-    if let Ok(first) = sys::statx(cx, None, c"/proc/1/ns/mnt", 0) {
-        return Some(own.same_file(&first));
+/// Are we in the mount namespace of the PID 1 of a proc? `own` is our directory there. `None`: it cannot be
+/// seen.
+pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
+    let namespace = sys::statx(cx, Some(own), c"ns/mnt", 0).ok()?;
+    if let Ok(first) = sys::statx(cx, Some(own), c"../1/ns/mnt", 0) {
+        return Some(namespace.same_file(&first));
     }
     // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
     // common.
-    let own = list(cx, c"/proc/self/mountinfo").ok()?;
-    let first = list(cx, c"/proc/1/mountinfo").ok()?;
+    let first = list_in(cx, own, c"../1/mountinfo").ok()?;
+    let own = list_in(cx, own, c"mountinfo").ok()?;
     Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
 }
 

@@ -29,9 +29,7 @@ pub fn named(typed: &CStr) -> Option<CString> {
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
 /// It is no failure where there is none.
 ///
-/// `path` has no slash at its end, see [`named`]. A directory in a directory is moved up to the top
-/// before it is emptied. So neither the stack nor the number of descriptors grows with the depth of a
-/// tree, which a container chooses.
+/// `path` has no slash at its end, see [`named`].
 pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let top = match sys::openat(cx, None, path, flags) {
@@ -42,22 +40,32 @@ pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
         let what = format!("{} {MOUNTED}", plain(path.to_bytes()));
         return Err(Error::refusal(what).way_out("unmount it first"));
     }
+    empty(cx, top.as_fd())?;
+    sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR)
+}
+
+/// Remove everything that is in a directory: no link is followed, no mount is entered.
+///
+/// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor the
+/// number of descriptors grows with the depth of a tree, which a container chooses.
+pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let mut moved = 0;
     loop {
         // A descriptor is read on from where it was left, so each look at the directory has its own.
-        let again = sys::openat(cx, Some(top.as_fd()), c".", flags)?;
+        let again = sys::openat(cx, Some(top), c".", flags)?;
         let left = remove_entries(cx, again.as_fd())?;
         if left.is_empty() {
-            return sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
+            return Ok(());
         }
         for name in &left {
             // Below a mount point there is something that is not ours to remove.
             let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
-            let directory = sys::openat2(cx, top.as_fd(), name, flags, within)?;
+            let directory = sys::openat2(cx, top, name, flags, within)?;
             for below in &remove_entries(cx, directory.as_fd())? {
-                move_up(cx, directory.as_fd(), below, top.as_fd(), &mut moved)?;
+                move_up(cx, directory.as_fd(), below, top, &mut moved)?;
             }
-            sys::unlinkat(cx, Some(top.as_fd()), name, libc::AT_REMOVEDIR)?;
+            sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)?;
         }
     }
 }

@@ -8,30 +8,38 @@ Make NEW_ROOT the root directory, detach the old root, become PROG, which runs
 in the new root. Descriptors above 2 are closed.
 
   -o, --put-old DIR    keep the old root, mounted on DIR inside NEW_ROOT
+      --move LIST      take mounts along, each to the same path in NEW_ROOT:
+                       /dev,/proc,/run
       --no-bind        where NEW_ROOT is no mount point of its own, fail instead
                        of binding it on itself
+      --free-initramfs remove the files of the initramfs that was the root
       --host-namespace do it in the mount namespace of PID 1 too
       --keep-fd N      do not close descriptor N
 ";
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
-use syscalls::Errno;
 use td::chain::{self, Prog};
 use td::cli::{Cli, Never};
 use td::error::Error;
-use td::mounts::{self, Mount};
+use td::mounts;
+use td::moves::Moves;
+use td::pivot::{self, Cure};
 use td::show::plain;
 use td::structs::MountAttr;
 use td::sys::{self, Cx, cstring};
+use td::{initramfs, remove};
 
 td::step!(HELP, parse, apply);
 
 struct Opts {
     /// Where the old root goes, seen from NEW_ROOT.
     put_old: Option<CString>,
+    moves: Vec<CString>,
     bind: bool,
+    free_initramfs: bool,
     host_namespace: bool,
     keep_fds: Vec<RawFd>,
     new_root: CString,
@@ -40,18 +48,35 @@ struct Opts {
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let (mut put_old, mut bind, mut host_namespace) = (None, true, false);
-    let mut keep_fds = Vec::new();
+    let (mut moves, mut free_initramfs, mut keep_fds) = (Vec::new(), false, Vec::new());
     while let Some(option) = cli.option()? {
         match option.as_str() {
             "-o" | "--put-old" => put_old = Some(cli.path()?),
+            "--move" => moves.extend(list(cli)?),
             "--no-bind" => bind = false,
+            "--free-initramfs" => free_initramfs = true,
             "--host-namespace" => host_namespace = true,
             "--keep-fd" => keep_fds.push(cli.fd()?),
             _ => return Err(cli.unknown(&option)),
         }
     }
     let new_root = cli.operand("NEW_ROOT")?;
-    Ok(Opts { put_old, bind, host_namespace, keep_fds, new_root, prog: cli.prog()? })
+    let prog = cli.prog()?;
+    Ok(Opts { put_old, moves, bind, free_initramfs, host_namespace, keep_fds, new_root, prog })
+}
+
+/// Absolute paths with commas between.
+fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
+    let value = cli.value()?;
+    let mut paths = Vec::new();
+    for path in value.as_bytes().split(|b| *b == b',') {
+        if !path.starts_with(b"/") {
+            let path = plain(path);
+            return Err(cli.usage(&["--move ", &path, ": this is no path from the root"].concat()));
+        }
+        paths.push(cstring(path));
+    }
+    Ok(paths)
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
@@ -67,19 +92,34 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     chain::enter(cx, &opts.new_root)?;
-    match &opts.put_old {
-        None => {
-            pivot(cx, opts, c".")?;
-            let_go(cx, old_root.as_fd())?;
-        }
-        Some(directory) => pivot(cx, opts, &inside(cx, directory)?)?,
+    if opts.free_initramfs {
+        initramfs::refuse_to_free(cx, old_root.as_fd())?;
     }
+    let mut moves = Moves::default();
+    moves
+        .make(cx, &opts.moves)
+        .and_then(|()| change_root(cx, opts, old_root.as_fd()))
+        .inspect_err(|_| moves.undo(cx, old_root.as_fd()))?;
     sys::chdir(cx, c"/")?;
+    if opts.free_initramfs {
+        remove::empty(cx, old_root.as_fd())?;
+    }
 
     prog.close_on_exec(cx, &opts.keep_fds)?;
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, None),
         None => prog.exec(cx),
+    }
+}
+
+/// Make the working directory the root, and let go of the old one or keep it.
+fn change_root(cx: &Cx, opts: &Opts, old_root: BorrowedFd) -> Result<(), Error> {
+    match &opts.put_old {
+        None => match pivot(cx, opts, c".", old_root)? {
+            Old::OverNew => let_go(cx, old_root),
+            Old::BelowNew => Ok(()),
+        },
+        Some(directory) => pivot(cx, opts, &inside(cx, directory)?, old_root).map(drop),
     }
 }
 
@@ -97,14 +137,15 @@ fn refuse_host_namespace(cx: &Cx) -> Result<(), Error> {
     if cx.dry() {
         return Ok(()); // the step that makes a mount namespace was dry too
     }
-    let refusal = match mounts::shared_with_pid_1(cx) {
+    let own = mounts::own_proc(cx).ok();
+    let own = own.as_ref().map(AsFd::as_fd);
+    let refusal = match own.and_then(|own| mounts::shared_with_pid_1(cx, own)) {
         Some(false) => return Ok(()),
         // /proc may show another pid namespace than ours, in which we are not its PID 1.
-        Some(true) if sys::readlinkat(cx, None, c"/proc/self")? == b"1" => return Ok(()),
+        Some(true) if sys::readlinkat(cx, own, c"../self")? == b"1" => return Ok(()),
         Some(true) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
         }
-        // The initramfs, before /proc is mounted.
         None if sys::getpid(cx)? == 1 => return Ok(()),
         None => "it cannot be seen in /proc whether this is the mount namespace of PID 1",
     };
@@ -134,92 +175,42 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
     Ok(path)
 }
 
-/// Pivot to the working directory. Where that is no mount of its own, bind it on itself and try again.
-fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
-    let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(()) };
-    let cause = why(cx, opts, put_old, &error);
-    if !opts.bind || !cause.as_ref().is_some_and(|cause| cause.bind_helps) {
-        return Err(explain(cx, cause, error));
+/// Where the old root is now.
+enum Old {
+    OverNew,
+    BelowNew,
+}
+
+/// Pivot to the working directory, or do what else makes it the root.
+fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<Old, Error> {
+    let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(Old::OverNew) };
+    let cause = pivot::why(cx, &opts.new_root, opts.bind, put_old, &error);
+    match cause.as_ref().map(|cause| cause.cure) {
+        Some(Cure::Bind) if opts.bind => bind_and_pivot(cx, opts, put_old).map(|()| Old::OverNew),
+        Some(Cure::Cover) if opts.put_old.is_none() => {
+            initramfs::cover(cx, old_root, opts.bind)?;
+            let new_root = plain(opts.new_root.to_bytes());
+            let what = "the root is the initramfs, which cannot be pivoted";
+            cx.say(&Error::refusal(format!("{what}: {new_root} was moved onto it")));
+            Ok(Old::BelowNew)
+        }
+        _ => Err(pivot::explain(cx, cause, error)),
     }
+}
+
+/// Bind the working directory on itself, which is no mount of its own, and try again.
+fn bind_and_pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let copy = mounts::copy_tree(cx, here.as_fd(), 0, 0)?;
     sys::move_mount(cx, copy.as_fd(), here.as_fd())?;
     let again = sys::fchdir(cx, copy.as_fd()).and_then(|()| {
         let second = sys::pivot_root(cx, c".", put_old);
-        second.map_err(|error| explain(cx, why(cx, opts, put_old, &error), error))
+        second.map_err(|error| {
+            pivot::explain(cx, pivot::why(cx, &opts.new_root, opts.bind, put_old, &error), error)
+        })
     });
     again.map_err(|error| match sys::umount2(cx, c".", libc::MNT_DETACH) {
         Ok(()) => error,
         Err(_) => error.because("NEW_ROOT stays bound on itself, for umount2(2) failed as well"),
     })
-}
-
-/// A precondition of pivot_root(2) that is not met.
-struct Cause {
-    because: String,
-    way_out: &'static str,
-    /// Is it met once NEW_ROOT is bound on itself?
-    bind_helps: bool,
-}
-
-/// Look for it. What a bind does not cure comes first, whichever the kernel was the first to see.
-fn why(cx: &Cx, opts: &Opts, put_old: &CStr, error: &Error) -> Option<Cause> {
-    if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
-        return None;
-    }
-    let new_root = sys::statx(cx, None, c".", 0).ok()?;
-    let root = sys::statx(cx, None, c"/", 0).ok()?;
-    let old = sys::statx(cx, None, put_old, 0).ok()?;
-    let list = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
-    let line = |id: u64| list.iter().find(|mount| mount.id == id);
-    let parent = |mount: &Mount| line(mount.parent);
-
-    let name = plain(opts.new_root.to_bytes());
-    let own_parent = line(new_root.mnt_id).filter(|_| new_root.is_mount_root()).and_then(parent);
-    let parts = [
-        (format!("the mount of {name}"), line(old.mnt_id).filter(|_| put_old == c".")),
-        (String::from("the mount of --put-old"), line(old.mnt_id)),
-        (format!("the parent mount of {name}"), own_parent),
-        (String::from("the parent mount of the root"), line(root.mnt_id).and_then(parent)),
-    ];
-    let cause = |because, way_out| Some(Cause { because, way_out, bind_helps: false });
-    let curable =
-        |because| Some(Cause { because, way_out: "leave out --no-bind", bind_helps: true });
-    for (part, mount) in parts {
-        if let Some(mount) = mount.filter(|mount| mount.shared) {
-            let point = plain(&mount.point);
-            let what = format!("{part}, {point}, is shared, so the new root would propagate");
-            return cause(what, "run it inside td-unshare --mount, or make it private first");
-        }
-    }
-    if !root.is_mount_root() {
-        let what = "the current root is no mount point: this process is in a chroot(2)";
-        return cause(
-            what.into(),
-            "pivot before the chroot, or mount something on the current root",
-        );
-    }
-    if line(root.mnt_id).is_some_and(|mount| mount.id == mount.parent) {
-        let what = "the current root is the initramfs, which has no parent mount";
-        return cause(what.into(), "switch_root(8) moves a new root onto that one");
-    }
-    if new_root.mnt_id == root.mnt_id {
-        return curable(format!("{name} is no mount point, but on the mount of the current root"));
-    }
-    if !new_root.is_mount_root() {
-        return curable(format!("{name} is no mount point"));
-    }
-    if mounts::in_initial_user_namespace(cx) {
-        return None;
-    }
-    // By elimination: nothing shows the lock.
-    curable(format!("{name} came locked into the mount namespace of this user namespace"))
-}
-
-/// The error with its cause and the way out.
-fn explain(cx: &Cx, cause: Option<Cause>, error: Error) -> Error {
-    match cause {
-        None => mounts::why(cx, error),
-        Some(cause) => error.because(cause.because).way_out(cause.way_out),
-    }
 }
