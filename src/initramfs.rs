@@ -101,18 +101,16 @@ pub fn refuse_to_free(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     if !list.iter().any(|m| m.id == root.mnt_id && m.root == b"/" && is_rootfs(&m)) {
         return refuse("the root is not the initramfs, so there is nothing to free".into());
     }
+    // A bind of a directory of it, be it the new root or below that, would lose its files.
+    let kept = list.iter().filter(is_rootfs).find(|m| m.id != root.mnt_id);
+    let kept = kept.map(|m| plain(&m.point));
+    if let Some(point) = kept.or((here.mnt_id == root.mnt_id).then(|| "NEW_ROOT".into())) {
+        return refuse(format!("{point} is a directory of the initramfs, and would be emptied"));
+    }
     // The initramfs is the root of every mount namespace that was made from it, and of the other processes.
     let pids = sys::statx(cx, Some(own), c"ns/pid", 0)?;
     if pids.ino != INITIAL_PID_NAMESPACE || sys::readlinkat(cx, Some(own), c"../self")? != b"1" {
         return refuse("only the machine's PID 1 may free the initramfs, which others need".into());
     }
-    // A bind of a directory of it, be it the new root or below that, would lose its files.
-    let kept = list.iter().filter(is_rootfs).find(|m| m.id != root.mnt_id);
-    let kept = kept.map(|m| plain(&m.point));
-    match kept.or((here.mnt_id == root.mnt_id).then(|| "NEW_ROOT".into())) {
-        Some(point) => {
-            refuse(format!("{point} is a directory of the initramfs, and would be emptied"))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }

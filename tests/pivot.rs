@@ -14,6 +14,15 @@ fn new_root_and_prog_must_be_there() {
     run(&mut td("td-pivot", ["--keep-fd", "x", "/", "true"])).exits(125).says("no descriptor");
 }
 
+#[test]
+fn what_goes_along_is_given_by_absolute_paths() {
+    for list in ["", "proc", "/proc,", "/proc,dev", "/proc,,/dev"] {
+        run(&mut td("td-pivot", ["--move", list, "/", "true"]))
+            .exits(125)
+            .says("this is no path from the root");
+    }
+}
+
 mod root {
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -342,7 +351,7 @@ mod root {
         let place = Place::new();
         let script = "td-exec --user 65534 td-pivot --trace $T/img true; echo $?";
         let output = run(&mut place.sh(script)).says(REFUSED);
-        let output = output.says("\"/proc/1/mountinfo\"");
+        let output = output.says("\"../1/mountinfo\"");
         assert_eq!(output.out(), "125\n");
     }
 
@@ -365,9 +374,13 @@ mod root {
     fn without_proc_only_pid_1_may_pivot() {
         let place = Place::new();
         run(&mut place.sh("umount -l /proc; umount -l /proc; exec td-pivot $T/img true")).ok();
-        let script = "umount -l /proc; umount -l /proc; td-pivot $T/img true; echo $?";
-        let output = run(&mut place.sh(script)).says("it cannot be seen in /proc whether");
-        assert_eq!(output.out(), "125\n");
+        // A new proc, which is nowhere, tells who is not PID 1; and not everyone may make one.
+        for (user, said) in [("", REFUSED), ("td-exec --user 65534 ", "it cannot be seen in /proc")]
+        {
+            let pivot = format!("{user}td-pivot $T/img true; echo $?");
+            let output = run(&mut place.sh(&format!("umount -l /proc; umount -l /proc; {pivot}")));
+            assert_eq!(output.says(said).out(), "125\n");
+        }
     }
 
     // ---- --put-old ----
@@ -402,6 +415,118 @@ mod root {
                 .exits(125)
                 .says("there the old root would cover the new one");
         }
+    }
+
+    // ---- --move ----
+
+    /// The same directory as it is called in the new root `img`, where it is made.
+    fn twin(place: &Place, name: &str) -> String {
+        let path = place.path(name);
+        place.0.dir(&format!("img{path}"));
+        path
+    }
+
+    #[test]
+    fn mounts_go_along_to_the_same_paths() {
+        let place = Place::new();
+        for name in ["one", "two"] {
+            mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir(name))]);
+            mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir(&format!("{name}/below")))]);
+            place.0.file(&format!("{name}/below/{name}"), "");
+        }
+        let (one, two) = (twin(&place, "one"), twin(&place, "two"));
+        for new_root in ["img", "mnt"] {
+            let line =
+                format!("td-pivot --move {one},{two}/ {{T}}/{new_root} ls {one}/below {two}/below");
+            let out = run(&mut place.td(&line)).ok().out();
+            assert_eq!(out, format!("{one}/below:\none\n\n{two}/below:\ntwo\n"));
+        }
+        let line = format!("td-pivot --move {one} --move {two} {{T}}/mnt ls {two}/below");
+        assert_eq!(run(&mut place.td(&line)).ok().out(), "two\n");
+        let line = format!("td-pivot --put-old var --move {one} {{T}}/mnt ls {one} /var{one}");
+        assert_eq!(run(&mut place.td(&line)).ok().out(), format!("{one}:\nbelow\n\n/var{one}:\n"));
+    }
+
+    #[test]
+    fn what_went_along_is_moved_back_when_the_rest_fails() {
+        let place = Place::new();
+        for name in ["one", "two"] {
+            mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir(name))]);
+            twin(&place, name);
+        }
+        let script = "\
+            cut -d' ' -f1-5 /proc/self/mountinfo | sort >$T/before; \
+            td-pivot --move $T/one,$T/two,$M $T/img touch /ran; echo $?; \
+            cut -d' ' -f1-5 /proc/self/mountinfo | sort | cmp - $T/before";
+        let faults = [
+            ("pivot_root:error=EPERM", "two", "pivot_root"),
+            ("open_tree:error=EPERM", "two", "open_tree"),
+            ("move_mount:error=EPERM:when=2", "two", "move_mount"),
+            // (A fault that never comes.)
+            ("mount:error=EPERM:when=99", "missing", "there is no "),
+        ];
+        for (fault, last, said) in faults {
+            let script = script.replace(",$T/two,$M", &format!(",$T/{last}"));
+            let mut cmd = td("td-unshare", ["-m", "sh", "-c", &script]);
+            let path = format!("{}:/usr/bin:/bin", text(&bin_dir()));
+            cmd.env("T", place.0.path()).env("PATH", path);
+            let (output, _) = strace(&["-e", &format!("inject={fault}")], &cmd);
+            assert_eq!(output.out(), "125\n", "{fault}: {output}");
+            output.says(said);
+            assert!(!place.0.join("img/ran").exists());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_moved_back_is_said() {
+        let place = Place::new();
+        mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir("one"))]);
+        let one = twin(&place, "one");
+        let cmd = place.td(&format!("td-pivot --no-bind --move {one} {{T}}/img true"));
+        let (output, _) = strace(&["-e", "inject=move_mount:error=EPERM:when=2"], &cmd);
+        output.exits(125).says(&format!("{one} stays in NEW_ROOT")).says("is no mount point");
+    }
+
+    #[test]
+    fn what_cannot_go_along_is_named_with_its_cause() {
+        let place = Place::new();
+        mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir("one"))]);
+        place.0.file("file", "");
+        let refused = |options: &str, list: &str, why: &str| {
+            let line = format!("{options}td-pivot --move {list} {{T}}/img touch /ran");
+            let output = run(&mut place.td(&line)).exits(125).says(why);
+            assert!(!place.0.join("img/ran").exists());
+            output
+        };
+        refused("", &place.path("missing"), "there is no ");
+        refused("", &place.path("file"), "/file is no directory");
+        refused("", &place.path("img"), "is no mount point, so there is nothing to move");
+        refused("", &place.path("one"), "NEW_ROOT has no directory ");
+        symlink("/tmp", place.0.join("img/link")).expect("a link");
+        let above = twin(&place, "one");
+        let link = place.0.join(format!("img{above}"));
+        fs::remove_dir(&link).expect("the directory");
+        symlink("/tmp", &link).expect("a link");
+        refused("", &above, "without a link on the way");
+        fs::remove_file(&link).expect("the link");
+        fs::create_dir(&link).expect("the directory");
+        refused("-r ", &above, "came locked into the mount namespace of this user namespace")
+            .says("td-mount --bind");
+        let dir = place.path("");
+        let dir = dir.trim_end_matches('/');
+        mount(["--make-shared", dir]);
+        let shared = format!("the parent mount of {dir}/one, {dir}, is shared");
+        refused("--propagation unchanged ", &above, &shared).says("td-unshare --mount");
+        mount(["--make-private", dir]);
+        let place_of_it = twin(&place, "");
+        refused("", &place_of_it, " itself").says("NEW_ROOT lies on ");
+    }
+
+    #[test]
+    fn a_dry_run_takes_the_mounts_for_there() {
+        let place = Place::new();
+        let line = "--dry-run td-pivot --move /missing {T}/img true";
+        assert!(run(&mut place.td(line)).ok().out().contains("move_mount("));
     }
 
     // ---- why ----
