@@ -89,8 +89,8 @@ fn why(cx: &Cx, shown: &str, mount: BorrowedFd, target: BorrowedFd, error: Error
         list.iter().find(|m| m.id == parent)
     };
     if let Some(Mount { point, .. }) = parent(mount).filter(|parent| parent.shared) {
-        let what = ["the parent mount of ", shown, ", ", &plain(point), ", is shared"].concat();
-        let what = [&what, ", so nothing can be moved away from it"].concat();
+        let shared = ", is shared, so nothing can be moved away from it";
+        let what = ["the parent mount of ", shown, ", ", &plain(point), shared].concat();
         return error.because(what).way_out("run it inside td-unshare --mount");
     }
     // As often as there are mounts: the lowest may be its own parent.

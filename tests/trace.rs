@@ -117,6 +117,9 @@ const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot --no-bind {T}/image true", 125),
     ("td-unshare -m td-pivot {T}/image /nowhere", 127),
     ("td-unshare -m td-pivot {T}/nowhere true", 125),
+    ("td-unshare -m td-pivot --move /dev,/proc {T}/mounted /bin/true", 0),
+    ("td-unshare -m td-pivot --move /dev,/nowhere {T}/mounted true", 125),
+    ("td-unshare -m td-pivot --free-initramfs {T}/mounted true", 125),
     ("td-unshare -m --propagation shared td-pivot {T}/image true", 125),
     ("td-unshare -m td-pivot {T}/image false", 1), // no mount point: bound on itself after a failure
 ];
