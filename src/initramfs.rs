@@ -58,13 +58,11 @@ fn uncover(cx: &Cx, initramfs: BorrowedFd, list: &[Mount], new_root: &Statx) -> 
     let lowest = sys::fstatx(cx, initramfs)?.mnt_id;
     sys::fchdir(cx, initramfs)?;
     let others = list.iter().filter(|m| m.parent == lowest && m.id != new_root.mnt_id);
-    // The last first, for it may cover others.
-    for point in others.rev().filter_map(|m| m.point.strip_prefix(b"/")) {
-        if !point.is_empty() {
-            detach(cx, lowest, &cstring(point))?;
-        }
-    }
-    Ok(())
+    let mut points: Vec<_> = others.filter_map(|m| m.point.strip_prefix(b"/")).collect();
+    // One that covers another has the shorter path, and goes first. One on `/` lies below the new root.
+    points.sort_unstable_by_key(|point| point.len());
+    points.retain(|point| !point.is_empty());
+    points.into_iter().try_for_each(|point| detach(cx, lowest, &cstring(point)))
 }
 
 /// Detach all mounts at a path from the working directory, which is on the mount `lowest`.

@@ -322,11 +322,12 @@ mod root {
     #[test]
     fn where_nothing_in_memory_may_be_executed_the_tool_is_on_a_read_only_mount() {
         let place = Place::new();
-        let script = "\
-            echo 2 >/proc/sys/vm/memfd_noexec && exec td-pivot --trace $T/img td-exec --init sh -c \
-            'mount -t proc p /proc; : >/proc/1/exe'";
+        // As vm.memfd_noexec=2 has it, which is of Linux 6.3.
+        let mut cmd = place.td("-p td-pivot --trace {T}/img td-exec --init sh -c");
+        cmd.arg("mount -t proc p /proc; : >/proc/1/exe");
         let size = fs::metadata(bin("td-exec")).expect("td-exec").size();
-        let output = run(&mut place.sh(script)).says("Read-only file system");
+        let (output, _) = strace(&["-e", "inject=memfd_create:error=EACCES"], &cmd);
+        let output = output.says("Read-only file system");
         assert_ne!(output.code, Some(0));
         let output = output.says("MFD_EXEC) = -1 EACCES").says("attr_set=MOUNT_ATTR_RDONLY");
         assert!(!output.err().contains("MFD_ALLOW_SEALING) = "), "{output}");

@@ -57,7 +57,8 @@ bare() {
   has 'the initramfs is not freed where the new root lies on it' 'would be emptied' \
     "$(td-unshare -m td-pivot --free-initramfs /image true 2>&1)"
   mkdir -p /proc /dev /sys /run /new
-  exec td-mount --proc --dev --sys --tmpfs /run --tmpfs /new / sh "$script" mounted
+  # /a covers /a/b: both must go for the initramfs to be freed.
+  exec td-mount --proc --dev --sys --tmpfs /run --tmpfs /new --tmpfs /a/b --tmpfs /a / sh "$script" mounted
 }
 
 mounted() {
