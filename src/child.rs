@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::{Error, FAILED};
-use crate::structs::{SigAction, SigSet, WaitStatus};
+use crate::structs::{SigAction, SigInfo, SigSet, WaitStatus};
 use crate::sys::{self, At, Cx};
 
 /// What a terminal sends to a process group: signal(7), termios(3).
@@ -27,6 +27,22 @@ pub enum Side {
     Parent(i32),
 }
 
+/// What the caller has given us, and a child gets back: its signal mask, and what SIGCHLD does.
+pub struct Caller {
+    mask: SigSet,
+    sigchld: SigAction,
+}
+
+impl Caller {
+    /// Block every signal, and have children left to us.
+    pub fn new(cx: &Cx) -> Result<Caller, Error> {
+        let mask = sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
+        // A caller that ignores SIGCHLD has the kernel reap children, and takes their status from us.
+        let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
+        Ok(Caller { mask, sigchld })
+    }
+}
+
 /// Clone, with the namespaces `flags` of clone(2), into the version 2 cgroup of which `cgroup` is the
 /// directory. The child dies when the parent does. A dry run goes on as the child.
 ///
@@ -34,9 +50,12 @@ pub enum Side {
 /// new pid namespace keeps them blocked until PROG begins: for it the kernel throws away a signal that
 /// would end another process, unless it is blocked (pid_namespaces(7)).
 pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
-    let mask = sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
-    // A caller that ignores SIGCHLD has the kernel reap children, and takes their status from us.
-    let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
+    spawn_for(cx, &Caller::new(cx)?, flags, cgroup)
+}
+
+/// The same once more, or the first time, of a parent that has several children in turn.
+pub fn spawn_for(cx: &Cx, caller: &Caller, flags: u64, cgroup: At) -> Result<Side, Error> {
+    let &Caller { mask, sigchld } = caller;
     let parent = sys::pidfd_open(cx, sys::getpid(cx)?)?;
     match sys::clone3(cx, flags, cgroup)? {
         0 => cx.trace_child(),
@@ -75,22 +94,32 @@ fn be_child(
 /// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
 /// Sleeps in one call: an idle container wakes nobody.
 pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+    loop {
+        let signal = next_signal(cx)?;
+        if let Some(status) = handle(cx, child, &signal)? {
+            return Ok(status);
+        }
+    }
+}
+
+/// Wait for a signal.
+pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
     // SIGPIPE comes from our own lines into a pipe that nobody reads: to wake up for it, and to trace
     // that, would send the next one.
     let awaited = SigSet(!(1 << (libc::SIGPIPE - 1)));
     loop {
-        let info = match sys::rt_sigtimedwait(cx, awaited) {
-            Err(e) if e.is(Errno::EINTR) => continue, // stopped and continued
-            other => other?,
-        };
-        match info.signo {
-            libc::SIGCHLD => {
-                if let Some(status) = reap(cx, child)? {
-                    return Ok(status);
-                }
-            }
-            signal => pass_on(cx, child, signal, info.code)?,
+        match sys::rt_sigtimedwait(cx, awaited) {
+            Err(e) if e.is(Errno::EINTR) => {} // stopped and continued
+            other => return other,
         }
+    }
+}
+
+/// Pass a signal on to the child; or reap what has ended, and return how, if that was the child.
+pub fn handle(cx: &Cx, child: i32, signal: &SigInfo) -> Result<Option<WaitStatus>, Error> {
+    match signal.signo {
+        libc::SIGCHLD => reap(cx, child),
+        number => pass_on(cx, child, number, signal.code).map(|()| None),
     }
 }
 

@@ -13,6 +13,8 @@
 //! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
+//! - [`init`]: process 1, of a container and of a machine
+//! - [`session`]: a session, and the terminal that controls it
 //! - [`namespaces`]: why the kernel refuses to make them, and what is set in them
 //! - [`id_maps`]: the maps of a user namespace, and who writes them
 //! - [`pid_file`]: a file that names a process for other programs
@@ -45,6 +47,7 @@ pub mod file_systems;
 pub mod flags;
 pub mod id_maps;
 pub mod initramfs;
+pub mod init;
 pub mod join;
 pub mod mounts;
 pub mod moves;
@@ -56,6 +59,7 @@ pub mod pivot;
 pub mod remove;
 pub mod restrict;
 pub mod root;
+pub mod session;
 pub mod show;
 pub mod structs;
 pub mod sys;

@@ -38,12 +38,12 @@ macro_rules! calls {
 }
 
 calls! {
-    capget capset chdir chroot clock_nanosleep clone3 close_range execve execveat exit_group faccessat2
+    capget capset chdir chroot clock_nanosleep clone3 close_range dup3 execve execveat exit_group faccessat2
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
-    openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat renameat2 rt_sigaction
+    openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat reboot renameat2 rt_sigaction
     rt_sigprocmask rt_sigtimedwait sendfile sendto setgroups sethostname setns setresgid setresuid setsid
-    socket socketpair statx symlinkat umask umount2 unlinkat unshare wait4 write
+    socket socketpair statx symlinkat sync umask umount2 unlinkat unshare wait4 write
 }
 
 // ---- the entry ----
@@ -759,6 +759,11 @@ pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<BorrowedF
     cx.read(nr::fcntl, &args).map(|fd| unsafe { BorrowedFd::borrow_raw(fd as RawFd) })
 }
 
+/// `dup3(oldfd, newfd, 0)`: dup(2). `newfd`, a number of the caller's choice, is this file as well, for PROG too.
+pub fn dup3(cx: &Cx, file: BorrowedFd, newfd: RawFd) -> Result<(), Error> {
+    cx.change(nr::dup3, &[fd(file), Arg::Fd(newfd), Arg::Size(0)]).map(drop)
+}
+
 /// `fcntl(fd, F_SETLK, lock)`: fcntl(2). A lock of this process: it outlasts execve(2), no child has it,
 /// and to close *any* descriptor of the file gives it up. EAGAIN: another process has it; with `wait`,
 /// `F_SETLKW`, it is waited for.
@@ -780,6 +785,18 @@ pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), 
     let bits = flags(bits, flags::CLOSE_RANGE);
     let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
     cx.change(nr::close_range, &args).map(drop)
+}
+
+/// `ioctl(fd, TIOCSCTTY, 0)`: TIOCSCTTY(2const). The terminal controls our session, and we are its foreground
+/// process group. EPERM: we lead no session, or that has a terminal, or another session has this one.
+pub fn set_controlling_terminal(cx: &Cx, terminal: BorrowedFd) -> Result<(), Error> {
+    let request = name(libc::TIOCSCTTY as i64, flags::IOCTL);
+    cx.change(nr::ioctl, &[fd(terminal), request, Arg::Size(0)]).map(drop)
+}
+
+/// `sync()`: sync(2). All that is written is on its devices, of every file system.
+pub fn sync(cx: &Cx) -> Result<(), Error> {
+    cx.change(nr::sync, &[]).map(drop)
 }
 
 /// `memfd_create(name, flags)`: memfd_create(2).
@@ -1045,6 +1062,30 @@ pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
 /// `setsid()`: setsid(2). EPERM: the caller leads a process group.
 pub fn setsid(cx: &Cx) -> Result<(), Error> {
     cx.change(nr::setsid, &[]).map(drop)
+}
+
+fn reboot_args(command: c_int) -> [Arg<'static>; 3] {
+    let magic = |number| name(number, flags::REBOOT_MAGIC);
+    let command = name(command, flags::REBOOT);
+    [magic(libc::LINUX_REBOOT_MAGIC1), magic(libc::LINUX_REBOOT_MAGIC2), command]
+}
+
+/// `reboot(MAGIC1, MAGIC2, LINUX_REBOOT_CMD_CAD_OFF)`: reboot(2). Ctrl-Alt-Del is a SIGINT for process 1. EINVAL:
+/// we are in a pid namespace, below that of the machine.
+pub fn reboot_cad_off(cx: &Cx) -> Result<(), Error> {
+    cx.change(nr::reboot, &reboot_args(libc::LINUX_REBOOT_CMD_CAD_OFF)).map(drop)
+}
+
+/// `reboot(MAGIC1, MAGIC2, command)`: reboot(2). End the machine, or the pid namespace and so its process 1. Does
+/// not return where that goes well, so that its line comes first, see `exec`.
+pub fn reboot(cx: &Cx, command: c_int) -> Result<(), Error> {
+    let args = reboot_args(command);
+    let text = show::call(nr::reboot.1, &args, None);
+    let trace = |rest: &[&str]| cx.trace.iter().for_each(|_| cx.line(&rest.concat()));
+    trace(&[&text, " = ?"]);
+    let Err(errno) = raw(nr::reboot, &args) else { return Ok(()) };
+    trace(&["<... reboot resumed>) = -1 ", &show::errno(errno)]);
+    Err(Error::call(&text, errno))
 }
 
 /// `pidfd_open(pid, 0)`: pidfd_open(2), Linux 5.3.

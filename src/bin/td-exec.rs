@@ -9,6 +9,8 @@ Descriptors above 2 are closed.
 
       --init           stay: PROG runs in a child; pass signals on to it, reap
                        every orphan, and end as PROG ended
+      --on-exit WHAT   be process 1 of a machine, which never ends: after PROG
+                       poweroff, reboot, halt or respawn; needs --init
   -C, --chdir DIR      change the working directory
   -i, --clear-env      start with no environment
       --env NAME[=VALUE]  set a variable; without a value, take ours over
@@ -23,11 +25,13 @@ Descriptors above 2 are closed.
       --no-new-privs   nothing executed gains privileges, as by set-user-id
       --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
       --setsid         a new session, without a controlling terminal
+      --ctty[=DEV]     a new session on the terminal DEV, or on the real console
       --session-keyring  a new, empty session keyring
       --argv0 NAME     the name that PROG sees as its own
       --keep-fd N      do not close descriptor N
 ";
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
@@ -35,10 +39,11 @@ use std::os::unix::ffi::OsStringExt;
 use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
-use td::child::{self, Side};
 use td::cli::{self, Cli, Never};
 use td::error::Error;
 use td::flags;
+use td::init::{self, OnExit};
+use td::session::{self, Terminal};
 use td::structs::RLimit;
 use td::sys::{self, Cx, cstring};
 use td::users::{self, Databases};
@@ -48,6 +53,9 @@ td::step!(HELP, parse, apply);
 #[derive(Default)]
 struct Opts {
     init: bool,
+    on_exit: Option<OnExit>,
+    /// What is wrong on the command line of a process 1 that must not end.
+    wrong: Cell<Option<Error>>,
     chdir: Option<CString>,
     clear_env: bool,
     /// Changes of the environment, in their order.
@@ -60,6 +68,7 @@ struct Opts {
     no_new_privs: bool,
     rlimits: Vec<(u64, RLimit)>,
     setsid: bool,
+    ctty: Option<Terminal>,
     session_keyring: bool,
     argv0: Option<CString>,
     keep_fds: Vec<RawFd>,
@@ -76,9 +85,21 @@ enum Variable {
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
+    match read(cli, &mut opts) {
+        Err(error) if opts.on_exit.is_some() => opts.wrong = Cell::new(Some(error)),
+        other => other?,
+    }
+    Ok(opts)
+}
+
+fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
     while let Some(option) = cli.option()? {
         match option.as_str() {
             "--init" => opts.init = true,
+            "--on-exit" => {
+                opts.on_exit = Some(OnExit::Halt); // also of a machine whose word is none
+                opts.on_exit = Some(OnExit::parse(cli)?);
+            }
             "-C" | "--chdir" => opts.chdir = Some(cli.path()?),
             "-i" | "--clear-env" => opts.clear_env = true,
             "--env" => opts.env.push(variable(cli)?),
@@ -91,6 +112,10 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--no-new-privs" => opts.no_new_privs = true,
             "--rlimit" => opts.rlimits.push(rlimit(cli)?),
             "--setsid" => opts.setsid = true,
+            "--ctty" => {
+                opts.setsid = true;
+                opts.ctty = Some(Terminal(cli.optional().map(|dev| cstring(dev.into_vec()))));
+            }
             "--session-keyring" => opts.session_keyring = true,
             "--argv0" => opts.argv0 = Some(cli.path()?),
             "--keep-fd" => opts.keep_fds.push(cli.fd()?),
@@ -100,8 +125,11 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     if opts.ambient && opts.cap_keep.is_none() {
         return Err(cli.usage("--ambient needs --cap-keep"));
     }
+    if opts.on_exit.is_some() && !opts.init {
+        return Err(cli.usage("--on-exit needs --init"));
+    }
     opts.prog = cli.prog()?;
-    Ok(opts)
+    Ok(())
 }
 
 fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
@@ -139,6 +167,9 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    // Process 1 of a machine does the rest in a child, so that no failure ends it.
+    let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
+    opts.wrong.take().map_or(first, Err)?;
     let prog = opts.prog.find(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
     let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
@@ -168,8 +199,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if opts.no_new_privs {
         sys::prctl_set_no_new_privs(cx)?; // of PID 1 too, from which td-enter learns it
     }
-    if opts.init {
-        be_init(cx, opts, held & (keep | 1 << CAP_KILL))?;
+    if opts.init && opts.on_exit.is_none() {
+        init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL))?;
     }
     settle(cx, opts)?;
     let ambient = opts.ambient && !is_root;
@@ -200,48 +231,12 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
 /// What is PROG's alone, and not PID 1's.
 fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     if opts.setsid {
-        sys::setsid(cx).map_err(|e| why_no_session(cx, e))?;
+        session::begin(cx, opts.ctty.as_ref())?;
     }
     for &(resource, limit) in &opts.rlimits {
         sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
     }
     opts.chdir.iter().try_for_each(|directory| chain::enter(cx, directory))
-}
-
-/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, until
-/// that has ended.
-fn be_init(cx: &Cx, opts: &Opts, kept: u64) -> Result<(), Error> {
-    if opts.setsid {
-        match sys::setsid(cx) {
-            // We lead a process group, being a shell's job and no PID 1. PROG has its own session.
-            Err(e) if e.is(Errno::EPERM) => {}
-            other => other?,
-        }
-    }
-    // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
-    sys::prctl_set_child_subreaper(cx)?;
-    // What we were started with is of the host: inside, /proc/1 would show it.
-    sys::prctl_set_name(cx, c"td-init")?;
-    sys::forget_start(cx, c"td-init");
-    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
-    sys::prctl_set_undumpable(cx)?;
-    let Side::Parent(child) = child::spawn(cx, 0, None)? else { return Ok(()) };
-
-    // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
-    chain::close_all(cx)?;
-    // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
-    // passed on to PROG, whoever it has become, by CAP_KILL.
-    caps::set(cx, kept, false)?;
-    let ended = child::wait(cx, child)?;
-    sys::exit(cx, ended.exit_status())
-}
-
-/// Why there is no new session: setsid(2) has one precondition.
-fn why_no_session(cx: &Cx, error: Error) -> Error {
-    if sys::getpid(cx).ok() != sys::getpgid(cx, 0).ok() {
-        return error;
-    }
-    error.because("this process leads a process group").way_out("with --init PROG leads none")
 }
 
 /// Why a limit was not set: look at the one that is.

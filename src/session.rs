@@ -1,0 +1,136 @@
+//! A session, and the terminal that controls it: credentials(7).
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::chain;
+use crate::error::Error;
+use crate::number::decimal;
+use crate::show::plain;
+use crate::structs::Statx;
+use crate::sys::{self, Cx, cstring};
+
+/// A controlling terminal: this device, or `None`, the console of the machine.
+pub struct Terminal(pub Option<CString>);
+
+/// Begin a new session, with a terminal that controls it and is descriptors 0 to 2, or without.
+pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
+    sys::setsid(cx).map_err(|e| why_no_session(cx, e))?;
+    let Some(Terminal(device)) = terminal else { return Ok(()) };
+    let device = device.as_ref().map_or_else(|| console(cx), |device| Ok(device.clone()))?;
+    // Most terminals would become ours by being opened, and those of another session silently not.
+    let file = sys::openat(cx, None, &device, libc::O_RDWR | libc::O_NOCTTY)
+        .map_err(|e| why_not_opened(cx, &device, e))?;
+    sys::set_controlling_terminal(cx, file.as_fd()).map_err(|e| why_not_ours(cx, &device, e))?;
+    (0..3).try_for_each(|fd| sys::dup3(cx, file.as_fd(), fd))
+}
+
+/// The device that `/dev/console` stands for: the last of those that are in use (Documentation/ABI/stable/sysfs-tty).
+fn console(cx: &Cx) -> Result<CString, Error> {
+    let active = match sys::read_file(cx, None, c"/sys/class/tty/console/active") {
+        // An earlier step of this dry run may have mounted it.
+        Err(_) if cx.dry() => b"console".to_vec(),
+        other => other.map_err(|e| why_unknown(cx, e))?,
+    };
+    match active.trim_ascii().rsplit(|b| *b == b' ').next() {
+        Some(name) if !name.is_empty() => Ok(cstring([b"/dev/", name].concat())),
+        _ => Err(Error::refusal("this machine has no console").way_out(NAME_ONE)),
+    }
+}
+
+const NAME_ONE: &str = "name the terminal: --ctty=/dev/ttyS0";
+
+fn why_unknown(cx: &Cx, error: Error) -> Error {
+    let error = match sys::statx(cx, None, c"/sys/class/tty", 0) {
+        Err(_) => error.because("there is no sysfs on /sys, which knows the console"),
+        Ok(_) => error,
+    };
+    error.way_out(NAME_ONE)
+}
+
+/// Why there is no new session: setsid(2) has one precondition.
+fn why_no_session(cx: &Cx, error: Error) -> Error {
+    if sys::getpid(cx).ok() != sys::getpgid(cx, 0).ok() {
+        return error;
+    }
+    error.because("this process leads a process group").way_out("with --init PROG leads none")
+}
+
+fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
+    let shown = plain(device.to_bytes());
+    match (sys::statx(cx, None, device, 0), error.errno()) {
+        (Err(looked), _) => error.because(chain::why_unreachable(&shown, &looked)),
+        (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
+        (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
+            error.because(["no driver of this kernel has a device for ", &shown].concat())
+        }
+        _ => error,
+    }
+}
+
+fn is_no_terminal(shown: &str, error: Error) -> Error {
+    error.because([shown, " is no terminal"].concat())
+}
+
+/// Why a terminal does not control our session, which is new.
+fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
+    let shown = plain(device.to_bytes());
+    if error.is(Errno::ENOTTY) {
+        return is_no_terminal(&shown, error); // it is what the request is answered by other files
+    }
+    let number = |stat: Statx| encoded(stat.rdev_major.into(), stat.rdev_minor.into());
+    match sys::statx(cx, None, device, 0).ok().and_then(|stat| owner(cx, number(stat))) {
+        Some(pid) => {
+            let pid = plain(&pid);
+            let why = [&shown, " controls the session of process ", &pid];
+            error.because(why.concat()).way_out("end that session, or name another terminal")
+        }
+        None => error,
+    }
+}
+
+/// The process, seen in /proc, that leads the session which a terminal controls.
+fn owner(cx: &Cx, terminal: u64) -> Option<Vec<u8>> {
+    let proc = sys::openat(cx, None, c"/proc", libc::O_RDONLY | libc::O_DIRECTORY).ok()?;
+    let names = sys::read_dir(cx, proc.as_fd()).ok()?;
+    names.into_iter().map(|(name, _)| name.into_bytes()).find(|pid| {
+        let path = cstring([pid, &b"/stat"[..]].concat());
+        let mut stat = [0; 512];
+        decimal(pid).is_some()
+            && sys::openat(cx, Some(proc.as_fd()), &path, libc::O_RDONLY)
+                .and_then(|file| sys::read(cx, file.as_fd(), &mut stat))
+                .is_ok_and(|n| leads(stat.get(..n).unwrap_or_default(), pid, terminal))
+    })
+}
+
+/// A device number as `/proc/PID/stat` has it, new_encode_dev() of linux/kdev_t.h: the lower bits of the minor are below
+/// the major.
+fn encoded(major: u64, minor: u64) -> u64 {
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
+}
+
+/// `2 (name) S PPID PGRP SESSION TTY_NR …`: proc_pid_stat(5). The name may have anything in it.
+fn leads(stat: &[u8], pid: &[u8], terminal: u64) -> bool {
+    let after_name = stat.rsplit(|b| *b == b')').next().unwrap_or_default();
+    let mut fields = after_name.split(|b| *b == b' ').skip(4);
+    fields.next() == Some(pid) && fields.next().and_then(decimal) == Some(terminal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_leader_with_the_terminal_is_known_by_its_stat() {
+        let stat = b"70 (a) 70 (sh)) S 1 70 70 34823 70 4194304";
+        assert!(leads(stat, b"70", encoded(136, 7)));
+        assert!(!leads(stat, b"70", encoded(136, 8)));
+        assert!(!leads(stat, b"71", encoded(136, 7)));
+        assert!(leads(b"5 (sh) S 1 5 5 1083409 5 0", b"5", encoded(136, 0x111)));
+        for length in 0..stat.len() - 20 {
+            assert!(!leads(&stat[..length], b"70", encoded(136, 7)));
+        }
+    }
+}
