@@ -5,7 +5,7 @@ use std::ffi::CString;
 use libc::{LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART};
 use syscalls::Errno;
 
-use crate::caps;
+use crate::caps::{self, CAP_SYS_BOOT};
 use crate::chain;
 use crate::child::{self, Caller, Side};
 use crate::cli::Cli;
@@ -121,7 +121,9 @@ impl Machine {
         // Without it the kernel restarts at once, and what is not yet on a device is lost.
         let whole = match sys::reboot_cad_off(cx) {
             Err(e) if e.is(Errno::EINVAL) => false,
-            other => other.inspect_err(|e| cx.say(e)).is_ok(),
+            other => {
+                other.map_err(|e| caps::why(cx, CAP_SYS_BOOT, e)).inspect_err(|e| cx.say(e)).is_ok()
+            }
         };
         // The same signal comes from a terminal that controls our session: we have none in a new one.
         // EPERM: we lead one already.
@@ -176,13 +178,13 @@ impl Machine {
                 cx,
                 0,
                 Box::new(|side| match side {
-                    Side::Child => sys::reboot(cx, command),
+                    Side::Child => reboot(cx, command),
                     Side::Parent(_) => Ok(()),
                 }),
             );
             say(asked.map(drop));
         } else {
-            say(sys::reboot(cx, command));
+            say(reboot(cx, command));
         }
         cx.say(&Error::refusal("reboot(2) has not ended this machine: process 1 waits for ever"));
         loop {
@@ -202,6 +204,10 @@ fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
     }
     text.push_str(and);
     cx.say(&Error::refusal(text));
+}
+
+fn reboot(cx: &Cx, command: i32) -> Result<(), Error> {
+    sys::reboot(cx, command).map_err(|e| caps::why(cx, CAP_SYS_BOOT, e))
 }
 
 /// Send all other processes a signal, and reap them. They have some two seconds for it.

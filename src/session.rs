@@ -28,6 +28,8 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
 }
 
 /// The device that `/dev/console` stands for: the last of those that are in use (Documentation/ABI/stable/sysfs-tty).
+/// The kernel hangs up the terminal of a session that ends for all who have it open, but not for those who have
+/// opened `/dev/console`.
 fn console(cx: &Cx) -> Result<CString, Error> {
     let active = match sys::read_file(cx, None, c"/sys/class/tty/console/active") {
         // An earlier step of this dry run may have mounted it.
@@ -64,7 +66,7 @@ fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
         (Err(looked), _) => error.because(chain::why_unreachable(&shown, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
-            error.because(["no driver of this kernel has a device for ", &shown].concat())
+            error.because(["there is no device behind ", &shown].concat())
         }
         _ => error,
     }

@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Command;
 
+use common::pty::Pty;
 use common::*;
 
 /// What PROG, a shell script, prints under td-exec with these options (words without blanks).
@@ -155,8 +156,85 @@ fn prog_dies_with_an_init_that_is_killed() {
     wait_for("PROG to die", || (!is_alive(pid)).then_some(()));
 }
 
+// ---- a terminal ----
+
+/// What a shell sees of its session: it leads it, and the foreground process group of its terminal; and
+/// where its standard streams go.
+const SESSION: &str = "read -r text </proc/$$/stat; set -- ${text##*) }; \
+    echo $(($3 == $$)) $(($4 == $$)) $(($6 == $$)); readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2";
+
+#[test]
+fn a_terminal_controls_the_session_of_prog_and_is_its_standard_streams() {
+    for init in ["", " --init"] {
+        let mut terminal = Pty::new();
+        let options = format!("--ctty={}{init}", terminal.path);
+        let running = start(&mut prog(&options, SESSION));
+        let expected = format!("1 1 1\r\n{}", format!("{}\r\n", terminal.path).repeat(3));
+        assert_eq!(terminal.shows(&expected), expected);
+        assert_eq!(running.wait().ok().out(), "");
+    }
+}
+
+#[test]
+fn a_shell_on_a_terminal_has_job_control() {
+    let mut terminal = Pty::new();
+    let mut cmd = td("td-exec", ["--init", &format!("--ctty={}", terminal.path)]);
+    let running = start(cmd.args(["--env", "PS1=prompt> ", "sh", "-i"]));
+    let begin = terminal.shows("prompt> ");
+    assert!(!begin.contains("job control"), "{begin}");
+    // In two pieces, for the terminal shows what is typed as well.
+    terminal.types("sh -c 'echo be''gun; exec sleep 1000'\n");
+    terminal.shows("begun\r\n");
+    terminal.types("\x03");
+    terminal.shows("prompt> ");
+    terminal.types("echo status $?\n");
+    terminal.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
+    terminal.types("exit 9\n");
+    running.wait().exits(9);
+}
+
+#[test]
+fn what_is_no_terminal_is_named() {
+    for (file, call, why) in [
+        ("/dev/null", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/dev/null is no terminal"),
+        ("/etc/passwd", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/etc/passwd is no terminal"),
+        ("/etc", "EISDIR", "/etc is no terminal"),
+        ("/dev/nowhere", "ENOENT", "there is no /dev/nowhere in this root"),
+        ("/dev/tty", "ENXIO", "there is no device behind /dev/tty"),
+    ] {
+        let output = run(&mut prog(&format!("--init --ctty={file}"), "echo PROG ran")).exits(125);
+        assert_eq!(output.says(call).says(why).out(), "");
+    }
+}
+
+#[test]
+fn a_terminal_of_another_session_is_named_with_the_process_that_leads_it() {
+    let mut terminal = Pty::new();
+    let ctty = format!("--init --ctty={}", terminal.path);
+    let owner = start(&mut prog(&ctty, "echo pid $$ ready; exec sleep 1000"));
+    let text = terminal.shows(" ready");
+    let pid = text.trim_start_matches("pid ").trim_end_matches(" ready");
+    let why = format!("{} controls the session of process {pid}\n", terminal.path);
+    refused(&ctty, &why);
+    drop(owner);
+}
+
+#[test]
+fn only_process_1_has_something_to_do_on_exit() {
+    for word in ["poweroff", "reboot", "halt", "respawn"] {
+        let output =
+            run(&mut prog(&format!("--init --on-exit {word}"), "echo PROG ran")).exits(125);
+        let output = output.says("--on-exit is for process 1, and this is process ");
+        assert_eq!(output.says("td-unshare --pid").out(), "");
+    }
+    refused("--on-exit halt", "--on-exit needs --init");
+    refused("--init --on-exit stop", "--on-exit stop: poweroff, reboot, halt, respawn");
+    refused("--init --on-exit halt --no-such-option", "--no-such-option: there is no such option");
+}
+
 mod root {
     use std::fs;
+    use std::time::{Duration, Instant};
 
     use super::common::strace::{strace, under_strace};
     use super::*;
@@ -574,6 +652,235 @@ mod root {
         assert!(direct.contains("SigBlk:\t0000000000010200\n"), "{direct}");
         assert!(direct.contains("11000\nSigCgt"), "{direct}");
         assert_eq!(state(td("td-exec", ["--init"]).args(grep)), direct);
+    }
+
+    // ---- the console ----
+
+    #[test]
+    fn without_a_name_the_terminal_is_the_last_active_console() {
+        private_mounts();
+        let mut terminal = Pty::new();
+        let dir = TempDir::new();
+        let name = terminal.path.strip_prefix("/dev/").expect("a device");
+        let active = dir.file("active", format!("tty0 {name}\n"));
+        mount(["--bind".as_ref(), active.as_os_str(), "/sys/class/tty/console/active".as_ref()]);
+        let running = start(&mut prog("--init --ctty", SESSION));
+        terminal.shows("1 1 1\r\n");
+        running.wait().ok();
+        fs::write(&active, "\n").expect("a file");
+        refused("--ctty --init", "this machine has no console");
+    }
+
+    #[test]
+    fn without_sysfs_the_console_is_not_known_and_that_is_said() {
+        private_mounts();
+        mount(["-t", "tmpfs", "none", "/sys"]);
+        let output = run(&mut prog("--init --ctty", "echo PROG ran")).exits(125);
+        let output = output.says("/sys/class/tty/console/active").says("ENOENT");
+        let output = output.says("there is no sysfs on /sys, which knows the console");
+        assert_eq!(output.says("name the terminal: --ctty=/dev/ttyS0").out(), "");
+        run(&mut prog("--init --ctty --dry-run", "true")).ok();
+    }
+
+    // ---- process 1 of a machine: here, of a pid namespace ----
+
+    fn machine(options: &str, script: &str) -> Command {
+        must_be_root();
+        let mut cmd = td("td-unshare", ["-p", "td-exec"]);
+        cmd.args(options.split_whitespace()).args(["sh", "-c", script]);
+        cmd
+    }
+
+    const POWERED_OFF: i32 = 128 + libc::SIGINT;
+    const RESTARTED: i32 = 128 + libc::SIGHUP;
+
+    #[test]
+    fn when_prog_has_ended_the_namespace_ends_as_reboot_ends_it() {
+        for (word, status) in
+            [("poweroff", POWERED_OFF), ("halt", POWERED_OFF), ("reboot", RESTARTED)]
+        {
+            let options = format!("--init --on-exit {word}");
+            let output = run(&mut machine(&options, "echo PROG ran")).exits(status);
+            assert_eq!((output.out().as_str(), output.err().as_str()), ("PROG ran\n", ""));
+            let output = run(&mut machine(&options, "exit 3")).exits(status);
+            assert_eq!(output.err(), "td-exec: PROG has ended with exit status 3\n");
+            let output = run(&mut machine(&options, "kill -KILL $$")).exits(status);
+            assert_eq!(output.err(), "td-exec: PROG was ended by SIGKILL\n");
+        }
+    }
+
+    #[test]
+    fn no_failure_ends_process_1_without_what_is_to_be_done_then() {
+        let on_exit = "--on-exit poweroff --init";
+        for (options, why) in [
+            ("--on-exit poweroff", "--on-exit needs --init"),
+            ("--on-exit off --init", "--on-exit off: poweroff, reboot, halt, respawn"),
+            (&format!("{on_exit} --nonsense"), "--nonsense: there is no such option"),
+            (&format!("{on_exit} --user nobody-of-this-name"), "there is no user"),
+            (&format!("{on_exit} --ctty=/dev/null"), "/dev/null is no terminal"),
+            (&format!("{on_exit} --chdir /nowhere"), "there is no /nowhere in this root"),
+            (&format!("{on_exit} --keep-fd 77"), "descriptor 77 is not open"),
+        ] {
+            let output = run(&mut machine(options, "echo PROG ran")).exits(POWERED_OFF).says(why);
+            let output = output.says("td-exec: PROG has ended with exit status 125\n");
+            assert_eq!(output.out(), "");
+        }
+        let words = |prog: &str| {
+            let mut cmd = td("td-unshare", ["-p", "td-exec"]);
+            cmd.args(on_exit.split(' ')).args(prog.split_whitespace());
+            run(&mut cmd).exits(POWERED_OFF)
+        };
+        words("").says("PROG is missing");
+        words("/nowhere").says("PROG has ended with exit status 127");
+        words("/etc/passwd").says("PROG has ended with exit status 126");
+    }
+
+    #[test]
+    fn no_call_that_fails_ends_process_1_as_long_as_reboot_works() {
+        must_be_root();
+        // The reboot(2) that ends the namespace is not the first.
+        for fault in [
+            "prctl:error=EPERM",
+            "rt_sigprocmask:error=EINVAL",
+            "rt_sigaction:error=EINVAL",
+            "pidfd_open:error=EMFILE",
+            "clone3:error=EAGAIN",
+            "rt_sigtimedwait:error=ENOSYS",
+            "wait4:error=EINVAL",
+            "kill:error=EPERM",
+            "reboot:error=EPERM:when=1",
+        ] {
+            let mut cmd = td("td-unshare", ["-p", "strace"]);
+            let inject = format!("inject={fault}");
+            // So strace is no parent of process 1; with all others it is killed at last.
+            cmd.args(["-D", "-f", "-o", "/dev/null", "-e", &inject]).arg(bin("td-exec"));
+            let output = run(cmd.args(["--on-exit", "reboot", "--init", "true"])).exits(RESTARTED);
+            let errno = fault.split(['=', ':']).nth(2).expect("an errno");
+            output.says(&format!(": {errno} ("));
+        }
+    }
+
+    #[test]
+    fn where_reboot_fails_process_1_says_so_and_stays() {
+        must_be_root();
+        let mut cmd = td("td-unshare", ["-p", "td-exec", "--cap-keep", "kill", "td-exec"]);
+        let running = start(cmd.args(["--on-exit", "halt", "--init", "true"]));
+        let last = "reboot(2) has not ended this machine: process 1 waits for ever\n";
+        wait_for("process 1 to say so", || running.err().contains(last).then_some(()));
+        let why = "LINUX_REBOOT_CMD_HALT): EPERM (Operation not permitted)\n\
+            td-exec: this process has no CAP_SYS_BOOT\n";
+        assert!(running.err().contains(why), "{}", running.err());
+        let first = children_of(running.pid())[0];
+        kill(first, libc::SIGTERM);
+        kill(first, libc::SIGINT);
+        assert!(!ended_within(running.pid(), Duration::from_millis(300)), "{}", running.err());
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn who_does_not_end_at_sigterm_is_killed_in_the_end() {
+        let script = "(trap '' TERM; echo left; exec sleep 1000) & \
+            (trap 'echo ended by TERM; exit' TERM; echo ready; while :; do sleep 0.1; done) & \
+            until [ -e \"$0\" ]; do sleep 0.1; done";
+        let dir = TempDir::new();
+        let running = start(machine("--on-exit poweroff --init", script).arg(dir.join("go")));
+        running.prints("left\n");
+        running.prints("ready\n");
+        dir.file("go", "");
+        let output = running.wait().exits(POWERED_OFF);
+        assert!(output.out().ends_with("ended by TERM\n"), "{output}");
+    }
+
+    #[test]
+    fn prog_is_started_again_after_a_second_each_time() {
+        let begin = Instant::now();
+        let mut cmd = machine("--on-exit respawn --init", "echo begun; exit 7");
+        let running = start(&mut cmd);
+        running.prints("begun\nbegun\nbegun\n");
+        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+        let again = "td-exec: PROG has ended with exit status 7, and is started again\n";
+        assert!(running.err().starts_with(&again.repeat(2)), "{}", running.err());
+        running.kill(libc::SIGKILL);
+        running.wait();
+        // The same of a PROG that is not there.
+        let mut cmd = td("td-unshare", ["-p", "td-exec", "--on-exit", "respawn", "--init"]);
+        let running = start(cmd.arg("/nowhere"));
+        let again = "td-exec: PROG has ended with exit status 127, and is started again\n";
+        wait_for("a second try", || (running.err().matches(again).count() == 2).then_some(()));
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn each_prog_has_the_mask_and_the_dispositions_of_the_first() {
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo end";
+        let mut cmd = machine("--on-exit respawn --init", script);
+        before_exec(&mut cmd, || {
+            // SAFETY: numbers.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            Ok(())
+        });
+        let running = start(&mut cmd);
+        let text = wait_for("two of them", || {
+            Some(running.out()).filter(|out| out.matches("end\n").count() == 2)
+        });
+        let (first, second) = text.split_at(text.len() / 2);
+        assert_eq!(first, second);
+        assert!(first.contains("SigBlk:\t0000000000000000\n"), "{first}");
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn a_signal_is_for_prog_and_between_two_of_them_for_the_next() {
+        let script = "trap 'echo got it; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let running = start(&mut machine("--on-exit respawn --init", script));
+        running.prints("ready\n");
+        running.kill(libc::SIGTERM);
+        running.prints("got it\n");
+        // It lies between two of them, and has a second for it.
+        running.kill(libc::SIGTERM);
+        running.kill(libc::SIGUSR1);
+        running.prints("got it\nready\n");
+        running.kill(libc::SIGTERM);
+        running.prints("ready\ngot it\n");
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn each_prog_has_the_terminal_anew() {
+        must_be_root();
+        let mut terminal = Pty::new();
+        let ctty = format!("--on-exit respawn --ctty={}", terminal.path);
+        // What the last one has left is hung up: it can neither read what is typed nor write.
+        let script = format!("{SESSION}; (trap '' HUP; sleep 1000) & read -r line; exit $line");
+        let running = start(&mut as_pid_1(&ctty, &script));
+        for status in ["0", "4", "5"] {
+            terminal.shows("1 1 1\r\n");
+            terminal.types(&format!("{status}\n"));
+        }
+        terminal.shows("1 1 1\r\n");
+        for status in ["0", "4", "5"] {
+            let said = format!("exit status {status}, and is started again\n");
+            assert!(running.err().contains(&said), "{}", running.err());
+        }
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn the_memory_of_process_1_does_not_grow_with_each_prog() {
+        let running = start(&mut machine("--on-exit respawn --init --setsid", "echo begun"));
+        running.prints("begun\n");
+        let first = children_of(running.pid())[0];
+        let memory = || status_of(first, "VmSize");
+        let before = memory();
+        running.prints(&"begun\n".repeat(4));
+        assert_eq!(memory(), before);
+        running.kill(libc::SIGKILL);
+        running.wait();
     }
 
     #[test]

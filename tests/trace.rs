@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use common::pty::Pty;
 use common::strace::*;
 use common::*;
 
@@ -105,8 +106,18 @@ const EXEC: &[(&str, i32)] = &[
     ("td-exec --init --setsid --session-keyring --cap-keep kill true", 0),
     ("td-exec --keep-fd 99 true", 0),
     ("td-exec --keep-fd 77 true", 125),
+    ("td-exec --init --ctty=/dev/null true", 125),
+    ("td-exec --ctty={T}/nowhere --init true", 125),
+    ("td-exec --on-exit poweroff --init true", 125),
     ("td-exec --chdir {T}/nowhere true", 125),
     ("td-exec --user nobody-of-this-name true", 125),
+];
+
+/// reboot(2) ends the namespace, and its process 1 by a signal.
+const ON_EXIT: &[(&str, i32)] = &[
+    ("td-unshare -p td-exec --on-exit poweroff --init {T}/exit3", 128 + libc::SIGINT),
+    ("td-unshare -p td-exec --on-exit halt --init --nonsense", 128 + libc::SIGINT),
+    ("td-unshare -p td-exec --on-exit reboot --init {T}/killed", 128 + libc::SIGHUP),
 ];
 
 // In a namespace of its own, for td-pivot changes the root of all that is in it.
@@ -351,6 +362,20 @@ mod root {
     #[test]
     fn a_dry_run_of_td_exec_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(EXEC);
+    }
+
+    #[test]
+    fn td_exec_traces_what_strace_sees_of_a_terminal_and_its_dry_run_prints_it() {
+        let terminal = Pty::new();
+        let _open = terminal.open();
+        let line = format!("td-exec --init --ctty={} true", terminal.path);
+        traces_what_strace_sees(&[(&line, 0)]);
+        dry_run_is_true(&[(&line, 0)]);
+    }
+
+    #[test]
+    fn td_exec_as_process_1_traces_what_strace_sees() {
+        traces_what_strace_sees(ON_EXIT);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod house;
+pub mod pty;
 pub mod strace;
 
 use std::ffi::{CStr, CString, OsStr};

@@ -1,0 +1,100 @@
+#!/bin/sh
+# td-exec in a virtual machine: a controlling terminal on the real console, and process 1 of a machine.
+# Run by busybox sh, as /init or executed by it, with /proc, /sys and /dev mounted and the tools in PATH. What is
+# tried at the end, `td.exec=WHAT` on the kernel's command line says: poweroff, reboot, halt, respawn. As another
+# process than 1 it leaves that out. Prints `ok NAME` or `not ok NAME` for each check; the last of them, named after
+# WHAT, and how the machine ends, is for the caller to see.
+set -eu
+
+says() {
+  case $1 in
+    *"$3"*) printf 'ok %s\n' "$2" ;;
+    *) printf 'not ok %s: %s\n' "$2" "$1" ;;
+  esac
+}
+
+# What /proc/PID/stat says behind the name: state, ppid, pgrp, session, tty_nr, tpgid.
+# shellcheck disable=SC2016 # for the shell that td-exec starts
+stat='read -r text </proc/$$/stat; set -- ${text##*) }; echo "$3 $4 $5 $6 is $$ $(tty)"'
+
+terminal() {
+  read -r active </sys/class/tty/console/active
+  console=/dev/${active##* }
+  td-exec --init --ctty sh -c "$stat >/tmp/stat"
+  read -r pgrp session number foreground _ pid tty </tmp/stat
+  says "$pgrp $session $foreground" 'PROG leads session and foreground group' "$pid $pid $pid"
+  says "$tty" 'the console is the real one' "$console"
+  says "$number" 'it controls the session' "$(device "$console")"
+
+  td-exec --init --ctty="$console" sh -c "$stat >/tmp/stat; sleep 1000 & exit 0"
+  td-exec --init --ctty="$console" sh -c "$stat >/tmp/stat"
+  read -r pgrp session number foreground _ pid tty </tmp/stat
+  says "$foreground" 'the next session has the terminal after the last one' "$pid"
+
+  td-exec --init --ctty="$console" sh -c 'echo >/tmp/begun; exec sleep 1000' &
+  until [ -e /tmp/begun ]; do sleep 0.1; done
+  said=$(td-exec --init --ctty="$console" true 2>&1) || :
+  says "$said" 'a terminal of another session is refused' "$console controls the session of process "
+  kill $!
+  wait $! || :
+
+  said=$(td-unshare -m sh -c 'umount -l /sys; td-exec --ctty true' 2>&1) || :
+  says "$said" 'without /sys it says so' 'there is no sysfs on /sys, which knows the console'
+  says "$said" 'and the way out' 'name the terminal: --ctty=/dev/ttyS0'
+  # No device is behind a serial port that the kernel has not.
+  mknod /tmp/ttyS99 c 4 163
+  said=$(td-exec --ctty=/tmp/ttyS99 true 2>&1) || :
+  says "$said" 'a device without a driver is named' 'there is no device behind /tmp/ttyS99'
+}
+
+# The number of a device, as tty_nr has it.
+device() {
+  number=$(stat -c '%t %T' "$1")
+  echo $((0x${number% *} << 8 | 0x${number#* }))
+}
+
+# A file system on a disk, which is read-only when the machine ends. Its journal needs no recovery then.
+disk() {
+  [ -b /dev/vda ] || return 0
+  mkdir -p /tmp/disk
+  mount -t ext4 /dev/vda /tmp/disk
+  echo written >/tmp/disk/file
+}
+
+terminal
+if [ $$ != 1 ]; then
+  exit 0
+fi
+disk
+read -r line </proc/cmdline
+case " $line " in
+  *' td.exec=poweroff '*)
+    # Not even a PROG that is not there ends process 1. Orphans that ignore SIGTERM end all the same.
+    sh -c 'trap "" TERM; while :; do sleep 1000; done' &
+    exec td-exec --init --on-exit poweroff --ctty /nowhere
+    ;;
+  *' td.exec=reboot '*)
+    # Nor a command line that is wrong.
+    exec td-exec --on-exit reboot --init --no-such-option true
+    ;;
+  *' td.exec=halt '*)
+    # Nor a user who is not there.
+    exec td-exec --on-exit halt --init --user nobody-of-this-name true
+    ;;
+  *' td.exec=respawn '*)
+    # shellcheck disable=SC2016 # for the shell that td-exec starts
+    exec td-exec --init --on-exit respawn --ctty sh -c '
+      echo x >>/tmp/times
+      [ "$(wc -l </tmp/times)" = 3 ] || exit 7
+      echo "ok respawn: $(tty)"
+      poweroff -f'
+    ;;
+  *' td.exec=keys '*)
+    # Ctrl-Alt-Del, from outside: the machine restarts in order.
+    exec td-exec --init --on-exit respawn sh -c 'echo ready for Ctrl-Alt-Del; exec sleep 1000'
+    ;;
+  *' td.exec=shell '*)
+    exec td-exec --init --on-exit respawn --ctty -- sh -i
+    ;;
+esac
+exec td-exec --init --on-exit poweroff echo "not ok: td.exec=WHAT is missing on the kernel's command line"
