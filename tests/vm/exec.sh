@@ -1,10 +1,10 @@
 #!/bin/sh
 # td-exec in a virtual machine: a controlling terminal on the real console, and process 1 of a machine.
-# Run by busybox sh, as /init or executed by it, with /proc, /sys and /dev mounted and the tools in PATH. What is
-# tried at the end, `td.exec=WHAT` on the kernel's command line says: poweroff, reboot, halt, respawn. As another
-# process than 1 it leaves that out. Prints `ok NAME` or `not ok NAME` for each check; the last of them, named after
-# WHAT, and how the machine ends, is for the caller to see.
+# As /init. What is tried at the end, `td.exec=WHAT` on the kernel's command line says. Prints `ok NAME` or
+# `not ok NAME` for each check; how the machine ends is for the caller to see.
 set -eu
+export PATH=/bin:/sbin
+[ -e /proc/self ] || exec td-mount --proc --sys-rw --devtmpfs / sh "$0"
 
 says() {
   case $1 in
@@ -61,10 +61,8 @@ disk() {
   echo written >/tmp/disk/file
 }
 
+echo # behind what the firmware has printed
 terminal
-if [ $$ != 1 ]; then
-  exit 0
-fi
 disk
 read -r line </proc/cmdline
 case " $line " in

@@ -44,6 +44,7 @@ script=$0
 
 # As the kernel starts it: no /proc, no /dev. It ends in the next step, which has them.
 bare() {
+  echo # behind what the firmware has printed
   is 'nothing is mounted' no "$([ -e /proc/self ] && echo yes || echo no)"
   tree /image
   inside='mount -t proc p /proc; cut -d" " -f4,5 /proc/self/mountinfo'
@@ -110,9 +111,7 @@ in
 
 overlay() {
   if grep -q overlay /proc/filesystems; then return; fi
-  for module in /lib/overlay.ko* "/lib/modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko"*; do
-    [ ! -e "$module" ] || insmod "$module"
-  done
+  insmod /lib/modules/overlay.ko
 }
 
 pivoted() {
