@@ -66,9 +66,7 @@ impl OnExit {
             "reboot" => Ok(OnExit::Reboot),
             "halt" => Ok(OnExit::Halt),
             "respawn" => Ok(OnExit::Respawn),
-            _ => {
-                Err(cli.usage(&["--on-exit ", &word, ": poweroff, reboot, halt, respawn"].concat()))
-            }
+            _ => Err(cli.usage(format_args!("--on-exit {word}: poweroff, reboot, halt, respawn"))),
         }
     }
 }
@@ -78,8 +76,8 @@ impl OnExit {
 pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     let pid = sys::getpid(cx)?;
     if pid != 1 && !cx.dry() {
-        let mut what = String::new();
-        show::signed("--on-exit is for process 1, and this is process ", pid.into(), &mut what);
+        let pid = show::number(pid as u64);
+        let what = format_args!("--on-exit is for process 1, and this is process {pid}");
         return Err(Error::refusal(what).way_out("let the kernel start it, or td-unshare --pid"));
     }
     let machine = Machine::new(cx, on_exit);
@@ -196,14 +194,12 @@ impl Machine {
 const SECOND: i64 = 1_000_000_000;
 
 fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
-    let mut text = String::from("PROG ");
-    if libc::WIFSIGNALED(ended.0) {
-        text.push_str(&["was ended by ", &show::signal(libc::WTERMSIG(ended.0))].concat());
+    let how = if libc::WIFSIGNALED(ended.0) {
+        ["was ended by ", &show::signal(libc::WTERMSIG(ended.0))].concat()
     } else {
-        show::unsigned("has ended with exit status ", ended.exit_status().into(), &mut text);
-    }
-    text.push_str(and);
-    cx.say(&Error::refusal(text));
+        ["has ended with exit status ", &show::number(ended.exit_status().into())].concat()
+    };
+    cx.say(&Error::refusal(format_args!("PROG {how}{and}")));
 }
 
 fn reboot(cx: &Cx, command: i32) -> Result<(), Error> {

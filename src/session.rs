@@ -8,9 +8,10 @@ use syscalls::Errno;
 use crate::chain;
 use crate::error::Error;
 use crate::number::decimal;
-use crate::show::plain;
+use crate::show::{ascii, plain};
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
+use crate::text;
 
 /// A controlling terminal: this device, or `None`, the console of the machine.
 pub struct Terminal(pub Option<CString>);
@@ -36,7 +37,7 @@ fn console(cx: &Cx) -> Result<CString, Error> {
         Err(_) if cx.dry() => b"console".to_vec(),
         other => other.map_err(|e| why_unknown(cx, e))?,
     };
-    match active.trim_ascii().rsplit(|b| *b == b' ').next() {
+    match text::split(active.trim_ascii(), b' ').next_back() {
         Some(name) if !name.is_empty() => Ok(cstring([b"/dev/", name].concat())),
         _ => Err(Error::refusal("this machine has no console").way_out(NAME_ONE)),
     }
@@ -66,14 +67,14 @@ fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
         (Err(looked), _) => error.because(chain::why_unreachable(&shown, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
-            error.because(["there is no device behind ", &shown].concat())
+            error.because(format_args!("there is no device behind {shown}"))
         }
         _ => error,
     }
 }
 
 fn is_no_terminal(shown: &str, error: Error) -> Error {
-    error.because([shown, " is no terminal"].concat())
+    error.because(format_args!("{shown} is no terminal"))
 }
 
 /// Why a terminal does not control our session, which is new.
@@ -85,9 +86,9 @@ fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
     let number = |stat: Statx| encoded(stat.rdev_major.into(), stat.rdev_minor.into());
     match sys::statx(cx, None, device, 0).ok().and_then(|stat| owner(cx, number(stat))) {
         Some(pid) => {
-            let pid = plain(&pid);
-            let why = [&shown, " controls the session of process ", &pid];
-            error.because(why.concat()).way_out("end that session, or name another terminal")
+            let pid = ascii(&pid);
+            let why = format_args!("{shown} controls the session of process {pid}");
+            error.because(why).way_out("end that session, or name another terminal")
         }
         None => error,
     }
@@ -107,16 +108,16 @@ fn owner(cx: &Cx, terminal: u64) -> Option<Vec<u8>> {
     })
 }
 
-/// A device number as `/proc/PID/stat` has it, new_encode_dev() of linux/kdev_t.h: the lower bits of the minor are below
-/// the major.
+/// A device number as `/proc/PID/stat` has it, new_encode_dev() of linux/kdev_t.h: the lower bits of the
+/// minor are below the major.
 fn encoded(major: u64, minor: u64) -> u64 {
     minor & 0xff | major << 8 | (minor & !0xff) << 12
 }
 
 /// `2 (name) S PPID PGRP SESSION TTY_NR …`: proc_pid_stat(5). The name may have anything in it.
 fn leads(stat: &[u8], pid: &[u8], terminal: u64) -> bool {
-    let after_name = stat.rsplit(|b| *b == b')').next().unwrap_or_default();
-    let mut fields = after_name.split(|b| *b == b' ').skip(4);
+    let after_name = text::split(stat, b')').next_back().unwrap_or_default();
+    let mut fields = text::split(after_name, b' ').skip(4);
     fields.next() == Some(pid) && fields.next().and_then(decimal) == Some(terminal)
 }
 
