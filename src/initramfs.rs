@@ -19,8 +19,7 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Move the mount of the working directory onto the root, which is the initramfs, and be in it. Where it
 /// cannot be moved and `bind` is set, a copy of it. What else is mounted on the initramfs goes.
 pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
-    let own = mounts::own_proc(cx)?;
-    let list = mounts::list_in(cx, own.as_fd(), c"mountinfo")?; // later they are not seen
+    let list = mounts::own_list(cx)?; // later they are not seen
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let new_root = match put_over(cx, here.as_fd(), old_root) {
         Err(e) if e.is(Errno::EINVAL) && bind => {
@@ -90,25 +89,26 @@ pub fn refuse_to_free(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
         return Ok(()); // the steps that mount the new root were dry too
     }
     let way_out = "leave out --free-initramfs";
-    let refuse = |what: String| Err(Error::refusal(what).way_out(way_out));
+    let refuse = |what: &str| Err(Error::refusal(what).way_out(way_out));
     let own = mounts::own_proc(cx)?;
     let own = own.as_fd();
     let list = mounts::list_in(cx, own, c"mountinfo")?;
     let (root, here) = (sys::fstatx(cx, old_root)?, sys::statx(cx, None, c".", 0)?);
     let is_rootfs = |m: &&Mount| m.fstype == b"rootfs";
     if !list.iter().any(|m| m.id == root.mnt_id && m.root == b"/" && is_rootfs(&m)) {
-        return refuse("the root is not the initramfs, so there is nothing to free".into());
+        return refuse("the root is not the initramfs, so there is nothing to free");
     }
     // A bind of a directory of it, be it the new root or below that, would lose its files.
     let kept = list.iter().filter(is_rootfs).find(|m| m.id != root.mnt_id);
     let kept = kept.map(|m| plain(&m.point));
     if let Some(point) = kept.or((here.mnt_id == root.mnt_id).then(|| "NEW_ROOT".into())) {
-        return refuse(format!("{point} is a directory of the initramfs, and would be emptied"));
+        let what = "is a directory of the initramfs, and would be emptied";
+        return refuse(&format!("{point} {what}"));
     }
     // The initramfs is the root of every mount namespace that was made from it, and of the other processes.
     let pids = sys::statx(cx, Some(own), c"ns/pid", 0)?;
     if pids.ino != INITIAL_PID_NAMESPACE || sys::readlinkat(cx, Some(own), c"../self")? != b"1" {
-        return refuse("only the machine's PID 1 may free the initramfs, which others need".into());
+        return refuse("only the machine's PID 1 may free the initramfs, which others need");
     }
     Ok(())
 }

@@ -48,6 +48,11 @@ pub fn list_in(cx: &Cx, process: BorrowedFd, mountinfo: &CStr) -> Result<Vec<Mou
     Ok(parse(&sys::read_file(cx, Some(process), mountinfo)?))
 }
 
+/// The mounts that we see, also where no proc is mounted.
+pub fn own_list(cx: &Cx) -> Result<Vec<Mount>, Error> {
+    list_in(cx, own_proc(cx)?.as_fd(), c"mountinfo")
+}
+
 /// `/proc/self`. Where no proc is mounted, that of a new one, which is nowhere: in an initramfs a failure
 /// has its cause too. It has the directories of the other processes beside it, as `../1`.
 pub fn own_proc(cx: &Cx) -> Result<OwnedFd, Error> {
@@ -251,7 +256,7 @@ pub fn why_not_moved(
             .because([&shown, " is no mount point"].concat())
             .way_out(["what is not mounted can be bound: --bind ", &shown, " DST"].concat());
     }
-    let Ok(mounts) = list(cx, c"/proc/self/mountinfo") else { return why(cx, error) };
+    let Ok(mounts) = own_list(cx) else { return why(cx, error) };
     let find = |id| mounts.iter().find(|mount| mount.id == id);
     if error.is(Errno::ELOOP) {
         let mut above = Some(to.mnt_id);

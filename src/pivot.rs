@@ -1,7 +1,6 @@
 //! Why pivot_root(2) fails, and what can be done about it.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -36,9 +35,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     let new_root = sys::statx(cx, None, c".", 0).ok()?;
     let root = sys::statx(cx, None, c"/", 0).ok()?;
     let old = sys::statx(cx, None, put_old, 0).ok()?;
-    let own = mounts::own_proc(cx);
-    let list = own.and_then(|own| mounts::list_in(cx, own.as_fd(), c"mountinfo"));
-    let list = list.unwrap_or_default();
+    let list = mounts::own_list(cx).unwrap_or_default();
     let line = |id: u64| list.iter().find(|mount| mount.id == id);
     let parent = |mount: &Mount| line(mount.parent);
 

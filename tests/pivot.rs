@@ -501,7 +501,8 @@ mod root {
         };
         refused("", &place.path("missing"), "there is no ");
         refused("", &place.path("file"), "/file is no directory");
-        refused("", &place.path("img"), "is no mount point, so there is nothing to move");
+        place.0.dir("plain");
+        refused("", &twin(&place, "plain"), "/plain is no mount point");
         refused("", &place.path("one"), "NEW_ROOT has no directory ");
         symlink("/tmp", place.0.join("img/link")).expect("a link");
         let above = twin(&place, "one");
@@ -511,16 +512,15 @@ mod root {
         refused("", &above, "without a link on the way");
         fs::remove_file(&link).expect("the link");
         fs::create_dir(&link).expect("the directory");
-        refused("-r ", &above, "came locked into the mount namespace of this user namespace")
-            .says("td-mount --bind");
+        refused("-r ", &above, "is locked in this user namespace").says("it can be bound");
         let dir = place.path("");
         let dir = dir.trim_end_matches('/');
         mount(["--make-shared", dir]);
-        let shared = format!("the parent mount of {dir}/one, {dir}, is shared");
+        let shared = format!("the mount that holds {dir}/one is shared");
         refused("--propagation unchanged ", &above, &shared).says("td-unshare --mount");
         mount(["--make-private", dir]);
         let place_of_it = twin(&place, "");
-        refused("", &place_of_it, " itself").says("NEW_ROOT lies on ");
+        refused("", &place_of_it, " itself").says("the target lies below ");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
     for path in value.as_bytes().split(|b| *b == b',') {
         if !path.starts_with(b"/") {
             let path = plain(path);
-            return Err(cli.usage(&["--move ", &path, ": this is no path from the root"].concat()));
+            return Err(cli.usage(format_args!("--move {path}: this is no path from the root")));
         }
         paths.push(cstring(path));
     }
@@ -166,7 +166,7 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let within = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
     let old = sys::openat2(cx, here.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY, within)
-        .map_err(|e| e.because(format!("{shown} is no directory inside the new root")))?;
+        .map_err(|e| e.because(format_args!("{shown} is no directory inside the new root")))?;
     let (old, new) = (sys::fstatx(cx, old.as_fd())?, sys::fstatx(cx, here.as_fd())?);
     if old.same_file(&new) {
         let what = format!("--put-old {shown}: there the old root would cover the new one");
@@ -191,7 +191,7 @@ fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<O
             initramfs::cover(cx, old_root, opts.bind)?;
             let new_root = plain(opts.new_root.to_bytes());
             let what = "the root is the initramfs, which cannot be pivoted";
-            cx.say(&Error::refusal(format!("{what}: {new_root} was moved onto it")));
+            cx.say(&Error::refusal(format_args!("{what}: {new_root} was moved onto it")));
             Ok(Old::BelowNew)
         }
         _ => Err(pivot::explain(cx, cause, error)),
