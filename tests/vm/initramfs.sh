@@ -1,7 +1,7 @@
 #!/bin/sh
-# initramfs.sh: what only the first process of a machine can show, from the initramfs on. As /init, or executed by
-# it: PATH leads to td's tools and to busybox under all its names; nothing is mounted. One line a test, `ok NAME`
-# or `not ok NAME`, then the machine is powered off.
+# initramfs.sh: what only the first process of a machine can show, from the initramfs on. It is the /init that
+# `mkinitramfs --init` packs: nothing is mounted. One line a test, `ok NAME` or `not ok NAME`; then the machine is
+# powered off.
 set -eu
 
 # is NAME EXPECTED SEEN
@@ -59,10 +59,12 @@ bare() {
     "$(td-unshare -m td-pivot --free-initramfs /image true 2>&1)"
   mkdir -p /proc /dev /sys /run /new
   # /a covers /a/b: both must go for the initramfs to be freed.
-  exec td-mount --proc --dev --sys --tmpfs /run --tmpfs /new --tmpfs /a/b --tmpfs /a / sh "$script" mounted
+  exec td-mount --proc --dev --sys-rw --cgroup --tmpfs /run --tmpfs /new --tmpfs /a/b --tmpfs /a / sh "$script" mounted
 }
 
 mounted() {
+  # What mkinitramfs has put there, in the order in which they load.
+  while read -r module; do insmod "/lib/modules/$module"; done </lib/modules/order
   tree /new
   cp "$script" /new/initramfs.sh
   has 'the initramfs is not freed by another than PID 1' "only the machine's PID 1 may free the initramfs" \
@@ -91,27 +93,20 @@ bin" "$(td-unshare -m td-pivot --move /proc /new sh -c "$unmount" 2>&1)"
 
 # td-run's whole flow. Its state is on a tmpfs, on which an overlay can have its upper.
 container() {
-  overlay
   mkdir -p "$2/images"
   tree "$2/images/default"
-  [ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
-  seen=$(td-run --state "$2" one sh -c 'echo $$; hostname; echo in >/file; cat /file; ls -d /image /..' 2>/run/errors) || :
-  is "td-run runs a container from $1" '2
+  seen=$(td-run --state "$2" one sh -c 'echo $$; hostname; echo in >/file; cat /file; ls -d /..' 2>&1) || :
+  has "td-run runs a container from $1" '2
 one
 in
 /..' "$seen"
   seen=$(td-run --state "$2" --privileged two sh -c \
     'mkdir -p /tmp/up; mount -t tmpfs t /tmp/up; mkdir -p /tmp/up/u /tmp/up/w /tmp/up/m
     td-unshare -m -p -n -i -u td-overlay --lower / --upper /tmp/up/u --work /tmp/up/w /tmp/up/m \
-      td-mount --proc /tmp/up/m td-pivot /tmp/up/m td-exec --init sh -c "echo \$\$; ls -d /initramfs.sh /.."' 2>/run/errors) || :
-  is "and a container inside a container" '2
+      td-mount --proc /tmp/up/m td-pivot /tmp/up/m td-exec --init sh -c "echo \$\$; ls -d /.."' 2>&1) || :
+  has "and a container inside a container" '2
 /..' "$seen"
   is 'and removes what it made' '' "$(ls "$2/containers")"
-}
-
-overlay() {
-  if grep -q overlay /proc/filesystems; then return; fi
-  insmod /lib/modules/overlay.ko
 }
 
 pivoted() {
@@ -127,7 +122,8 @@ pivoted() {
 /sys
 /sys/fs/cgroup' "$(cut -d' ' -f5 /proc/self/mountinfo | sort)"
   is 'PID 1 is in the new root' 1 "$$"
-  is 'a root that is a mount on another is pivoted' /.. "$(td-unshare -m td-pivot --move /proc /run/state/images/default ls -d /.. 2>&1)"
+  is 'a root that is a mount on another is pivoted' /.. \
+    "$(td-unshare -m td-pivot --move /proc /run/state/images/default ls -d /.. 2>&1)"
   container 'a pivoted root' /run/second
 }
 
