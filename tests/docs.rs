@@ -505,7 +505,7 @@ mod root {
     fn each_block_of_the_readme_works_when_pasted() {
         private_mounts();
         let dir = TempDir::new();
-        let shown = ["from the layer above\n", "td-exec 0.1.0\n", " /mnt "];
+        let shown = ["from the layer above\n", "td-exec 0.1.0\n", "\nhello\r\n", " /mnt "];
         let blocks = blocks("sh");
         assert_eq!(blocks.len(), shown.len());
         for (block, shown) in blocks.iter().zip(shown) {
