@@ -156,7 +156,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         What::Sys => (false, false),
         _ => {
             let takers = "--proc, --sys, --sys-rw, --cgroup, --tmpfs, --fs, --bind and --ro-bind";
-            return Err(cli.usage(&["--options is for ", takers].concat()));
+            return Err(cli.usage(format_args!("--options is for {takers}")));
         }
     };
     for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
