@@ -98,6 +98,11 @@ impl Error {
         Some(self.0.errno).filter(|errno| errno.into_raw() != 0)
     }
 
+    /// Is nothing known but the call and its errno?
+    pub fn is_unexplained(&self) -> bool {
+        self.0.lines.len() == 1
+    }
+
     /// The text: each line under the tool's name.
     pub fn text(&self, tool: &str) -> String {
         self.0.lines.iter().map(|line| [tool, ": ", line, "\n"].concat()).collect()

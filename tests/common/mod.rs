@@ -400,6 +400,13 @@ pub fn status_of(pid: impl Display, field: &str) -> String {
     line.unwrap_or_else(|| panic!("{path} has no {field}")).trim().to_string()
 }
 
+/// Is this Linux MAJOR.MINOR or newer?
+pub fn linux_is(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next().expect("major"), numbers.next().expect("minor")) >= (major, minor)
+}
+
 /// The children of a process.
 pub fn children_of(pid: i32) -> Vec<i32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
