@@ -11,7 +11,7 @@ use syscalls::Errno;
 use crate::error::Error;
 use crate::mounts::{self, Mount};
 use crate::number::decimal;
-use crate::show::{plain, signed, unsigned};
+use crate::show::{self, plain, signed, unsigned};
 use crate::sys::{self, Cx, cstring};
 
 pub mod limits;
@@ -401,7 +401,7 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
     const MOST: usize = 10;
     let mut names = String::new();
     for (i, pid) in pids.iter().take(MOST).enumerate() {
-        let path = cstring(format!("/proc/{pid}/comm"));
+        let path = cstring(["/proc/", &show::number(*pid as u64), "/comm"].concat());
         signed(if i > 0 { ", " } else { "" }, (*pid).into(), &mut names);
         // It may have just ended.
         if let Ok(comm) = sys::read_file(cx, None, &path) {

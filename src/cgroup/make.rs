@@ -9,7 +9,7 @@ use syscalls::Errno;
 use crate::cgroup::limits::{self, Limit};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;
-use crate::show::{ascii, plain};
+use crate::show::{ascii, octal, plain, unsigned};
 use crate::sys::{self, Cx, cstring};
 
 /// What this process has made so far, and how it was before.
@@ -344,18 +344,21 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
     let shown = plain(path.to_bytes());
     match error.errno() {
         Some(Errno::EROFS) => {
-            error.because(format!("the cgroups at {shown} are mounted read-only"))
+            error.because(format_args!("the cgroups at {shown} are mounted read-only"))
         }
         Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
             Ok(stat) => {
                 let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
                 let group = cx.start.egid;
-                let delegate = format!("as root: td-cgroup --delegate {we}:{group} /td/u-{we}");
-                error
-                    .because(format!(
-                        "{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"
-                    ))
-                    .way_out(delegate)
+                let mut delegate = String::from("as root: td-cgroup --delegate");
+                unsigned(" ", we.into(), &mut delegate);
+                unsigned(":", group.into(), &mut delegate);
+                unsigned(" /td/u-", we.into(), &mut delegate);
+                let mut why = shown;
+                unsigned(" belongs to uid ", owner.into(), &mut why);
+                octal(" (mode ", mode, &mut why);
+                unsigned("), we are ", we.into(), &mut why);
+                error.because(why).way_out(delegate)
             }
             Err(_) => error,
         },
