@@ -253,8 +253,8 @@ pub fn why_not_moved(
     let shown = plain(source.to_bytes());
     if !from.is_mount_root() {
         return error
-            .because([&shown, " is no mount point"].concat())
-            .way_out(["what is not mounted can be bound: --bind ", &shown, " DST"].concat());
+            .because(format_args!("{shown} is no mount point"))
+            .way_out(format_args!("what is not mounted can be bound: --bind {shown} DST"));
     }
     let Ok(mounts) = own_list(cx) else { return why(cx, error) };
     let find = |id| mounts.iter().find(|mount| mount.id == id);
@@ -264,7 +264,7 @@ pub fn why_not_moved(
             above = above.and_then(find).filter(|m| m.id != m.parent).map(|mount| mount.parent);
         }
         return match above {
-            Some(_) => error.because(["the target lies below ", &shown, " itself"].concat()),
+            Some(_) => error.because(format_args!("the target lies below {shown} itself")),
             None => error,
         };
     }
@@ -272,12 +272,12 @@ pub fn why_not_moved(
         _ if !error.is(Errno::EINVAL) => why(cx, error),
         None => error.because("the source is not in this mount namespace"),
         Some(Some(parent)) if parent.shared => error
-            .because(["the mount that holds ", &shown, " is shared"].concat())
+            .because(format_args!("the mount that holds {shown} is shared"))
             .way_out("run it inside td-unshare --mount, or make that mount private first"),
         // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
         _ if !in_initial_user_namespace(cx) => error
-            .because(["what is on ", &shown, " is locked in this user namespace"].concat())
-            .way_out(["it can be bound: --bind ", &shown, " DST"].concat()),
+            .because(format_args!("what is on {shown} is locked in this user namespace"))
+            .way_out(format_args!("it can be bound: --bind {shown} DST")),
         _ => error,
     }
 }

@@ -113,7 +113,7 @@ impl<'a> Root<'a> {
             return Ok(file);
         }
         let what = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
-        Err(Error::refusal(format!("{} {what}", self.name(path)))
+        Err(Error::refusal(format_args!("{} {what}", self.name(path)))
             .way_out("if this is what you want, write the path without a link"))
     }
 
@@ -187,7 +187,7 @@ impl<'a> Root<'a> {
                     Ok(old) if old == text.to_bytes() => return Ok(()),
                     _ => {
                         let what = " is there already, and is no such link";
-                        return Err(e.because([&self.name(path), what].concat()));
+                        return Err(e.because(format_args!("{}{what}", self.name(path))));
                     }
                 }
             }
@@ -225,7 +225,7 @@ impl<'a> Root<'a> {
     pub fn refuse_itself(&self, path: &CStr) -> Error {
         let root = plain(self.path.to_bytes());
         let path = plain(path.to_bytes());
-        Error::refusal(format!("{path} is the root {root} itself, and must lie below it"))
+        Error::refusal(format_args!("{path} is the root {root} itself, and must lie below it"))
     }
 
     /// Make what is missing of a path: directories, and last a directory or an empty file.
@@ -275,7 +275,7 @@ impl<'a> Root<'a> {
         match made {
             Err(e) if e.is(Errno::EEXIST) => return Ok(()), // another was quicker; it is looked at
             other => {
-                other.map_err(|e| e.because(format!("{shown} is not there, and is needed")))?
+                other.map_err(|e| e.because(format_args!("{shown} is not there, and is needed")))?
             }
         }
         let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
@@ -345,12 +345,12 @@ impl<'a> Root<'a> {
         let shown = self.name(path);
         let is_link = |stat: Statx| stat.file_type() == libc::S_IFLNK;
         if error.is(Errno::ELOOP) && at_path().is_some_and(is_link) {
-            return error.because(format!("{shown} is a symbolic link in the image"));
+            return error.because(format_args!("{shown} is a symbolic link in the image"));
         }
         let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
         if error.is(Errno::EXDEV) && magic().is_err_and(|e| e.is(Errno::ELOOP)) {
             let what = "leads through a link that the kernel keeps for a process";
-            return error.because(format!("{shown} {what}"));
+            return error.because(format_args!("{shown} {what}"));
         }
         // The path itself, or what it leads through.
         let mut rest = Some(path.to_bytes()).filter(|_| error.is(Errno::ENOTDIR));
@@ -359,7 +359,7 @@ impl<'a> Root<'a> {
             let file =
                 self.look_up(&path, 0, 0).and_then(|file| sys::fstatx(self.cx, file.as_fd()));
             if file.is_ok_and(|stat| !stat.is_dir()) {
-                return error.because(format!("{} is no directory", self.name(&path)));
+                return error.because(format_args!("{} is no directory", self.name(&path)));
             }
             rest = part.rsplitn(2, |b| *b == b'/').nth(1);
         }

@@ -243,7 +243,7 @@ fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
 fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
     match sys::getrlimit(cx, resource, flags::RLIMIT) {
         Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
-            .because(format!("the hard limit is {}, and this would raise it", old.hard)),
+            .because(format_args!("the hard limit is {}, and this would raise it", old.hard)),
         _ => error,
     }
 }
