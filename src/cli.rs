@@ -143,7 +143,7 @@ impl Cli {
 
     /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
     pub fn word(&mut self) -> Result<String, Error> {
-        self.value().map(|value| value.into_string().unwrap_or_else(|odd| ascii(odd.as_bytes())))
+        self.value().map(|value| value.to_string_lossy().into_owned())
     }
 
     /// The number of a descriptor.

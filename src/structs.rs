@@ -322,15 +322,20 @@ pub struct PollFd {
 
 impl<const N: usize> Show for [PollFd; N] {
     fn show(&self, out: &mut String) {
-        out.push('[');
-        for (i, poll) in self.iter().enumerate() {
-            signed(if i > 0 { ", {fd=" } else { "{fd=" }, poll.fd.into(), out);
-            out.push_str(", events=");
-            bits(poll.events as u64, flags::POLL, out);
-            out.push('}');
-        }
-        out.push(']');
+        show_polls(self, out);
     }
+}
+
+/// Of any number: code for each would be the same again.
+fn show_polls(polls: &[PollFd], out: &mut String) {
+    out.push('[');
+    for (i, poll) in polls.iter().enumerate() {
+        signed(if i > 0 { ", {fd=" } else { "{fd=" }, poll.fd.into(), out);
+        out.push_str(", events=");
+        bits(poll.events as u64, flags::POLL, out);
+        out.push('}');
+    }
+    out.push(']');
 }
 
 /// `struct timespec`.
