@@ -6,14 +6,14 @@ pub type Table = &'static Names;
 /// Values, and their names in one string with blanks between them: a list of pairs would take as many
 /// bytes again for each name's address and length.
 pub struct Names {
-    pub values: &'static [u64],
+    pub values: &'static [u32],
     pub names: &'static str,
 }
 
 impl Names {
     /// Each value with its name.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &'static str)> {
-        self.values.iter().copied().zip(self.names.split_ascii_whitespace())
+        self.values.iter().map(|value| u64::from(*value)).zip(self.names.split_ascii_whitespace())
     }
 }
 
@@ -28,8 +28,15 @@ macro_rules! tables {
         /// Every table, for whoever has to turn names back into numbers.
         pub const ALL: &[Table] = &[$($table),*];
     };
-    (@value $name:ident) => { libc::$name as u64 };
+    (@value $name:ident) => { fitting(libc::$name as u64) };
     (@value $name:ident $value:literal) => { $value };
+}
+
+/// A value as a table has it, where an int below 0 is the unsigned one with the same bits. What does not fit is an
+/// error when td is built.
+pub const fn fitting(value: u64) -> u32 {
+    assert!(value as u32 as u64 == value || value as i32 as u64 == value);
+    value as u32
 }
 
 tables! {
@@ -107,11 +114,9 @@ tables! {
         ST_MANDLOCK=0x40 ST_NOATIME=0x400 ST_NODIRATIME=0x800 ST_RELATIME=0x1000 ST_NOSYMFOLLOW=0x2000;
     "The second argument of `prctl(PR_SET_DUMPABLE)`, linux/sched/coredump.h." DUMP:
         SUID_DUMP_DISABLE=0;
-    "Values that stand in no table, and the bit that only a 32-bit machine needs." EXTRA:
-        AT_FDCWD O_RDONLY SIG_DFL SIG_IGN RLIM64_INFINITY;
     "clone(2), clone3(2), unshare(2)." CLONE:
         CLONE_NEWNS CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET
-        CLONE_NEWTIME CLONE_INTO_CGROUP=0x2_0000_0000;
+        CLONE_NEWTIME;
     "Machines that an ELF file may be for: elf(5)." MACHINES:
         EM_386 EM_ARM EM_X86_64 EM_AARCH64 EM_RISCV=243;
     "memfd_create(2)." MEMFD: MFD_CLOEXEC MFD_ALLOW_SEALING MFD_EXEC=0x10;
@@ -126,7 +131,7 @@ tables! {
         CAP_BLOCK_SUSPEND=36 CAP_AUDIT_READ=37 CAP_PERFMON=38 CAP_BPF=39 CAP_CHECKPOINT_RESTORE=40;
 }
 
-/// `clone3` takes a bit that does not fit into the `int` of clone(2).
+/// `clone3` takes a bit that does not fit into the `int` of clone(2), nor into a table.
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// A flag of memfd_create(2) as of Linux 6.3: the file may be executed whatever `vm.memfd_noexec` says,

@@ -6,7 +6,7 @@ use syscalls::Errno;
 
 use crate::cgroup;
 use crate::error::Error;
-use crate::flags::{CAP_SYS_ADMIN, Names, Table};
+use crate::flags::{self, CAP_SYS_ADMIN, Names, Table};
 use crate::number::decimal;
 use crate::show::{self, ascii, plain};
 use crate::sys::{self, Cx, cstring};
@@ -189,7 +189,8 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
         }
     }
     // By elimination: how many processes the user has is seen nowhere.
-    const NPROC: Table = &Names { values: &[libc::RLIMIT_NPROC as u64], names: "RLIMIT_NPROC" };
+    const NPROC: Table =
+        &Names { values: &[flags::fitting(libc::RLIMIT_NPROC as u64)], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
             "RLIMIT_NPROC allows this user {} processes",

@@ -271,11 +271,18 @@ pub struct CloneArgs {
 impl Show for CloneArgs {
     fn show(&self, out: &mut String) {
         out.push_str("{flags=");
-        bits(self.flags, flags::CLONE, out);
+        let into_cgroup = self.flags & flags::CLONE_INTO_CGROUP != 0;
+        match self.flags & !flags::CLONE_INTO_CGROUP {
+            0 if into_cgroup => out.push_str("CLONE_INTO_CGROUP"),
+            others => {
+                bits(others, flags::CLONE, out);
+                out.push_str(if into_cgroup { "|CLONE_INTO_CGROUP" } else { "" });
+            }
+        }
         out.push_str(", exit_signal=");
         out.push_str(&signal(self.exit_signal as i32));
         out.push_str(", stack=NULL, stack_size=0");
-        if self.flags & flags::CLONE_INTO_CGROUP != 0 {
+        if into_cgroup {
             unsigned(", cgroup=", self.cgroup, out);
         }
         out.push('}');

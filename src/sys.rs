@@ -1065,8 +1065,9 @@ pub fn setsid(cx: &Cx) -> Result<(), Error> {
 }
 
 fn reboot_args(command: c_int) -> [Arg<'static>; 3] {
-    let magic = |number| name(number, flags::REBOOT_MAGIC);
-    let command = name(command, flags::REBOOT);
+    // As the tables have them: the kernel takes no more than 32 bits of each.
+    let magic = |number: c_int| name(number as u32, flags::REBOOT_MAGIC);
+    let command = name(command as u32, flags::REBOOT);
     [magic(libc::LINUX_REBOOT_MAGIC1), magic(libc::LINUX_REBOOT_MAGIC2), command]
 }
 

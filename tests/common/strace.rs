@@ -278,12 +278,18 @@ fn value(word: &str) -> Option<u64> {
     }
     word.parse().ok().or_else(|| {
         let ours = td::flags::ALL.iter().flat_map(|table| table.iter());
-        ours.chain(STRACE.iter().copied()).find(|(_, name)| *name == word).map(|(value, _)| value)
+        ours.chain(OTHERS.iter().copied()).find(|(_, name)| *name == word).map(|(value, _)| value)
     })
 }
 
-/// Names that strace has and td does not print.
-const STRACE: &[(u64, &str)] = &[
+/// Names that stand in no table of td.
+const OTHERS: &[(u64, &str)] = &[
+    (libc::AT_FDCWD as u64, "AT_FDCWD"),
+    (0, "O_RDONLY"),
+    (0, "SIG_DFL"),
+    (1, "SIG_IGN"),
+    (u64::MAX, "RLIM64_INFINITY"),
+    (td::flags::CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
     (0, "AT_STATX_SYNC_AS_STAT"),
     (0, "SI_USER"),
     (0x80, "SI_KERNEL"),
