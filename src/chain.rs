@@ -11,7 +11,7 @@ use crate::flags::{self, MFD_EXEC};
 use crate::show::{self, plain};
 use crate::structs::{MountAttr, StatFs, Statx};
 use crate::sys::{self, Cx, cstring};
-use crate::text::{lines, split};
+use crate::text::{lines, split, split_name};
 
 /// The tools. Each is found beside the one that runs it, whatever PATH says.
 const TOOLS: [&str; 8] = [
@@ -96,10 +96,7 @@ pub fn is_sealed(cx: &Cx) -> bool {
 
 /// `name` in the directory of `path`, which has a slash.
 fn beside(path: &[u8], name: &CStr) -> CString {
-    let directory = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-    let mut sibling = path.get(..directory).unwrap_or_default().to_vec();
-    sibling.extend(name.to_bytes());
-    cstring(sibling)
+    cstring([split_name(path).0, name.to_bytes()].concat())
 }
 
 impl Found<'_> {

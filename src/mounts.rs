@@ -74,19 +74,25 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<&[u8]> = split(line, b' ').collect();
-    let [id, parent, _device, root, point, options, rest @ ..] = &fields[..] else { return None };
+    let mut fields = split(line, b' ');
+    let mut next = || fields.next();
+    let [id, parent, _device, root, point, options] =
+        [next()?, next()?, next()?, next()?, next()?, next()?];
+    let (mut shared, mut unbindable) = (false, false);
     // Optional fields, as many as there are, up to a lone hyphen.
-    let (optional, rest) = rest.split_at(rest.iter().position(|field| *field == b"-")?);
-    let [_hyphen, fstype, _source, super_options, ..] = rest else { return None };
+    for field in fields.by_ref().take_while(|field| *field != b"-") {
+        shared |= field.starts_with(b"shared:");
+        unbindable |= field == b"unbindable";
+    }
+    let [fstype, _source, super_options] = [fields.next()?, fields.next()?, fields.next()?];
     Some(Mount {
         id: decimal(id)?,
         parent: decimal(parent)?,
         root: unescape(root),
         point: unescape(point),
         options: options.to_vec(),
-        shared: optional.iter().any(|field| field.starts_with(b"shared:")),
-        unbindable: optional.iter().any(|field| *field == b"unbindable"),
+        shared,
+        unbindable,
         fstype: fstype.to_vec(),
         super_options: super_options.to_vec(),
     })

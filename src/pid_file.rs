@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::namespaces::{self, number};
 use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
+use crate::text::split_name;
 
 /// For how long what a killed run has left may take to end.
 const SECONDS: i64 = 2;
@@ -26,11 +27,8 @@ pub struct PidFile {
 impl PidFile {
     /// Make the directories that are missing. `path` has no slash at its end.
     pub fn new(cx: &Cx, path: &CStr) -> Result<PidFile, Error> {
-        let path = path.to_bytes();
-        let (directory, name) = match path.iter().rposition(|b| *b == b'/') {
-            Some(slash) => path.split_at(slash + 1),
-            None => (&b"."[..], path),
-        };
+        let (directory, name) = split_name(path.to_bytes());
+        let directory = if directory.is_empty() { b"." } else { directory };
         let (directory, name) = (cstring(directory), cstring(name));
         let mut made = Vec::new();
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;

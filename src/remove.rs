@@ -8,6 +8,7 @@ use syscalls::Errno;
 use crate::error::Error;
 use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
+use crate::text::split_name;
 
 const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
 
@@ -19,11 +20,10 @@ pub fn named(typed: &CStr) -> Option<CString> {
     while let Some(rest) = path.strip_suffix(b"/") {
         path = rest;
     }
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    if matches!(name, b"" | b"." | b"..") {
-        return None;
+    match split_name(path).1 {
+        b"" | b"." | b".." => None,
+        _ => Some(cstring(path)),
     }
-    CString::new(path).ok()
 }
 
 /// Remove the directory `path` and everything below it: no link is followed, no mount is entered.

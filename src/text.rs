@@ -5,6 +5,11 @@ pub fn lines(text: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     split(text, b'\n')
 }
 
+/// A path up to its last slash, which may be nothing, and the name behind that.
+pub fn split_name(path: &[u8]) -> (&[u8], &[u8]) {
+    path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1))
+}
+
 /// What is between separators, or before the first, or behind the last: one field at least.
 pub fn split(text: &[u8], separator: u8) -> impl DoubleEndedIterator<Item = &[u8]> {
     text.split(move |byte| *byte == separator)

@@ -37,7 +37,7 @@ pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
         swap.filter(|_| limit(b"memory.memsw.max_usage_in_bytes") >= swap)
     };
     Some(match reached {
-        Some(limit) => ["was killed by the memory limit of ", &show::size(limit)].concat(),
+        Some(limit) => format!("was killed by the memory limit of {}", show::size(limit)),
         None => "was killed for want of memory, of the machine or of another cgroup".into(),
     })
 }
