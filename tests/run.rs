@@ -1378,18 +1378,12 @@ mod root {
     #[test]
     fn the_demo_works_for_an_ordinary_user() {
         for house in House::each_user() {
-            // What it builds is there already; the toolchain may be where only root comes.
-            let rust =
-                "#!/bin/sh\ncase $1 in --print) echo / ;; --version) echo rust 1.85.0 ;; esac\n";
-            house.dir.dir("tools");
-            house.dir.program("tools/cargo", rust);
-            house.dir.program("tools/rustc", rust);
             let home = house.dir.dir("home");
             house.give(&home);
             let mut demo = script(text(&house.dir.join("td/scripts/demo")), [""; 0]);
-            let path = std::env::var("PATH").expect("PATH");
-            demo.env_clear().env("HOME", home).current_dir("/");
-            demo.env("PATH", format!("{}:{path}", text(&house.dir.join("tools"))));
+            // What it builds is there already; the toolchain may be where only root comes.
+            demo.env_clear().env("HOME", home).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            demo.current_dir("/");
             house.who.runs(&mut demo);
             let output = run(&mut demo).exits(0);
             for text in ["(exit status 7)", " root     ps\n", "hello1\nlo\n", "image is unchanged"]
