@@ -10,17 +10,23 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::mounts::{self, Mount};
-use crate::number::decimal;
-use crate::show::{self, plain, signed, unsigned};
+use crate::show::plain;
 use crate::sys::{self, Cx, cstring};
+use crate::text;
 
+pub mod asked;
+pub mod controllers;
+pub mod devices;
 pub mod limits;
 pub mod make;
 pub mod mount;
 pub mod oom;
+pub mod stat;
+pub mod state;
+pub mod tree;
 
 /// A mounted hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Hierarchy {
     /// Where it is mounted; of several places that where most of it is seen.
     pub point: Vec<u8>,
@@ -56,18 +62,18 @@ pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.
 pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
     let mut hierarchies = Vec::new();
-    for line in own.split(|b| *b == b'\n') {
+    for line in text::lines(own) {
         hierarchies.extend(parse_line(line, mounts));
     }
     hierarchies
 }
 
 /// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.
-fn fields(line: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
-    let mut fields = line.splitn(3, |b| *b == b':').skip(1);
-    let (controllers, path) = (fields.next()?, fields.next()?);
-    let controllers = controllers.split(|b| *b == b',').filter(|c| !c.is_empty());
-    Some((controllers.map(<[u8]>::to_vec).collect(), path))
+fn fields(line: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
+    let (controllers, path) = text::pair(text::pair(line, b':')?.1, b':')?;
+    let names =
+        if controllers.is_empty() { Vec::new() } else { text::split(controllers, b',').collect() };
+    Some((names, path))
 }
 
 fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
@@ -75,13 +81,16 @@ fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
     let v2 = controllers.is_empty();
     let fstype: &[u8] = if v2 { b"cgroup2" } else { b"cgroup" };
     let is_of = |mount: &&Mount| {
-        let has = |c: &Vec<u8>| mount.super_options.split(|b| *b == b',').any(|o| o == c);
+        let has = |c: &&[u8]| text::has(&mount.super_options, b',', c);
         mount.fstype == fstype && controllers.iter().all(has)
     };
-    let mount = mounts.iter().filter(is_of).min_by_key(|mount| mount.root.len())?;
+    let places: Vec<&Mount> = mounts.iter().filter(is_of).collect();
+    let mount = *places.iter().min_by_key(|mount| mount.root.len())?;
     let mut others = Vec::new();
-    for other in mounts.iter().filter(is_of).filter(|other| other.id != mount.id) {
-        others.push(other.point.clone());
+    for other in places {
+        if other.id != mount.id {
+            others.push(other.point.clone());
+        }
     }
     let below = match mount.root.as_slice() {
         b"/" => Some(path),
@@ -89,6 +98,7 @@ fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
     };
     // `/..` leads out of the root of our cgroup namespace.
     let own = below.filter(|path| !path.starts_with(b"/..")).map(<[u8]>::to_vec);
+    let controllers = controllers.iter().map(|name| name.to_vec()).collect();
     Some(Hierarchy { point: mount.point.clone(), others, v2, controllers, own })
 }
 
@@ -103,15 +113,22 @@ pub fn home(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
 /// Where a controller lives: in the version 1 hierarchy that has it, else in version 2, which may not
 /// have it either: that is seen when it is turned on. `cgroup` stands for the core files of version 2.
 pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'a Hierarchy> {
-    let v1 = hierarchies.iter().find(|h| h.has(name));
+    let v1 = hierarchies.iter().find(|h| h.has(name_on_v1(name)));
     v1.or_else(|| hierarchies.iter().find(|h| h.v2))
 }
 
 /// Is this controller bound to a version 1 hierarchy, mounted or not?
 pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> bool {
     let own = sys::read_file(cx, None, c"/proc/self/cgroup").unwrap_or_default();
-    let mut lines = own.split(|b| *b == b'\n').filter_map(fields);
-    lines.any(|(controllers, _)| controllers.iter().any(|c| c == controller))
+    let has = |line: &[u8]| {
+        fields(line).is_some_and(|(names, _)| names.contains(&name_on_v1(controller)))
+    };
+    text::lines(&own).any(has)
+}
+
+/// The controller of input and output has another name on version 1.
+fn name_on_v1(controller: &[u8]) -> &[u8] {
+    if controller == b"io" { b"blkio" } else { controller }
 }
 
 /// A path, put together.
@@ -136,8 +153,10 @@ impl Hierarchy {
         let mut there = 0;
         for path in [own, name] {
             there = if path == name { levels.len() } else { there };
-            for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-                levels.push(join(levels.last()?, part));
+            for part in text::split(path, b'/') {
+                if !part.is_empty() {
+                    levels.push(join(levels.last()?, part));
+                }
             }
         }
         Some((levels, there))
@@ -175,22 +194,22 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
         (Some(name), _) => name,
         (None, Some(h)) => {
             let point = plain(&h.point);
-            return Err(Error::refusal([&shown, ": a second mount of this hierarchy"].concat())
-                .way_out(["name the cgroup from its first, ", &point, ": /td/NAME"].concat()));
+            return Err(Error::refusal(format_args!("{shown}: a second mount of this hierarchy"))
+                .way_out(format_args!("name the cgroup from its first, {point}: /td/NAME")));
         }
         (None, None) if below(b"/sys/fs/cgroup").is_some() => {
-            return Err(Error::refusal(
-                [&shown, ": no cgroup hierarchy is mounted there"].concat(),
-            )
+            return Err(Error::refusal(format_args!(
+                "{shown}: no cgroup hierarchy is mounted there"
+            ))
             .way_out("name a cgroup from the root of its hierarchy: /td/NAME"));
         }
         (None, None) => typed,
     };
-    let mut parts = name.strip_prefix(b"/").unwrap_or(name).split(|b| *b == b'/');
+    let mut parts = text::split(name.strip_prefix(b"/").unwrap_or(name), b'/');
     if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
-        return Err(Error::refusal(
-            [&shown, ": this does not name one cgroup below the root"].concat(),
-        ));
+        return Err(Error::refusal(format_args!(
+            "{shown}: this does not name one cgroup below the root"
+        )));
     }
     Ok(name.to_vec())
 }
@@ -198,8 +217,45 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
 /// No hierarchy has the cgroup that the user typed.
 pub fn none(typed: &CStr) -> Error {
     let typed = plain(typed.to_bytes());
-    Error::refusal([&typed, ": no hierarchy has such a cgroup"].concat())
-        .way_out(["td-cgroup ", &typed, " makes it"].concat())
+    Error::refusal(format_args!("{typed}: no hierarchy has such a cgroup"))
+        .way_out(format_args!("td-cgroup {typed} makes it"))
+}
+
+/// A cgroup that is there, in one of the hierarchies.
+pub struct Place<'a> {
+    pub hierarchy: &'a Hierarchy,
+    pub directory: CString,
+}
+
+/// The cgroup `name` in each hierarchy that has it, version 2 first.
+pub fn places<'a>(
+    cx: &Cx,
+    hierarchies: &'a [Hierarchy],
+    name: &[u8],
+) -> Result<Vec<Place<'a>>, Error> {
+    let mut places = Vec::new();
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
+        match make::check(cx, &directory) {
+            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
+            other => {
+                other?;
+                let end = if hierarchy.v2 { 0 } else { places.len() };
+                places.insert(end, Place { hierarchy, directory });
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// The same of what was typed, which at least one must have.
+pub fn existing<'a>(
+    cx: &Cx,
+    hierarchies: &'a [Hierarchy],
+    typed: &CStr,
+) -> Result<Vec<Place<'a>>, Error> {
+    let places = places(cx, hierarchies, &name(hierarchies, typed)?)?;
+    if places.is_empty() { Err(none(typed)) } else { Ok(places) }
 }
 
 /// A cgroup wherever a hierarchy has it, opened so that a process can go there.
@@ -260,234 +316,23 @@ pub fn cradle(
 pub fn cradle_of(cx: &Cx, theirs: &[u8]) -> Result<Cradle, Error> {
     let ours = sys::read_file(cx, None, c"/proc/self/cgroup")?;
     let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
-    let is_ours = |line: &[u8]| ours.split(|b| *b == b'\n').any(|own| own == line);
+    let is_ours = |line: &[u8]| text::has(&ours, b'\n', line);
     let mut hierarchies = Vec::new();
-    for line in theirs.split(|b| *b == b'\n').filter(|line| !line.is_empty() && !is_ours(line)) {
+    for line in text::lines(theirs) {
+        if line.is_empty() || is_ours(line) {
+            continue;
+        }
         match parse_line(line, &mounts).filter(|hierarchy| hierarchy.own.is_some()) {
             Some(hierarchy) => hierarchies.push(hierarchy),
             None => {
-                let what =
-                    ["the cgroup ", &plain(line), " is not in what is mounted of cgroups here"];
-                return Err(Error::refusal(what.concat()));
+                return Err(Error::refusal(format_args!(
+                    "the cgroup {} is not in what is mounted of cgroups here",
+                    plain(line)
+                )));
             }
         }
     }
     cradle(cx, &hierarchies, b"", |_| false)
-}
-
-/// For how long we wait for processes that are dying, in all, and between two looks, in nanoseconds.
-const PATIENCE: i64 = 2_000_000_000;
-const PAUSE: i64 = 2_000_000;
-
-/// What is left of the patience.
-struct Patience(i64);
-
-impl Patience {
-    /// Wait a little. False: it is used up; and in a dry run, in which nothing happens meanwhile.
-    fn wait(&mut self, cx: &Cx) -> Result<bool, Error> {
-        if self.0 <= 0 || cx.dry() {
-            return Ok(false);
-        }
-        self.0 -= PAUSE;
-        sys::sleep(cx, PAUSE).map(|()| true)
-    }
-}
-
-/// Remove the cgroup `typed` from every hierarchy that has it, those below it first. Waits for what is
-/// dying in it, 2 seconds at most. Returns how many hierarchies had it.
-pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
-    let hierarchies = hierarchies(cx)?;
-    let name = name(&hierarchies, typed)?;
-    remove_from(cx, &hierarchies, &name, &mut Patience(PATIENCE))
-}
-
-fn remove_from(
-    cx: &Cx,
-    hierarchies: &[Hierarchy],
-    name: &[u8],
-    patience: &mut Patience,
-) -> Result<usize, Error> {
-    let (mut removed, mut failed) = (0, None);
-    for hierarchy in hierarchies {
-        let Some(directory) = hierarchy.directory(name) else { continue };
-        // What holds one directory is no reason to leave the others.
-        match remove_directory(cx, &directory, hierarchy.has(b"memory"), patience) {
-            Ok(was_there) => removed += usize::from(was_there),
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    failed.map_or(Ok(removed), Err)
-}
-
-/// Remove what an earlier run has left of the cgroup `name`, as [`remove`] does; but where something
-/// lives in it, nothing.
-pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
-    let mut patience = Patience(PATIENCE);
-    for directory in hierarchies.iter().filter_map(|h| h.directory(name)) {
-        match until_empty(cx, &directory, None, &mut patience) {
-            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
-            other => other.map_err(|e| {
-                e.way_out(["td-cgroup --kill ", &plain(name), " ends them"].concat())
-            })?,
-        }
-    }
-    remove_from(cx, hierarchies, name, &mut patience).map(drop)
-}
-
-/// Remove one directory and those below it. False: there is none.
-fn remove_directory(
-    cx: &Cx,
-    directory: &CStr,
-    memory: bool,
-    patience: &mut Patience,
-) -> Result<bool, Error> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let opened = match sys::openat(cx, None, directory, flags) {
-        Err(e) if e.is(Errno::ENOENT) => return Ok(false),
-        other => other?,
-    };
-    loop {
-        // Version 1: what the memory controller still holds in caches would pin it.
-        if memory && processes(cx, directory).is_ok_and(|pids| pids.is_empty()) {
-            match sys::write_file(cx, Some(opened.as_fd()), c"memory.force_empty", b"0") {
-                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => {} // another was quicker
-                Err(e) if e.is(Errno::EBUSY) => {}                         // see unlinkat
-                other => other?,
-            }
-        }
-        let busy = match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
-            Err(e) if e.is(Errno::ENOENT) => return Ok(true), // another was quicker
-            Err(e) if e.is(Errno::EBUSY) => e,
-            other => return other.map(|()| true),
-        };
-        let mut below = false;
-        for (name, _) in sys::read_dir(cx, opened.as_fd())?.iter().filter(|e| e.1 == libc::DT_DIR) {
-            below |= remove_directory(cx, &join(directory, name.to_bytes()), memory, patience)?;
-        }
-        if !below && !patience.wait(cx)? {
-            return Err(why_busy(cx, directory, busy));
-        }
-    }
-}
-
-/// Who is still there.
-fn why_busy(cx: &Cx, directory: &CStr, error: Error) -> Error {
-    let pids = processes(cx, directory).unwrap_or_default();
-    if pids.is_empty() {
-        let shown = plain(directory.to_bytes());
-        return error
-            .because([&shown, " is in use, and no process of it is visible here"].concat());
-    }
-    error.because(living(cx, directory, &pids))
-}
-
-fn living(cx: &Cx, directory: &CStr, pids: &[i32]) -> String {
-    [&plain(directory.to_bytes()), " still has processes: ", &names(cx, pids)].concat()
-}
-
-/// The processes in the cgroup of which this is the directory, without those below it: cgroup.procs.
-/// One outside our pid namespace has no number here, and is left out.
-pub fn processes(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
-    let text = sys::read_file(cx, None, &join(directory, b"cgroup.procs"))?;
-    let mut pids = Vec::new();
-    for line in text.split(|b| *b == b'\n') {
-        pids.extend(decimal(line).map(|pid| pid as i32).filter(|pid| *pid > 0));
-    }
-    Ok(pids)
-}
-
-/// `12 (sh), 15 (sleep)`: processes for a message.
-pub fn names(cx: &Cx, pids: &[i32]) -> String {
-    const MOST: usize = 10;
-    let mut names = String::new();
-    for (i, pid) in pids.iter().take(MOST).enumerate() {
-        let path = cstring(["/proc/", &show::number(*pid as u64), "/comm"].concat());
-        signed(if i > 0 { ", " } else { "" }, (*pid).into(), &mut names);
-        // It may have just ended.
-        if let Ok(comm) = sys::read_file(cx, None, &path) {
-            names.extend([" (", &plain(comm.trim_ascii_end()), ")"]);
-        }
-    }
-    if pids.len() > MOST {
-        unsigned(", and ", (pids.len() - MOST) as u64, &mut names);
-        names.push_str(" more");
-    }
-    names
-}
-
-/// Kill every process of the cgroup `typed`, and of those below it, in every hierarchy that has it.
-/// Waits until they are gone, 2 seconds at most. Returns how many hierarchies had it.
-pub fn kill(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
-    let hierarchies = hierarchies(cx)?;
-    let name = name(&hierarchies, typed)?;
-    let mut patience = Patience(PATIENCE);
-    let mut killed = 0;
-    // Version 2 first: its cgroup.kill leaves no fork a way out.
-    for v2 in [true, false] {
-        for hierarchy in hierarchies.iter().filter(|h| h.v2 == v2) {
-            let Some(directory) = hierarchy.directory(&name) else { continue };
-            match until_empty(cx, &directory, Some(v2), &mut patience) {
-                Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
-                other => {
-                    other?;
-                    killed += 1;
-                }
-            }
-        }
-    }
-    Ok(killed)
-}
-
-/// Wait until there is no process in a cgroup and in those below it. `kill`: after killing them, as
-/// version 2 does it or not.
-fn until_empty(
-    cx: &Cx,
-    directory: &CStr,
-    kill: Option<bool>,
-    patience: &mut Patience,
-) -> Result<(), Error> {
-    loop {
-        let pids = processes_below(cx, directory)?;
-        if kill == Some(true) {
-            // Also those that a pid namespace hides from us.
-            sys::write_file(cx, None, &join(directory, b"cgroup.kill"), b"1")?;
-        }
-        if pids.is_empty() {
-            return Ok(());
-        }
-        for pid in pids.iter().filter(|_| kill == Some(false)) {
-            match sys::kill(cx, *pid, libc::SIGKILL) {
-                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
-                other => other?,
-            }
-        }
-        if patience.wait(cx)? {
-            continue;
-        }
-        if cx.dry() && kill.is_some() {
-            return Ok(());
-        }
-        return Err(Error::refusal(match kill {
-            None => living(cx, directory, &pids),
-            Some(_) => {
-                let left = names(cx, &processes_below(cx, directory)?);
-                [&plain(directory.to_bytes()), ": killed, but not gone yet: ", &left].concat()
-            }
-        }));
-    }
-}
-
-/// The processes in a cgroup and in those below it.
-pub fn processes_below(cx: &Cx, directory: &CStr) -> Result<Vec<i32>, Error> {
-    let opened = sys::openat(cx, None, directory, libc::O_RDONLY | libc::O_DIRECTORY)?;
-    let mut pids = processes(cx, directory)?;
-    for (name, _) in sys::read_dir(cx, opened.as_fd())?.iter().filter(|e| e.1 == libc::DT_DIR) {
-        match processes_below(cx, &join(directory, name.to_bytes())) {
-            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => {} // removed meanwhile
-            other => pids.extend(other?),
-        }
-    }
-    Ok(pids)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use lexopt::Arg;
 
 use crate::chain::Prog;
 use crate::error::{Error, Words};
-use crate::number::{decimal, hexadecimal};
+use crate::number::{decimal, fixed, hexadecimal};
 use crate::show::{ascii, plain};
 use crate::structs::SigSet;
 use crate::sys::{self, Cx, Start, cstring};
@@ -67,9 +67,9 @@ impl Cli {
         let tool = self.tool;
         while let Some(option) = self.next().map_err(|e| misread(tool, e))? {
             match option.as_str() {
-                "--help" => self.print(&format!("{}{COMMON}", self.help))?,
+                "--help" => self.print(&[self.help, COMMON])?,
                 "--version" => {
-                    self.print(&format!("{} {}\n", self.tool, env!("CARGO_PKG_VERSION")))?;
+                    self.print(&[self.tool, concat!(" ", env!("CARGO_PKG_VERSION"), "\n")])?;
                 }
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
@@ -86,8 +86,8 @@ impl Cli {
             return next;
         }
         Ok(match self.parser.next()? {
-            Some(Arg::Short(letter)) => Some(format!("-{letter}")),
-            Some(Arg::Long(word)) => Some(format!("--{word}")),
+            Some(Arg::Short(letter)) => Some(String::from_iter(['-', letter])),
+            Some(Arg::Long(word)) => Some(["--", word].concat()),
             Some(Arg::Value(value)) => {
                 self.operand = Some(value);
                 None
@@ -97,13 +97,13 @@ impl Cli {
     }
 
     /// Print what was asked for, and end; but not for `--help=x`, which is no option.
-    fn print(&mut self, text: &str) -> Result<(), Error> {
+    fn print(&mut self, text: &[&str]) -> Result<(), Error> {
         if let Some(value) = self.parser.optional_value() {
             return Err(
                 self.usage(format_args!("{}: this option has no value", plain(value.as_bytes())))
             );
         }
-        sys::print(text);
+        sys::print(&text.concat());
         sys::exit_now(0)
     }
 
@@ -157,6 +157,18 @@ impl Cli {
     /// The value of the last option where it was written `--option=VALUE`.
     pub fn optional(&mut self) -> Option<OsString> {
         self.parser.optional_value()
+    }
+
+    /// The same as a time, of seconds with or without a fraction, up to 292 years, in nanoseconds.
+    pub fn optional_nanoseconds(&mut self) -> Result<Option<i64>, Error> {
+        self.optional().map(|seconds| self.nanoseconds(&seconds)).transpose()
+    }
+
+    /// A number of seconds in nanoseconds.
+    pub fn nanoseconds(&self, seconds: &OsStr) -> Result<i64, Error> {
+        let number = fixed(seconds.as_bytes(), 9).and_then(|n| i64::try_from(n).ok());
+        let typed = || plain(seconds.as_bytes());
+        number.ok_or_else(|| self.usage(format_args!("{}: this is no number of seconds", typed())))
     }
 
     /// The same as a path, for options whose letters may stand together: in `-mn` the `n` is an option and

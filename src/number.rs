@@ -1,5 +1,7 @@
 //! Numbers in text. The standard library has code of its own for each type of number, and for signs.
 
+use crate::text;
+
 /// A decimal number: digits, and nothing else.
 pub fn decimal(text: &[u8]) -> Option<u64> {
     number(text, 10)
@@ -8,6 +10,13 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
 /// The same in hexadecimal, with or without `0x`.
 pub fn hexadecimal(text: &[u8]) -> Option<u64> {
     number(text.strip_prefix(b"0x").unwrap_or(text), 16)
+}
+
+/// A decimal number with or without a fraction, of so many places at most, in units of the last of them.
+pub fn fixed(text: &[u8], places: usize) -> Option<u64> {
+    let (whole, fraction) = text::pair(text, b'.').unwrap_or((text, b""));
+    let missing = places.checked_sub(fraction.len())?;
+    (0..missing).try_fold(decimal(&[whole, fraction].concat())?, |n, _| n.checked_mul(10))
 }
 
 fn number(text: &[u8], base: u32) -> Option<u64> {
@@ -20,6 +29,17 @@ fn number(text: &[u8], base: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fraction_has_so_many_places_at_most() {
+        for (text, expected) in [("1.5", 150_000), (".5", 50_000), ("2.", 200_000), ("0.00001", 1)]
+        {
+            assert_eq!(fixed(text.as_bytes(), 5), Some(expected), "{text}");
+        }
+        for text in ["", ".", "1.000001", "1.5.", "-1", "1e3", "184467440737096"] {
+            assert_eq!(fixed(text.as_bytes(), 5), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_number_is_digits_and_nothing_else() {

@@ -353,6 +353,16 @@ pub struct TimeSpec {
     pub nsec: i64,
 }
 
+/// A second in nanoseconds.
+pub const SECOND: i64 = 1_000_000_000;
+
+impl TimeSpec {
+    /// So many nanoseconds.
+    pub fn new(nanoseconds: i64) -> TimeSpec {
+        TimeSpec { sec: nanoseconds / SECOND, nsec: nanoseconds % SECOND }
+    }
+}
+
 impl Show for TimeSpec {
     fn show(&self, out: &mut String) {
         signed("{tv_sec=", self.sec, out);
@@ -373,6 +383,11 @@ impl Timeout {
     /// So long.
     pub fn new(asked: TimeSpec) -> Timeout {
         Timeout { left: asked, asked }
+    }
+
+    /// What is left of it, in nanoseconds.
+    pub fn left(&self) -> i64 {
+        self.left.sec * SECOND + self.left.nsec
     }
 }
 

@@ -545,17 +545,16 @@ pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
 /// The whole of a file, by openat(2) and read(2).
 pub fn read_file(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
     let file = openat(cx, dirfd, path, libc::O_RDONLY)?;
+    // Files of /proc are best read in one piece; mountinfo is the large one. The piece is not on the heap,
+    // which only grows, and some files are read many times.
+    let mut piece = [0; 32768];
     let mut bytes = Vec::new();
-    let mut used = 0;
     loop {
-        // Files of /proc are best read in one piece; mountinfo is the large one.
-        bytes.resize(used + 32768, 0);
-        let n = read(cx, file.as_fd(), bytes.get_mut(used..).unwrap_or_default())?;
-        used += n;
+        let n = read(cx, file.as_fd(), &mut piece)?;
         if n == 0 {
-            bytes.truncate(used);
             return Ok(bytes);
         }
+        bytes.extend_from_slice(piece.get(..n).unwrap_or_default());
     }
 }
 
@@ -1094,23 +1093,34 @@ pub fn pidfd_open(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
     cx.read(nr::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)]).map(owned)
 }
 
-/// `ppoll(fds, 1, {0, 0}, NULL, 0)`: poll(2), without waiting. Is there something to read? Of a
-/// pidfd: has the process ended?
+/// `ppoll(fds, 1, timeout, NULL, 0)`: poll(2), of one file: wait for an event (POLLIN, POLLPRI) for so many
+/// nanoseconds, `None`: without an end. Returns how many of them are left, `None` when the time is over.
+pub fn ppoll(
+    cx: &Cx,
+    file: BorrowedFd,
+    events: i16,
+    nanoseconds: Option<i64>,
+) -> Result<Option<i64>, Error> {
+    let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events, revents: 0 }]);
+    let time = Cell::new(Timeout::new(TimeSpec::new(nanoseconds.unwrap_or(0))));
+    let timeout = nanoseconds.map_or(Arg::Null, |_| Arg::In(&time));
+    let args = [Arg::In(&asked), Arg::Size(1), timeout, Arg::Null, Arg::Size(0)];
+    cx.read(nr::ppoll, &args).map(|n| (n > 0).then_some(time.get().left()))
+}
+
+/// The same without waiting: is there something to read? Of a pidfd: has the process ended?
 pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
     readable_within(cx, file, 0)
 }
 
 /// The same, waiting for that so many seconds.
 pub fn readable_within(cx: &Cx, file: BorrowedFd, seconds: i64) -> Result<bool, Error> {
-    let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 }]);
-    let time = Cell::new(Timeout::new(TimeSpec { sec: seconds, nsec: 0 }));
-    let args = [Arg::In(&asked), Arg::Size(1), Arg::In(&time), Arg::Null, Arg::Size(0)];
-    cx.read(nr::ppoll, &args).map(|n| n > 0)
+    ppoll(cx, file, libc::POLLIN, Some(seconds * SECOND)).map(|left| left.is_some())
 }
 
 /// `clock_nanosleep(CLOCK_MONOTONIC, 0, {nanoseconds}, NULL)`: clock_nanosleep(2).
 pub fn sleep(cx: &Cx, nanoseconds: i64) -> Result<(), Error> {
-    let time = TimeSpec { sec: nanoseconds / 1_000_000_000, nsec: nanoseconds % 1_000_000_000 };
+    let time = TimeSpec::new(nanoseconds);
     let clock = name(libc::CLOCK_MONOTONIC, flags::CLOCK);
     let args = [clock, Arg::Size(0), Arg::In(&time), Arg::Null];
     cx.change(nr::clock_nanosleep, &args).map(drop)

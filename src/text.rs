@@ -14,3 +14,15 @@ pub fn split_name(path: &[u8]) -> (&[u8], &[u8]) {
 pub fn split(text: &[u8], separator: u8) -> impl DoubleEndedIterator<Item = &[u8]> {
     text.split(move |byte| *byte == separator)
 }
+
+/// Is one of the fields `word`?
+pub fn has(text: &[u8], separator: u8, word: &[u8]) -> bool {
+    split(text, separator).any(|field| field == word)
+}
+
+/// What is before and behind the first separator. `None`: there is none.
+pub fn pair(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let position = text.iter().position(|byte| *byte == separator)?;
+    let (before, behind) = text.split_at_checked(position)?;
+    Some((before, behind.get(1..)?))
+}

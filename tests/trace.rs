@@ -185,7 +185,9 @@ const CGROUP: &[(&str, i32)] = &[
     ("td-cgroup --pids 9 --cpuset-cpus 5000 /{N} true", 125),
     ("td-cgroup --set nonsense.x=1 /{N} true", 125),
     ("td-cgroup --delegate 65534:65534 --pids 9 --leaf in /{N} nowhere-to-be-found", 127),
+    ("td-cgroup --io-max 8:255,rbps=1m --pids 9 /{N} true", 125),
     ("td-cgroup --kill /{N}", 125),
+    ("td-cgroup --freeze /{N}", 125),
     ("td-cgroup --stat /{N}", 125),
 ];
 
@@ -195,6 +197,11 @@ const CGROUP_LEAF: &[(&str, i32)] = &[
         "td-cgroup --pids 9 --leaf in --stay /{N} td-unshare -C --into-cgroup /{N}/in --remove-cgroup /{N} true",
         0,
     ),
+    ("td-cgroup --stay /{N} td-unshare --remove-cgroup /{N} td-cgroup --freeze /{N}", 0),
+    ("td-cgroup --stay /{N} td-unshare --remove-cgroup /{N} td-cgroup --thaw /{N}", 0),
+    ("td-cgroup --stay /{N} td-unshare --remove-cgroup /{N} td-cgroup --kill /{N}", 0),
+    ("td-cgroup --stay /{N}/a/b td-unshare --remove-cgroup /{N} td-cgroup --wait-empty=1 /{N}", 0),
+    ("td-cgroup --stay /{N}/a/b td-unshare --remove-cgroup /{N} td-cgroup --stat --json /{N}", 0),
     (
         "td-cgroup --delegate 1:1 --stay /{N}/a td-cgroup --fresh -m 64M --stay /{N} td-unshare --into-cgroup /{N} --remove-cgroup /{N} true",
         0,

@@ -17,18 +17,18 @@ the lock, end with 125 and its pid, and do not execute PROG.
       --mkdir          make the directory of FILE where it is missing
 ";
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 
 use syscalls::Errno;
+use td::cgroup::tree;
 use td::chain::{self, Prog};
 use td::cli::{Cli, Never};
 use td::error::{Error, FAILED};
 use td::show::plain;
 use td::structs::{Flock, Statx};
 use td::sys::{self, Cx};
-use td::{cgroup, directories, flags};
+use td::{directories, flags};
 
 td::step!(HELP, parse, apply);
 
@@ -49,12 +49,10 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     while let Some(option) = cli.option()? {
         match option.as_str() {
             "-s" | "--shared" => shared = true,
-            "--wait" => {
-                wait = cli.optional().map(|seconds| nanoseconds(cli, &seconds)).transpose()?;
-            }
+            "--wait" => wait = cli.optional_nanoseconds()?,
             "-w" => {
                 let seconds = cli.value()?;
-                wait = Some(nanoseconds(cli, &seconds)?);
+                wait = Some(cli.nanoseconds(&seconds)?);
             }
             "-E" | "--conflict-exit-code" => conflict = status(cli)?,
             "--key" => key = Some(cli.path()?),
@@ -64,16 +62,6 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     }
     let file = cli.operand("FILE")?;
     Ok(Opts { shared, wait, conflict, key, mkdir, file, prog: cli.prog()? })
-}
-
-/// Seconds with or without a fraction, up to 292 years.
-fn nanoseconds(cli: &Cli, seconds: &OsString) -> Result<i64, Error> {
-    let typed = plain(seconds.as_bytes());
-    let (whole, fraction) = typed.split_once('.').unwrap_or((&typed, ""));
-    let digits = format!("{whole}{fraction:0<9}");
-    let exact = fraction.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit());
-    let number = digits.parse().ok().filter(|_| exact && typed != ".");
-    number.ok_or_else(|| cli.usage(format_args!("{typed}: this is no number of seconds")))
 }
 
 fn status(cli: &mut Cli) -> Result<u8, Error> {
@@ -192,7 +180,7 @@ fn parent(file: &CStr) -> Option<CString> {
 fn why_locked(cx: &Cx, opts: &Opts, pid: i32, error: Error) -> Error {
     let file = plain(opts.file.to_bytes());
     let holder = match pid {
-        1.. => [" is locked by process ", &cgroup::names(cx, &[pid])].concat(),
+        1.. => [" is locked by process ", &tree::names(cx, &[pid])].concat(),
         0 => String::from(" is locked by a process of another pid namespace"),
         _ => String::from(" is locked by an open file description, or from another machine"),
     };

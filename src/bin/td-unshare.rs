@@ -371,7 +371,8 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
 }
 
 fn remove_cgroup(cx: &Cx, opts: &Opts) {
-    let removed = opts.remove_cgroup.iter().try_for_each(|path| cgroup::remove(cx, path).map(drop));
+    let removed =
+        opts.remove_cgroup.iter().try_for_each(|path| cgroup::tree::remove(cx, path).map(drop));
     removed.unwrap_or_else(|error| cx.say(&error));
 }
 

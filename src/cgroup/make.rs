@@ -6,15 +6,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::limits::{self, Limit};
-use crate::cgroup::{self, Hierarchy, join};
+use crate::cgroup::controllers::{Moved, why_on_v1};
+use crate::cgroup::limits::{self, Asked};
+use crate::cgroup::stat::sum;
+use crate::cgroup::tree::parent;
+use crate::cgroup::{self, Hierarchy, devices, join};
 use crate::error::Error;
-use crate::show::{ascii, octal, plain, unsigned};
-use crate::sys::{self, Cx, cstring};
+use crate::number::decimal;
+use crate::show::{ascii, octal, plain, signed, unsigned};
+use crate::sys::{self, Cx};
+use crate::text;
 
 /// What this process has made so far, and how it was before.
 #[derive(Default)]
 pub struct Made {
+    /// The cgroup to which processes go that are in the way of controllers, if they may be moved at all.
+    pub(super) move_to_leaf: Option<CString>,
     /// Directories that were not there.
     directories: Vec<CString>,
     /// Files of a cgroup that was there, and what they held.
@@ -23,21 +30,34 @@ pub struct Made {
     owners: Vec<(CString, u32, u32)>,
     /// The files by which this process moves back to where it came from.
     back: Vec<CString>,
+    /// The controllers that are on by now, each with its level: one of several limits need not look again.
+    pub(super) turned_on: Vec<CString>,
+    /// The levels of version 2 whose processes were moved to a leaf.
+    pub(super) moved: Vec<Moved>,
 }
 
 /// A value for a file of a cgroup.
 pub struct Write<'a> {
+    /// Where.
+    pub hierarchy: &'a Hierarchy,
     /// The controller, which on version 2 must be turned on first. `cgroup`: none.
     pub controller: &'a [u8],
     /// The file.
     pub file: &'a [u8],
     /// What is written.
     pub value: Vec<u8>,
-    /// Of which option, and the file in which it is seen what the kernel took.
-    pub limit: Option<(&'static Limit, &'static str)>,
+    /// By which option; `None` for one that is written as it is.
+    pub asked: Option<&'static Asked>,
+    /// The file in which it is seen what the kernel took; empty: it is not looked at.
+    pub taken: &'a [u8],
 }
 
 impl Made {
+    /// Nothing yet. `move_to_leaf`: see there.
+    pub fn new(move_to_leaf: Option<CString>) -> Made {
+        Made { move_to_leaf, ..Made::default() }
+    }
+
     /// Make the cgroup `name` in a hierarchy, or use what is there of it, and write to its files.
     pub fn make(
         &mut self,
@@ -48,10 +68,12 @@ impl Made {
     ) -> Result<(), Error> {
         let Some((levels, there)) = hierarchy.levels(name) else {
             let point = plain(&hierarchy.point);
-            return Err(Error::refusal(format!("this process is in no cgroup that {point} shows"))
+            let what = ["this process is in no cgroup that ", &point, " shows"].concat();
+            return Err(Error::refusal(what)
                 .way_out("name the cgroup from the root of its hierarchy: /td/NAME"));
         };
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
+        let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy == hierarchy).collect();
         check(cx, levels.first().unwrap_or(cgroup))?;
         for (i, level) in levels.iter().enumerate().skip(there) {
             if self.directories.contains(level) {
@@ -64,10 +86,10 @@ impl Made {
         }
         if hierarchy.v2 {
             for write in writes.iter().filter(|write| write.controller != b"cgroup") {
-                turn_on(cx, above, write.controller)?;
+                self.turn_on(cx, above, write.controller)?;
             }
         }
-        self.write_all(cx, cgroup, writes)
+        self.write_all(cx, cgroup, &writes)
     }
 
     fn directory(&mut self, cx: &Cx, directory: &CStr) -> Result<(), Error> {
@@ -75,20 +97,6 @@ impl Made {
             Ok(()) => self.directories.push(directory.into()),
             Err(e) if e.is(Errno::EEXIST) => check(cx, directory)?, // it is used as it is
             Err(e) => return Err(why_no_directory(cx, directory, e)),
-        }
-        Ok(())
-    }
-
-    /// Have the controllers of all limits on for those below the cgroup `name`, as far as version 2 has
-    /// them.
-    pub fn turn_all_on(&self, cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> Result<(), Error> {
-        let levels = hierarchy.levels(name).map_or(Vec::new(), |(levels, _)| levels);
-        let root = levels.first().map_or(c"", CString::as_c_str);
-        let offered = read_word(cx, root, b"cgroup.controllers").unwrap_or_default();
-        for controller in limits::CONTROLLERS {
-            if offered.split(' ').any(|word| word.as_bytes() == controller) {
-                turn_on(cx, &levels, controller)?;
-            }
         }
         Ok(())
     }
@@ -121,7 +129,7 @@ impl Made {
 
     /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes:
     /// both are lowered in this order, and raised in the other.
-    fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[Write]) -> Result<(), Error> {
+    fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[&Write]) -> Result<(), Error> {
         let mut left = writes;
         while let Some((first, rest)) = left.split_first() {
             left = rest;
@@ -143,19 +151,18 @@ impl Made {
         let path = join(cgroup, write.file);
         let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
         let mut old = None;
-        if reused && write.limit.is_some() {
+        if reused && write.asked.is_some() {
             let read = sys::read_file(cx, None, &path);
-            old = Some(read.map_err(|e| why_no_file(cx, cgroup, write, e))?);
+            let read = read.map_err(|e| why_no_file(cx, cgroup, write, e))?;
+            old = Some(devices::to_write_back(write.file, &write.value, read));
             compare_with_use(cx, cgroup, write)?;
         }
-        let file = sys::openat(cx, None, &path, libc::O_WRONLY)
-            .map_err(|e| why_no_file(cx, cgroup, write, e))?;
-        if cx.dry() {
-            return sys::write(cx, file.as_fd(), &write.value).map(drop);
-        }
-        check_type(cx, file.as_fd(), &path)?;
+        let file = open(cx, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
         sys::write(cx, file.as_fd(), &write.value)
             .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
+        if cx.dry() {
+            return Ok(());
+        }
         self.values.extend(old.map(|old| (path, old)));
         read_back(cx, cgroup, write)
     }
@@ -182,10 +189,13 @@ impl Made {
                         .map_err(|e| why_refused(cx, &join(&there, file), e))?;
                 cradle.tasks.push(procs);
             }
+            // Where it was may pass controllers down by now.
+            let moved = self.moved.iter().find(|moved| moved.level == own);
+            let own = moved.map_or(&own, |moved| &moved.leaf);
             for file_to_enter in &cradle.tasks {
                 sys::write(cx, file_to_enter.as_fd(), b"0")
                     .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
-                self.back.push(join(&own, file));
+                self.back.push(join(own, file));
             }
         }
         Ok(())
@@ -210,6 +220,7 @@ impl Made {
                 other => results.push(other),
             }
         }
+        self.undo_moved(cx, &mut results);
         for error in results.into_iter().filter_map(Result::err) {
             cx.say(&error);
         }
@@ -218,36 +229,44 @@ impl Made {
 
 /// A write(2) says which descriptor it was, and nothing of the file.
 fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
-    error.because(format!("{} is {}", file.as_raw_fd(), plain(path.to_bytes())))
+    let mut which = String::new();
+    signed("", file.as_raw_fd().into(), &mut which);
+    error.because(format_args!("{which} is {}", plain(path.to_bytes())))
+}
+
+/// Open a file of a cgroup for writing: a limit written to a plain file would limit nothing.
+fn open(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
+    let file = sys::openat(cx, None, path, libc::O_WRONLY)?;
+    if !cx.dry() {
+        check_type(cx, file.as_fd(), path)?;
+    }
+    Ok(file)
 }
 
 /// Write to a file of a cgroup.
-fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
-    let file = sys::openat(cx, None, path, libc::O_WRONLY)?;
+pub fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
+    let file = open(cx, path).map_err(|e| why_refused(cx, path, e))?;
     sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
 }
 
 /// Is this a directory of a cgroup file system? Not where something else was mounted over it, and not
 /// where a file of the kernel has the name.
-fn check(cx: &Cx, directory: &CStr) -> Result<(), Error> {
-    let opened =
-        sys::openat(cx, None, directory, libc::O_PATH | libc::O_DIRECTORY).map_err(|e| match e
-            .is(Errno::ENOTDIR)
-        {
-            true => e.because(format!("{} is a file of the kernel", plain(directory.to_bytes()))),
-            false => e,
-        })?;
+pub fn check(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+    let opened = sys::openat(cx, None, directory, libc::O_PATH | libc::O_DIRECTORY);
+    let opened = opened.map_err(|e| match e.is(Errno::ENOTDIR) {
+        true => e.because(format_args!("{} is a file of the kernel", plain(directory.to_bytes()))),
+        false => e,
+    })?;
     check_type(cx, opened.as_fd(), directory)
 }
 
-/// A limit written to a plain file would limit nothing.
 fn check_type(cx: &Cx, file: BorrowedFd, path: &CStr) -> Result<(), Error> {
     let kind = sys::fstatfs(cx, file)?.f_type;
     if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&kind) {
         return Ok(());
     }
     let path = plain(path.to_bytes());
-    Err(Error::refusal(format!("{path}: another file system lies over the cgroups here")))
+    Err(Error::refusal(format_args!("{path}: another file system lies over the cgroups here")))
 }
 
 /// Version 1: no process can be in a cpuset without processors or without memory nodes, and a new one
@@ -273,33 +292,17 @@ fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Turn a controller on in each of these directories, from the root down, where it is not on.
-fn turn_on(cx: &Cx, levels: &[CString], controller: &[u8]) -> Result<(), Error> {
-    for level in levels {
-        let control = join(level, b"cgroup.subtree_control");
-        let on = match sys::read_file(cx, None, &control) {
-            Err(e) if cx.dry() && e.is(Errno::ENOENT) => Vec::new(), // not made
-            other => other?,
-        };
-        if !on.split(u8::is_ascii_whitespace).any(|word| word == controller) {
-            let word = [b"+", controller].concat();
-            write_file(cx, &control, &word).map_err(|e| why_not_on(cx, level, controller, e))?;
-        }
-    }
-    Ok(())
-}
-
 /// Version 2 takes a limit below what is used, and then kills: better to refuse it.
 fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
     if write.file != b"memory.max" {
         return Ok(());
     }
     let used = sys::read_file(cx, None, &join(cgroup, b"memory.current"))?;
-    let number = |bytes: &[u8]| std::str::from_utf8(bytes.trim_ascii()).ok()?.parse::<u64>().ok();
-    match (number(&used), number(&write.value)) {
-        (Some(used), Some(most)) if used > most => {
-            let cgroup = plain(cgroup.to_bytes());
-            Err(Error::refusal(format!("{cgroup} uses {used} bytes, more than {most}"))
+    let used = used.trim_ascii();
+    match (decimal(used), decimal(&write.value)) {
+        (Some(now), Some(most)) if now > most => {
+            let (cgroup, used, most) = (plain(cgroup.to_bytes()), ascii(used), ascii(&write.value));
+            Err(Error::refusal(format_args!("{cgroup} uses {used} bytes, more than {most}"))
                 .way_out("its processes would be killed; end them first, or take less away"))
         }
         _ => Ok(()),
@@ -308,35 +311,29 @@ fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> 
 
 /// The kernel may take another value than was written, and not say so.
 fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
-    let Some((limit, taken)) = write.limit else { return Ok(()) };
-    let path = join(cgroup, taken.as_bytes());
-    let read = sys::read_file(cx, None, &path)?;
-    let (read, written) = (ascii(&read), ascii(&write.value));
-    if limits::taken(taken, &written, &read) {
+    let Some(asked) = write.asked.filter(|_| !write.taken.is_empty()) else { return Ok(()) };
+    let read = |file| sys::read_file(cx, None, &join(cgroup, file));
+    let taken = read(write.taken)?;
+    // A list may be written in several ways: the kernel's own are compared.
+    let written = if write.taken == write.file { write.value.clone() } else { read(write.file)? };
+    let (taken, written) = (taken.trim_ascii(), written.trim_ascii());
+    if limits::taken(write.taken, written, taken) {
         return Ok(());
     }
-    let (path, read) = (plain(path.to_bytes()), plain(read.as_bytes().trim_ascii()));
-    Err(Error::refusal(format!("{path}: {written} was written, and it says {read}"))
-        .because(format!("{} takes {}", limit.option, limit.accepts)))
+    let path = plain(join(cgroup, write.taken).to_bytes());
+    let (taken, written) = (plain(taken), plain(written));
+    Err(Error::refusal(format_args!("{path}: {written} was written, and it says {taken}"))
+        .because(asked.takes()))
 }
 
 /// No hierarchy has this controller.
 pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
     let name = plain(controller);
-    let error = Error::refusal(format!("{name}: no mounted hierarchy has this controller"));
+    let error = Error::refusal(format_args!("{name}: no mounted hierarchy has this controller"));
     if controller == b"cgroup" {
         return error.because("files called cgroup.* are those of version 2, which is not mounted");
     }
     why_on_v1(cx, controller, error)
-}
-
-/// A controller is not there for version 2 when version 1 has it.
-fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
-    if !cgroup::bound_to_v1(cx, controller) {
-        return error;
-    }
-    let name = plain(controller);
-    error.because(format!("{name} is on a version 1 hierarchy that is not mounted here"))
 }
 
 /// Why a file or directory may not be written to: whose is it?
@@ -370,7 +367,9 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
 fn why_not_given(cx: &Cx, error: Error) -> Error {
     match (error.errno(), cx.start.euid) {
         (Some(Errno::EPERM), we @ 1..) => {
-            error.because(format!("only root may give a cgroup away, we are uid {we}"))
+            let mut why = String::from("only root may give a cgroup away, we are uid");
+            unsigned(" ", we.into(), &mut why);
+            error.because(why)
         }
         _ => error,
     }
@@ -378,72 +377,36 @@ fn why_not_given(cx: &Cx, error: Error) -> Error {
 
 /// Why a cgroup was not made.
 fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
-    let parent = parent(directory);
+    let above = parent(directory);
     if !error.is(Errno::EAGAIN) {
-        return why_refused(cx, &parent, error);
+        return why_refused(cx, &above, error);
     }
     // Some level above allows no more: look from below.
-    let mut level = parent;
+    let mut level = above;
     let mut depth = 1;
     while let Some(text) = read_word(cx, &level, b"cgroup.max.depth") {
         let shown = plain(level.to_bytes());
-        if text.parse().is_ok_and(|most: u64| most < depth) {
-            return error
-                .because(format!("{shown}/cgroup.max.depth allows {text} levels below it"));
+        if decimal(text.as_bytes()).is_some_and(|most| most < depth) {
+            let what = "cgroup.max.depth allows";
+            return error.because(format_args!("{shown}/{what} {text} levels below it"));
         }
         let most = read_word(cx, &level, b"cgroup.max.descendants").unwrap_or_default();
         let stat = sys::read_file(cx, None, &join(&level, b"cgroup.stat")).unwrap_or_default();
-        let now = limits::field(&stat, "nr_descendants").and_then(|n| n.parse::<u64>().ok());
-        if most.parse().is_ok_and(|most: u64| now.is_some_and(|now| now >= most)) {
-            return error.because(format!("{shown}/cgroup.max.descendants allows {most} below it"));
+        let now = sum(&stat, b"nr_descendants");
+        if decimal(most.as_bytes()).is_some_and(|most| now.is_some_and(|now| now >= most)) {
+            let what = "cgroup.max.descendants allows";
+            return error.because(format_args!("{shown}/{what} {most} below it"));
         }
-        level = self::parent(&level);
+        level = parent(&level);
         depth += 1;
     }
     error
 }
 
-/// The directory that a path lies in.
-fn parent(path: &CStr) -> CString {
-    let path = path.to_bytes();
-    let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-    cstring(path.get(..end).unwrap_or_default())
-}
-
 /// What a file of a cgroup says, as text. `None`: it has no such file.
-fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
+pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
     let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
     Some(ascii(text.trim_ascii()))
-}
-
-/// Why a controller was not turned on.
-fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
-    let (name, shown) = (plain(controller), plain(level.to_bytes()));
-    match error.errno() {
-        Some(Errno::ENOENT | Errno::EINVAL) => {
-            let offered = read_word(cx, level, b"cgroup.controllers").unwrap_or_default();
-            let offered = if offered.is_empty() { String::from("none") } else { offered };
-            let why = format!("{shown} does not offer {name}, its controllers: {offered}");
-            why_on_v1(cx, controller, error.because(why))
-        }
-        Some(Errno::EBUSY) => {
-            let pids = cgroup::processes(cx, level).unwrap_or_default();
-            if pids.is_empty() {
-                return error;
-            }
-            let pids = cgroup::names(cx, &pids);
-            error
-                .because(format!("{shown} has processes of its own, which are in the way: {pids}"))
-                .way_out(
-                    "a cgroup passes controllers down or has processes: move them to one below",
-                )
-        }
-        Some(Errno::EOPNOTSUPP) => match read_word(cx, level, b"cgroup.type") {
-            Some(kind) => error.because(format!("{shown} is {kind}, where {name} cannot be on")),
-            None => error,
-        },
-        _ => why_refused(cx, &join(level, b"cgroup.subtree_control"), error),
-    }
 }
 
 /// Why the file of a limit was not opened.
@@ -452,41 +415,51 @@ fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
         return why_refused(cx, &join(cgroup, write.file), error);
     }
     let controller = plain(write.controller);
-    match read_word(cx, &parent(cgroup), b"cgroup.subtree_control") {
-        Some(on) if !on.split(' ').any(|word| word == controller) => {
-            let parent = plain(parent(cgroup).to_bytes());
-            error.because(format!("{controller} is not on in {parent}/cgroup.subtree_control"))
+    let on = read_word(cx, &parent(cgroup), b"cgroup.subtree_control");
+    if write.asked.is_some() && write.controller == b"hugetlb" {
+        let sizes = devices::alike(cx, cgroup, write.file);
+        if !sizes.is_empty() {
+            return error.because(format_args!("huge pages of this size are not here, but{sizes}"));
         }
-        Some(_) => {
-            error.because(format!("{controller} of this kernel's version 2 has no such file"))
-        }
-        None => error.because(format!("{controller} is on version 1 here, which has no such file")),
     }
+    error.because(match on {
+        Some(on) if !text::has(on.as_bytes(), b' ', write.controller) => {
+            let parent = plain(parent(cgroup).to_bytes());
+            [&controller, " is not on in ", &parent, "/cgroup.subtree_control"].concat()
+        }
+        Some(_) => [&controller, " of this kernel's version 2 has no such file"].concat(),
+        None => [&controller, " is on version 1 here, which has no such file"].concat(),
+    })
 }
 
 /// Why a value was not accepted.
 fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
-    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
     if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
         let used = read_word(cx, cgroup, b"memory.usage_in_bytes").unwrap_or_default();
         return error
-            .because(format!("the cgroup uses {used} bytes, of which too few can be freed"));
+            .because(format_args!("the cgroup uses {used} bytes, of which too few can be freed"));
     }
-    let (true, Some((limit, _))) = (refused, write.limit) else { return error };
+    if error.is(Errno::ENODEV) && write.controller == b"io" {
+        return devices::why_no_device(cx, &write.value, error);
+    }
+    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
+    let (true, Some(asked)) = (refused, write.asked) else { return error };
     let most = match write.file {
         b"memory.limit_in_bytes" => read_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
         _ => None,
     };
     if let Some(most) = most {
         return error
-            .because(format!("it cannot be above memory.memsw.limit_in_bytes, which is {most}"))
+            .because(format_args!(
+                "it cannot be above memory.memsw.limit_in_bytes, which is {most}"
+            ))
             .way_out("set both: --memory-swap");
     }
-    let error = error.because(format!("{} takes {}", limit.option, limit.accepts));
+    let error = error.because(asked.takes());
     // Of processors and memory nodes a cgroup has no more than the one above it.
     let above = join(&parent(cgroup), write.file);
-    match read_word(cx, &parent(cgroup), write.file).filter(|_| limit.controller == "cpuset") {
-        Some(value) => error.because(format!("{} has {value}", plain(above.to_bytes()))),
+    match read_word(cx, &parent(cgroup), write.file).filter(|_| write.controller == b"cpuset") {
+        Some(value) => error.because(format_args!("{} has {value}", plain(above.to_bytes()))),
         None => error,
     }
 }
@@ -498,7 +471,7 @@ fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> E
     match error.errno() {
         Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
             Some(on) if !on.is_empty() => error
-                .because(format!(
+                .because(format_args!(
                     "{shown} passes controllers down ({on}), so it may have no processes"
                 ))
                 .way_out("name a cgroup below it"),
@@ -506,7 +479,7 @@ fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> E
         },
         Some(Errno::EOPNOTSUPP) => match read_word(cx, cgroup, b"cgroup.type") {
             Some(kind) => error
-                .because(format!("{shown} is {kind}, where no process of elsewhere may be"))
+                .because(format_args!("{shown} is {kind}, where no process of elsewhere may be"))
                 .way_out("see cgroup.type in cgroups(7)"),
             None => error,
         },
@@ -515,7 +488,7 @@ fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> E
                 |file: &&str| read_word(cx, cgroup, file.as_bytes()).is_some_and(|v| v.is_empty());
             match ["cpuset.cpus", "cpuset.mems"].iter().find(|file| empty(file)) {
                 Some(file) => error
-                    .because(format!("{shown}/{file} is empty"))
+                    .because(format_args!("{shown}/{file} is empty"))
                     .way_out("make the cgroup with td-cgroup, which fills it"),
                 None => error,
             }

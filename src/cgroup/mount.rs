@@ -21,7 +21,7 @@ type Options<'a> = [(&'a CStr, Option<&'a CStr>)];
 /// own, and version 2 beside them if that is in use as well. `options` are for version 2.
 pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(), Error> {
     if root.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
-        return Err(Error::refusal([&root.name(POINT), " is not there"].concat())
+        return Err(Error::refusal(format_args!("{} is not there", root.name(POINT)))
             .way_out("sysfs has this directory: put --sys before --cgroup"));
     }
     let own = match sys::read_file(cx, None, c"/proc/self/cgroup") {
@@ -52,7 +52,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(
 
 /// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
 /// each of their names.
-fn version_1(cx: &Cx, root: &mut Root, controllers: &[Vec<u8>], attr: u64) -> Result<(), Error> {
+fn version_1(cx: &Cx, root: &mut Root, controllers: &[&[u8]], attr: u64) -> Result<(), Error> {
     let mut words: Vec<(CString, Option<CString>)> = Vec::new();
     let mut names = Vec::new();
     for controller in controllers {

@@ -1,0 +1,142 @@
+//! What is asked of a cgroup, and in which hierarchies that is written.
+
+use std::ffi::CString;
+
+use syscalls::Errno;
+
+use crate::cgroup::devices::DeviceLimit;
+use crate::cgroup::limits::{self, LIMITS, Limit};
+use crate::cgroup::make::{self, Write};
+use crate::cgroup::{self, Hierarchy};
+use crate::cli::Cli;
+use crate::error::Error;
+use crate::show::plain;
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// What is asked of a cgroup.
+#[derive(Default)]
+pub struct Wanted {
+    /// A value for each of `LIMITS`.
+    pub limits: [Option<String>; LIMITS.len()],
+    /// Those of which there may be several.
+    pub devices: Vec<DeviceLimit>,
+    /// Files that are written as they are.
+    pub set: Vec<(CString, CString)>,
+    /// Is the cgroup given to a user, who may ask for limits below it?
+    pub delegated: bool,
+}
+
+impl Wanted {
+    /// Is nothing asked?
+    pub fn is_empty(&self) -> bool {
+        let none = self.limits.iter().all(Option::is_none) && self.devices.is_empty();
+        none && self.set.is_empty() && !self.delegated
+    }
+
+    /// Values are checked before anything is made. What --memory-swap means depends on --memory.
+    pub fn check(&mut self, cli: &Cli) -> Result<(), Error> {
+        let mut memory = None;
+        for (limit, value) in LIMITS.iter().zip(&mut self.limits) {
+            let Some(value) = value else { continue };
+            let typed = value.clone();
+            match (limit.asked.option, &memory) {
+                ("--memory", _) => memory = Some(typed.clone()),
+                ("--memory-swap", None) => return Err(cli.usage("--memory-swap needs --memory")),
+                ("--memory-swap", Some(memory)) => *value = [&typed, " ", memory].concat(),
+                _ => {}
+            }
+            if !limit.accepts(value) {
+                return Err(refused(cli, limit.asked.option, &typed, limit.asked.accepts));
+            }
+        }
+        Ok(())
+    }
+
+    /// The limit of a device or of a size of pages.
+    pub fn add_device(&mut self, cli: &Cli, option: &str, typed: String) -> Result<(), Error> {
+        let limit = DeviceLimit::parse(option, typed.clone());
+        self.devices.push(limit.map_err(|asked| refused(cli, option, &typed, asked.accepts))?);
+        Ok(())
+    }
+
+    /// What is written, and in which hierarchy.
+    pub fn writes<'a>(
+        &'a self,
+        cx: &Cx,
+        hierarchies: &'a [Hierarchy],
+    ) -> Result<Vec<Write<'a>>, Error> {
+        let of = |controller: &[u8]| {
+            let hierarchy = cgroup::of_controller(hierarchies, controller);
+            hierarchy.ok_or_else(|| make::why_nowhere(cx, controller))
+        };
+        let mut writes = Vec::new();
+        for (limit, value) in LIMITS.iter().zip(&self.limits) {
+            let Some(value) = value else { continue };
+            let hierarchy = of(limit.controller.as_bytes())?;
+            if limit.files(hierarchy.v2).is_empty() {
+                return Err(not_on_v1(limit));
+            }
+            limit.writes(value, hierarchy, &mut writes);
+        }
+        for limit in &self.devices {
+            limit.writes(cx, of(limit.controller())?, &mut writes)?;
+        }
+        for (file, value) in &self.set {
+            let (file, value) = (file.to_bytes(), value.to_bytes().to_vec());
+            let controller = text::pair(file, b'.').unwrap_or_default().0;
+            let hierarchy = of(controller)?;
+            writes.push(Write { hierarchy, controller, file, value, asked: None, taken: b"" });
+        }
+        Ok(writes)
+    }
+
+    /// The hierarchies in which the cgroup is made: that of version 2, and each of version 1 in which a limit
+    /// is asked, or may be asked below.
+    pub fn used<'a>(
+        &self,
+        cx: &Cx,
+        hierarchies: &'a [Hierarchy],
+        name: &[u8],
+        writes: &[Write],
+    ) -> Vec<&'a Hierarchy> {
+        let home = cgroup::home(hierarchies);
+        let asked = |hierarchy: &&Hierarchy| {
+            let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
+            writes.iter().any(|write| write.hierarchy == *hierarchy) || self.delegated && below()
+        };
+        // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
+        // limited there, those of version 1 are enough.
+        let enough = hierarchies.iter().any(|h| asked(&h))
+            && home.is_some_and(|h| cannot_enter(cx, h, name));
+        let mut used = Vec::new();
+        for hierarchy in hierarchies {
+            if asked(&hierarchy) || Some(hierarchy) == home && !enough {
+                used.push(hierarchy);
+            }
+        }
+        used
+    }
+}
+
+fn refused(cli: &Cli, option: &str, typed: &str, accepts: &str) -> Error {
+    cli.usage(format_args!("{option} {}: it takes {accepts}", plain(typed.as_bytes())))
+}
+
+/// A limit that only version 2 has.
+fn not_on_v1(limit: &Limit) -> Error {
+    let (option, controller) = (limit.asked.option, limit.controller);
+    let error = Error::refusal(format_args!(
+        "{option}: {controller} is on version 1 here, which has no such limit"
+    ));
+    if limit.asked.option == "--cpu-weight" {
+        return error.way_out("its shares are in proportion too: --cpu-shares N");
+    }
+    error
+}
+
+fn cannot_enter(cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> bool {
+    let refused = |e: Error| e.is(Errno::EACCES);
+    let procs = hierarchy.common_procs(name);
+    hierarchy.v2 && sys::faccessat2(cx, None, &procs, libc::W_OK).is_err_and(refused)
+}

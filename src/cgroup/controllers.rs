@@ -1,0 +1,193 @@
+//! Controllers of version 2: they are turned on from the root down, each level for those below it, and a level
+//! that passes them down may have no processes of its own: cgroups(7).
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::cgroup::limits;
+use crate::cgroup::make::{Made, read_word, why_refused, write_file};
+use crate::cgroup::tree::{self, DYING, Patience, procs};
+use crate::cgroup::{self, Hierarchy, join};
+use crate::error::Error;
+use crate::show::{plain, signed};
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// A level whose processes were moved to a leaf below it.
+pub struct Moved {
+    pub level: CString,
+    pub leaf: CString,
+    /// Was the leaf made for that?
+    made: bool,
+    /// What turns the controllers off again that were turned on there since.
+    off: Vec<Vec<u8>>,
+}
+
+impl Made {
+    /// Have the controllers of all limits on for those below the cgroup `name`, as far as version 2 has
+    /// them.
+    pub fn turn_all_on(
+        &mut self,
+        cx: &Cx,
+        hierarchy: &Hierarchy,
+        name: &[u8],
+    ) -> Result<(), Error> {
+        let levels = hierarchy.levels(name).map_or(Vec::new(), |(levels, _)| levels);
+        let root = levels.first().map_or(c"", CString::as_c_str);
+        let offered = read_word(cx, root, b"cgroup.controllers").unwrap_or_default();
+        for controller in limits::CONTROLLERS {
+            if text::has(offered.as_bytes(), b' ', controller) {
+                self.turn_on(cx, &levels, controller)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turn a controller on in each of these directories, from the root down, where it is not on.
+    pub fn turn_on(&mut self, cx: &Cx, levels: &[CString], controller: &[u8]) -> Result<(), Error> {
+        for level in levels {
+            let turned_on = join(level, controller);
+            if self.turned_on.contains(&turned_on) {
+                continue;
+            }
+            self.turned_on.push(turned_on);
+            let on = match sys::read_file(cx, None, &join(level, b"cgroup.subtree_control")) {
+                Err(e) if cx.dry() && e.is(Errno::ENOENT) => Vec::new(), // not made
+                other => other?,
+            };
+            if text::has(on.trim_ascii(), b' ', controller) {
+                continue;
+            }
+            match (turn_on_in(cx, level, controller), &self.move_to_leaf) {
+                (Err((_, true)), Some(leaf)) => {
+                    let leaf = join(level, leaf.to_bytes());
+                    self.empty(cx, level, leaf)?;
+                    turn_on_in(cx, level, controller).map_err(|(e, _)| e)?;
+                }
+                (result, _) => result.map_err(|(e, _)| e)?,
+            }
+            if let Some(moved) = self.moved.iter_mut().find(|moved| moved.level == *level) {
+                moved.off.push([b"-", controller].concat());
+            }
+        }
+        Ok(())
+    }
+
+    /// Move the processes of a level to a leaf below it.
+    fn empty(&mut self, cx: &Cx, level: &CStr, leaf: CString) -> Result<(), Error> {
+        let made = match sys::mkdirat(cx, None, &leaf, 0o755) {
+            Err(e) if e.is(Errno::EEXIST) => false,
+            other => other.map(|()| true)?,
+        };
+        let moved = Moved { level: level.into(), leaf, made, off: Vec::new() };
+        let result = move_all(cx, level, &moved.leaf);
+        self.moved.push(moved);
+        result
+    }
+
+    /// Move the processes back from where they were moved, as far as nobody else counts on it by now.
+    pub fn undo_moved(&self, cx: &Cx, results: &mut Vec<Result<(), Error>>) {
+        for Moved { level, leaf, made, off } in self.moved.iter().rev() {
+            for word in off {
+                results.push(write_file(cx, &join(level, b"cgroup.subtree_control"), word));
+            }
+            results.push(move_all(cx, leaf, level));
+            if *made {
+                results.push(sys::unlinkat(cx, None, leaf, libc::AT_REMOVEDIR));
+            }
+        }
+    }
+}
+
+/// Turn a controller on in one directory. A failure comes with: are processes in the way?
+fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bool)> {
+    let control = join(level, b"cgroup.subtree_control");
+    if let Err(e) = write_file(cx, &control, &[b"+", controller].concat()) {
+        let busy = e.is(Errno::EBUSY);
+        return Err((why_not_on(cx, level, controller, e), busy));
+    }
+    // Some controllers can be on beside processes, but then those below are for threads only.
+    let kind = read_word(cx, level, b"cgroup.type").unwrap_or_default();
+    if kind != "domain threaded" {
+        return Ok(());
+    }
+    write_file(cx, &control, &[b"-", controller].concat()).map_err(|e| (e, false))?;
+    let (name, shown) = (plain(controller), plain(level.to_bytes()));
+    let error = Error::refusal(format_args!(
+        "{shown} would be {kind} with {name} on, and cgroups below it invalid"
+    ));
+    Err((why_in_the_way(cx, level, error), true))
+}
+
+/// Move every process of one directory to another. Who is born meanwhile is moved in the next round; where they
+/// are born too fast, the kernel will say what is in the way.
+fn move_all(cx: &Cx, from: &CStr, to: &CStr) -> Result<(), Error> {
+    let to = procs(to);
+    let mut patience = Patience(DYING);
+    loop {
+        let pids = tree::processes(cx, None, &procs(from))?;
+        // To write 0 would move this process.
+        if pids.is_empty() || pids.contains(&0) {
+            return Ok(());
+        }
+        let file =
+            sys::openat(cx, None, &to, libc::O_WRONLY).map_err(|e| why_refused(cx, &to, e))?;
+        for pid in pids {
+            let mut text = String::new();
+            signed("", pid.into(), &mut text);
+            match sys::write(cx, file.as_fd(), text.as_bytes()) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => drop(other?),
+            }
+        }
+        if !patience.wait(cx)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a controller was not turned on.
+fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
+    let (name, shown) = (plain(controller), plain(level.to_bytes()));
+    match error.errno() {
+        Some(Errno::ENOENT | Errno::EINVAL) => {
+            let offered = read_word(cx, level, b"cgroup.controllers").unwrap_or_default();
+            let offered = if offered.is_empty() { "none" } else { &offered };
+            let error = error
+                .because(format_args!("{shown} does not offer {name}, its controllers: {offered}"));
+            why_on_v1(cx, controller, error)
+        }
+        Some(Errno::EBUSY) => why_in_the_way(cx, level, error),
+        Some(Errno::EOPNOTSUPP) => match read_word(cx, level, b"cgroup.type") {
+            Some(kind) => {
+                error.because(format_args!("{shown} is {kind}, where {name} cannot be on"))
+            }
+            None => error,
+        },
+        _ => error,
+    }
+}
+
+fn why_in_the_way(cx: &Cx, level: &CStr, error: Error) -> Error {
+    let pids = tree::processes(cx, None, &procs(level)).unwrap_or_default();
+    if pids.is_empty() {
+        return error;
+    }
+    let (shown, pids) = (plain(level.to_bytes()), tree::names(cx, &pids));
+    error
+        .because(format_args!("{shown} has processes of its own, which are in the way: {pids}"))
+        .way_out(
+            "a cgroup passes controllers down or has processes: --move-to-leaf NAME moves them",
+        )
+}
+
+/// A controller is not there for version 2 when version 1 has it.
+pub fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
+    if !cgroup::bound_to_v1(cx, controller) {
+        return error;
+    }
+    let name = plain(controller);
+    error.because(format_args!("{name} is on a version 1 hierarchy that is not mounted here"))
+}

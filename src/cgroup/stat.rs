@@ -1,0 +1,191 @@
+//! What a cgroup uses and may use: keys and values that are the same on version 1 and version 2 where they mean
+//! the same.
+
+use std::ffi::CStr;
+
+use crate::cgroup::{self, join, limits, tree};
+use crate::error::Error;
+use crate::number::decimal;
+use crate::show::ascii;
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// A file a line, and the keys that are found in it, each with the word before its value. Without a word the value is
+/// the whole file; where several lines have the word, as there are several devices, the value is the sum. `/1000`
+/// makes microseconds of nanoseconds. Of a file of pressure every value is printed. Of several files that have a key the first counts.
+const FILES: &str = "\
+memory.current memory.current
+memory.usage_in_bytes memory.current
+memory.peak memory.peak
+memory.max_usage_in_bytes memory.peak
+memory.max memory.max
+memory.limit_in_bytes memory.max
+memory.high memory.high
+memory.low memory.low
+memory.swap.max memory.swap.max
+memory.swap.current memory.swap.current
+memory.stat memory.swap.current=total_swap memory.anon=anon memory.anon=total_rss memory.file=file \
+memory.file=total_cache
+memory.events memory.oom_kill=oom_kill
+memory.oom_control memory.oom_kill=oom_kill
+cpu.stat cpu.usage_usec=usage_usec cpu.user_usec=user_usec cpu.system_usec=system_usec
+cpuacct.usage cpu.usage_usec/1000
+cpuacct.usage_user cpu.user_usec/1000
+cpuacct.usage_sys cpu.system_usec/1000
+cpu.stat cpu.nr_periods=nr_periods cpu.nr_throttled=nr_throttled cpu.throttled_usec=throttled_usec \
+cpu.throttled_usec=throttled_time/1000
+pids.current pids.current
+pids.max pids.max
+pids.events pids.refused=max
+io.stat io.rbytes=rbytes io.wbytes=wbytes io.rios=rios io.wios=wios
+blkio.throttle.io_service_bytes_recursive io.rbytes=Read io.wbytes=Write
+blkio.throttle.io_serviced_recursive io.rios=Read io.wios=Write
+cpu.pressure
+memory.pressure
+io.pressure
+cgroup.events frozen=frozen
+freezer.state frozen";
+
+/// What was found.
+#[derive(Default)]
+struct Stat {
+    keys: Vec<String>,
+    text: String,
+    json: bool,
+}
+
+/// What the cgroup `typed` uses and may use, as text: a key and its value a line, or a JSON object.
+pub fn text(cx: &Cx, typed: &CStr, json: bool) -> Result<String, Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let places = cgroup::existing(cx, &hierarchies, typed)?;
+    let mut stat = Stat { json, ..Stat::default() };
+    for line in text::split(FILES.as_bytes(), b'\n') {
+        let (file, keys) = text::pair(line, b' ').unwrap_or((line, b""));
+        // Version 1 first: version 2 has a cpu.stat also where the controller is on version 1.
+        for place in places.iter().rev() {
+            // Which files there are depends on the controllers that are on, on the version and on the kernel.
+            let Ok(text) = sys::read_file(cx, None, &join(&place.directory, file)) else {
+                continue;
+            };
+            for key in text::split(keys, b' ') {
+                stat.add(key, &text);
+            }
+            if file.ends_with(b".pressure") {
+                stat.add_pressure(file, &text);
+            }
+        }
+    }
+    let mut populated = false;
+    for place in &places {
+        let pids = tree::processes_below(cx, &place.directory)?;
+        populated |= pids.is_some_and(|pids| !pids.is_empty());
+    }
+    stat.put(b"populated", if populated { "1" } else { "0" });
+    if json {
+        stat.text.push_str("}\n");
+    }
+    Ok(stat.text)
+}
+
+impl Stat {
+    /// Keys and values are the kernel's and ours: nothing in them must be escaped.
+    fn put(&mut self, key: &[u8], value: &str) {
+        let key = ascii(key);
+        if self.keys.contains(&key) {
+            return;
+        }
+        if self.json {
+            let before = if self.keys.is_empty() { "{\"" } else { ", \"" };
+            let quote = if value == "max" { "\"" } else { "" };
+            self.text.extend([before, &key, "\": ", quote, value, quote]);
+        } else {
+            self.text.extend([&key, " ", value, "\n"]);
+        }
+        self.keys.push(key);
+    }
+
+    /// Add `KEY=WORD/DIVISOR`, if the text of the file has it.
+    fn add(&mut self, key: &[u8], text: &[u8]) {
+        let (key, divisor) = key.strip_suffix(b"/1000").map_or((key, 1), |key| (key, 1000));
+        let (key, number) = match text::pair(key, b'=') {
+            Some((key, word)) => (key, sum(text, word)),
+            None => (key, decimal(text.trim_ascii())),
+        };
+        match number {
+            // Version 1 says by such a number that there is no limit.
+            Some(n) if n > i64::MAX as u64 - PAGE => self.put(key, "max"),
+            Some(n) => self.put(key, &limits::text(n / divisor)),
+            None => match text.trim_ascii() {
+                b"max" => self.put(key, "max"),
+                b"FROZEN" => self.put(key, "1"),
+                b"FREEZING" | b"THAWED" => self.put(key, "0"),
+                _ => {}
+            },
+        }
+    }
+
+    /// Add what stands in a file of pressure: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full` as well.
+    fn add_pressure(&mut self, file: &[u8], text: &[u8]) {
+        for line in text::lines(text) {
+            let (which, values) = text::pair(line, b' ').unwrap_or_default();
+            for word in text::split(values, b' ') {
+                let (name, value) = text::pair(word, b'=').unwrap_or_default();
+                if !name.is_empty() {
+                    self.put(&[file, which, name].join(&b'.'), &ascii(value));
+                }
+            }
+        }
+    }
+}
+
+/// The largest page of memory that a kernel has.
+pub const PAGE: u64 = 65536;
+
+/// The sum of the numbers behind a word, `None` where it is not there: `WORD N`, `WORD=N`.
+pub fn sum(text: &[u8], word: &[u8]) -> Option<u64> {
+    let mut words = text.split(|b| matches!(b, b' ' | b'=' | b'\n'));
+    let mut sum = None;
+    while let Some(found) = words.next() {
+        if found == word {
+            sum = Some(decimal(words.next()?)?.saturating_add(sum.unwrap_or(0)));
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_by_its_whole_word_and_summed_over_devices() {
+        let oom = b"oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!((sum(oom, b"oom_kill"), sum(oom, b"oom")), (Some(3), None));
+        let v2 =
+            b"8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353\n8:0 rbytes=90 wbytes=1\n";
+        assert_eq!((sum(v2, b"rbytes"), sum(v2, b"wios")), (Some(1_459_290), Some(353)));
+        let v1 = b"8:0 Read 5\n8:0 Write 7\n8:0 Total 12\n8:16 Read 4\nTotal 16\n";
+        let sums = (sum(v1, b"Read"), sum(v1, b"Write"), sum(b"", b"Read"));
+        assert_eq!(sums, (Some(9), Some(7), None));
+    }
+
+    #[test]
+    fn a_key_has_the_first_value_that_is_found_in_text_and_in_json() {
+        let text = |json| {
+            let mut stat = Stat { json, ..Stat::default() };
+            stat.add(b"memory.max", b"9223372036854771712\n");
+            stat.add(b"memory.max", b"5\n");
+            stat.add(b"memory.high", b"max\n");
+            stat.add(b"cpu.usage_usec/1000", b"12345\n");
+            stat.add(b"cpu.none=none", b"12345\n");
+            stat.add_pressure(b"io.pressure", b"some avg10=0.05 total=7\nfull avg10=0.00\n");
+            stat.text
+        };
+        let expected = "memory.max max\nmemory.high max\ncpu.usage_usec 12\nio.pressure.some.avg10 0.05\n\
+            io.pressure.some.total 7\nio.pressure.full.avg10 0.00\n";
+        assert_eq!(text(false), expected);
+        let expected = "{\"memory.max\": \"max\", \"memory.high\": \"max\", \"cpu.usage_usec\": 12, \
+            \"io.pressure.some.avg10\": 0.05, \"io.pressure.some.total\": 7, \"io.pressure.full.avg10\": 0.00";
+        assert_eq!(text(true), expected);
+    }
+}

@@ -1,0 +1,262 @@
+//! The state of a cgroup's processes: frozen, killed, gone.
+//!
+//! Version 2 says in cgroup.events when it has come, and poll(2) waits for that. Version 1 must be looked at now
+//! and then.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::cgroup::make::write_file;
+use crate::cgroup::tree::{self, DYING, Patience, is_gone};
+use crate::cgroup::{self, Hierarchy, Place, join};
+use crate::error::Error;
+use crate::show::plain;
+use crate::structs::SECOND;
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// How long processes may take to become frozen, or to be gone after they were killed.
+const LONG: i64 = 10 * SECOND;
+
+/// The exit status when the time of `--wait-empty` is over, as timeout(1) has it.
+const OVER: u8 = 124;
+
+/// Whoever is in it could not wait for the end, nor undo anything.
+fn refuse_own(places: &[Place]) -> Result<(), Error> {
+    for Place { hierarchy, directory } in places {
+        let own = hierarchy.directory(b"").unwrap_or_default();
+        let below = own.to_bytes().strip_prefix(directory.to_bytes());
+        if below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
+            let directory = plain(directory.to_bytes());
+            return Err(Error::refusal(format_args!("{directory}: this process is in it itself"))
+                .way_out("run td-cgroup from outside of it"));
+        }
+    }
+    Ok(())
+}
+
+/// Wait until cgroup.events of a cgroup of version 2 has this line; `time` is in nanoseconds, `None` without an
+/// end. False: the time is over. A dry run does not wait.
+fn event(cx: &Cx, directory: &CStr, line: &[u8], time: &mut Option<i64>) -> Result<bool, Error> {
+    let path = join(directory, b"cgroup.events");
+    loop {
+        let file = sys::openat(cx, None, &path, libc::O_RDONLY)?;
+        let mut text = [0; 256];
+        let n = sys::read(cx, file.as_fd(), &mut text)?;
+        if text::has(text.get(..n).unwrap_or_default(), b'\n', line) {
+            return Ok(true);
+        }
+        if cx.dry() {
+            return Ok(false);
+        }
+        // Whatever has changed since this descriptor was read is an event.
+        match sys::ppoll(cx, file.as_fd(), libc::POLLPRI, *time)? {
+            Some(left) => *time = time.map(|_| left),
+            None => return Ok(false),
+        }
+    }
+}
+
+// ---- frozen ----
+
+/// Have the processes of the cgroup `typed`, and of those below it, stop or go on, and wait until it is so,
+/// 10 seconds at most. Where version 2 has it, all its processes are there too.
+pub fn freeze(cx: &Cx, typed: &CStr, frozen: bool) -> Result<(), Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let places = cgroup::existing(cx, &hierarchies, typed)?;
+    if frozen {
+        refuse_own(&places)?;
+    }
+    let can = |place: &&Place| place.hierarchy.v2 || place.hierarchy.has(b"freezer");
+    let Some(place) = places.iter().find(can) else {
+        let why = ": neither version 2 nor the freezer of version 1 has it";
+        return Err(Error::refusal(format_args!("{}{why}", plain(typed.to_bytes()))));
+    };
+    let was = is_frozen(cx, place.hierarchy, &place.directory)?;
+    set_frozen(cx, place, frozen)?;
+    if cx.dry() {
+        return Ok(());
+    }
+    let above = if frozen { None } else { frozen_above(cx, place) };
+    if above.is_none() && wait_frozen(cx, place, frozen)? {
+        return Ok(());
+    }
+    let error = why_not(cx, place, above);
+    if was != frozen {
+        set_frozen(cx, place, was)?;
+    }
+    Err(error)
+}
+
+fn why_not(cx: &Cx, place: &Place, above: Option<String>) -> Error {
+    let shown = plain(place.directory.to_bytes());
+    if let Some(above) = above {
+        return Error::refusal(format_args!("{shown} stays frozen, as all below {above}"))
+            .way_out(format_args!("td-cgroup --thaw {above}"));
+    }
+    let pids = tree::processes_below(cx, &place.directory).unwrap_or_default();
+    let names = tree::names(cx, &pids.unwrap_or_default());
+    Error::refusal(format_args!("{shown} is not so after 10 seconds, its processes: {names}"))
+}
+
+/// Was this cgroup itself told to be frozen?
+fn is_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<bool, Error> {
+    let file: &[u8] = if hierarchy.v2 { b"cgroup.freeze" } else { b"freezer.self_freezing" };
+    Ok(sys::read_file(cx, None, &join(directory, file))?.starts_with(b"1"))
+}
+
+fn set_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
+    let (file, values): (&[u8], [&[u8]; 2]) = match place.hierarchy.v2 {
+        true => (b"cgroup.freeze", [b"0", b"1"]),
+        false => (b"freezer.state", [b"THAWED", b"FROZEN"]),
+    };
+    write_file(cx, &join(&place.directory, file), values[usize::from(frozen)])
+}
+
+/// False: the time is over.
+fn wait_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<bool, Error> {
+    if place.hierarchy.v2 {
+        let line = if frozen { b"frozen 1" } else { b"frozen 0" };
+        return event(cx, &place.directory, line, &mut Some(LONG));
+    }
+    // Version 1 is FREEZING until the last process is FROZEN. Who has just gone to sleep may have missed it and
+    // must be told again: freezer-subsystem.rst.
+    let state: &[u8] = if frozen { b"FROZEN" } else { b"THAWED" };
+    let file = join(&place.directory, b"freezer.state");
+    let mut patience = Patience(LONG);
+    while !sys::read_file(cx, None, &file)?.starts_with(state) {
+        if !patience.wait(cx)? {
+            return Ok(false);
+        }
+        set_frozen(cx, place, frozen)?;
+    }
+    Ok(true)
+}
+
+/// The nearest cgroup above that is frozen itself.
+fn frozen_above(cx: &Cx, place: &Place) -> Option<String> {
+    let mut directory = tree::parent(&place.directory);
+    // The root has no such file, for it cannot be frozen.
+    while !is_frozen(cx, place.hierarchy, &directory).ok()? {
+        directory = tree::parent(&directory);
+    }
+    Some(plain(directory.to_bytes()))
+}
+
+// ---- killed ----
+
+/// Kill every process of the cgroup `typed`, and of those below it, in every hierarchy that has it.
+/// Waits until they are gone, 10 seconds at most.
+pub fn kill(cx: &Cx, typed: &CStr) -> Result<(), Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let places = cgroup::existing(cx, &hierarchies, typed)?;
+    refuse_own(&places)?;
+    for place in places.iter().filter(|place| place.hierarchy.v2) {
+        // All at once, those that are just being born too, and those that a pid namespace hides from us.
+        write_file(cx, &join(&place.directory, b"cgroup.kill"), b"1")?;
+    }
+    // Version 1: where they are frozen nobody can fork while we read who they are.
+    let freezer = places.iter().find(|place| place.hierarchy.has(b"freezer"));
+    if let Some(place) = freezer {
+        set_frozen(cx, place, true)?;
+        let killed = wait_frozen(cx, place, true).and_then(|_| kill_all(cx, &places));
+        thaw_all(cx, place)?;
+        killed?;
+    }
+    // Without it, again and again.
+    let mut patience = Patience(DYING);
+    while kill_all(cx, &places)? && patience.wait(cx)? {}
+    if cx.dry() { Ok(()) } else { gone(cx, &places, Some(LONG)) }
+}
+
+/// Kill who is in these cgroups of version 1 now. False: nobody is.
+fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
+    let mut found = false;
+    for place in places.iter().filter(|place| !place.hierarchy.v2) {
+        for pid in tree::processes_below(cx, &place.directory)?.unwrap_or_default() {
+            found = true;
+            if pid == 0 {
+                continue; // one that a pid namespace hides from us; as an argument it is our process group
+            }
+            match sys::kill(cx, pid, libc::SIGKILL) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => other?,
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Those below may have been frozen by themselves: who is frozen does not die.
+fn thaw_all(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| match sys::write_file(
+        cx,
+        Some(walk.here()),
+        c"freezer.state",
+        b"THAWED",
+    ) {
+        Err(e) if is_gone(&e) => Ok(()),
+        other => other,
+    };
+    tree::for_each(cx, &place.directory, thaw).map(drop)
+}
+
+// ---- gone ----
+
+/// Wait until there is no process in the cgroup `typed` nor in those below it; `time` is in nanoseconds, `None`
+/// without an end.
+pub fn wait_empty(cx: &Cx, typed: &CStr, time: Option<i64>) -> Result<(), Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let places = cgroup::existing(cx, &hierarchies, typed)?;
+    refuse_own(&places)?;
+    gone(cx, &places, time).map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
+}
+
+/// Wait until nobody is in any of these cgroups, nor below them. A refusal: the time is over.
+fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
+    for place in places {
+        let empty = match place.hierarchy.v2 {
+            true => event(cx, &place.directory, b"populated 0", &mut time),
+            false => wait_for_each(cx, &place.directory, &mut time),
+        };
+        match empty {
+            Err(e) if is_gone(&e) => {} // removed, so it was empty
+            Ok(false) => {
+                let pids = tree::processes_below(cx, &place.directory)?.unwrap_or_default();
+                let directory = plain(place.directory.to_bytes());
+                return Err(Error::refusal(tree::living(cx, &directory, &pids)));
+            }
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+/// Version 1: wait for the end of one process after the other; once a second we look whether it is still there,
+/// for it may have moved away.
+fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bool, Error> {
+    loop {
+        let pids = tree::processes_below(cx, directory)?.unwrap_or_default();
+        let Some(pid) = pids.first() else { return Ok(true) };
+        let most = time.unwrap_or(SECOND).min(SECOND);
+        if most <= 0 || cx.dry() {
+            return Ok(false);
+        }
+        let left = match sys::pidfd_open(cx, *pid) {
+            Ok(process) => sys::ppoll(cx, process.as_fd(), libc::POLLIN, Some(most))?.unwrap_or(0),
+            // It has just ended, or is not of our pid namespace.
+            Err(_) => sys::sleep(cx, SECOND / 100).map(|()| most - SECOND / 100)?,
+        };
+        *time = time.map(|time| time - most + left);
+    }
+}
+
+/// Remove what an earlier run has left of the cgroup `name`; but where something lives in it, nothing.
+pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
+    let places = cgroup::places(cx, hierarchies, name)?;
+    let way_out = || ["td-cgroup --kill ", &plain(name), " ends them"].concat();
+    gone(cx, &places, Some(DYING)).map_err(|e| e.way_out(way_out()))?;
+    tree::remove_from(cx, hierarchies, name, &mut Patience(DYING)).map(drop)
+}

@@ -1,0 +1,257 @@
+//! A cgroup with all those below it: its processes, and its removal.
+//!
+//! A container may make cgroups below its own, and so deep that no path leads to the last of them.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::cgroup::{self, Hierarchy, join};
+use crate::error::Error;
+use crate::number::decimal;
+use crate::show::{plain, signed, unsigned};
+use crate::structs::SECOND;
+use crate::sys::{self, At, Cx, cstring};
+use crate::text;
+
+/// Where a walk through a tree is: one descriptor goes down and, by `..`, up again. What is kept of each level
+/// is names.
+pub struct Walk<'a> {
+    /// The directory in which it began.
+    top: &'a CStr,
+    /// The directory in which it is.
+    here: OwnedFd,
+    /// What is still to be seen, the next last. Those that were entered are the way from `top` to `here`.
+    left: Vec<(CString, bool)>,
+}
+
+const DIRECTORY: libc::c_int = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+
+/// Act on each cgroup below the directory `top`, and on that itself, the lowest first: with the directory that
+/// it is in, and its name there. False: there is none.
+pub fn for_each(
+    cx: &Cx,
+    top: &CStr,
+    act: &mut dyn FnMut(&Walk, At, &CStr) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let here = match sys::openat(cx, None, top, DIRECTORY) {
+        Err(e) if is_gone(&e) => return Ok(false),
+        other => other?,
+    };
+    let mut walk = Walk { top, here, left: Vec::new() };
+    walk.look(cx)?;
+    loop {
+        let here = Some(walk.here.as_fd());
+        match walk.left.last_mut() {
+            None => return act(&walk, None, top).map(|()| true),
+            Some((name, entered @ false)) => match sys::openat(cx, here, name, DIRECTORY) {
+                Err(e) if is_gone(&e) => drop(walk.left.pop()),
+                other => {
+                    *entered = true;
+                    walk.here = other?;
+                    walk.look(cx)?;
+                }
+            },
+            Some(_) => {
+                let above = sys::openat(cx, here, c"..", DIRECTORY)?;
+                let name = walk.left.last().map_or(c"", |(name, _)| name);
+                act(&walk, Some(above.as_fd()), name)?;
+                walk.here = above;
+                walk.left.pop();
+            }
+        }
+    }
+}
+
+/// Was it removed meanwhile? ENODEV is said by an open file of it.
+pub fn is_gone(error: &Error) -> bool {
+    error.is(Errno::ENOENT) || error.is(Errno::ENODEV)
+}
+
+impl Walk<'_> {
+    /// Go on with what is below `here`.
+    fn look(&mut self, cx: &Cx) -> Result<(), Error> {
+        let left = &mut self.left;
+        let read = sys::for_each_entry(cx, self.here.as_fd(), &mut |name, kind| {
+            if kind == libc::DT_DIR {
+                left.push((name.to_owned(), false));
+            }
+            Ok(())
+        });
+        read.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
+    }
+
+    /// The directory in which it is.
+    pub fn here(&self) -> BorrowedFd<'_> {
+        self.here.as_fd()
+    }
+
+    /// The same for a message.
+    fn path(&self) -> String {
+        let mut path = self.top.to_bytes().to_vec();
+        for (name, entered) in &self.left {
+            if *entered {
+                path.push(b'/');
+                path.extend(name.to_bytes());
+            }
+        }
+        plain(&path)
+    }
+}
+
+// ---- processes ----
+
+/// The processes in a file cgroup.procs: those in the cgroup, without those below it. 0 is one outside of our pid
+/// namespace.
+pub fn processes(cx: &Cx, directory: At, procs: &CStr) -> Result<Vec<i32>, Error> {
+    let text = sys::read_file(cx, directory, procs)?;
+    let mut pids = Vec::new();
+    for line in text::lines(&text) {
+        pids.extend(decimal(line).map(|pid| pid as i32));
+    }
+    Ok(pids)
+}
+
+/// The processes in a cgroup and in those below it. `None`: there is no such cgroup.
+pub fn processes_below(cx: &Cx, directory: &CStr) -> Result<Option<Vec<i32>>, Error> {
+    let mut pids = Vec::new();
+    let found = for_each(cx, directory, &mut |walk, _, _| {
+        match processes(cx, Some(walk.here()), c"cgroup.procs") {
+            Err(e) if is_gone(&e) => {}
+            other => pids.extend(other?),
+        }
+        Ok(())
+    })?;
+    Ok(found.then_some(pids))
+}
+
+/// `12 (sh), 15 (sleep)`: processes for a message.
+pub fn names(cx: &Cx, pids: &[i32]) -> String {
+    const MOST: usize = 10;
+    let mut names = String::new();
+    for (i, pid) in pids.iter().take(MOST).enumerate() {
+        let before = if i > 0 { ", " } else { "" };
+        if *pid == 0 {
+            names.extend([before, "one of another pid namespace"]);
+            continue;
+        }
+        let mut path = String::new();
+        signed("/proc/", (*pid).into(), &mut path);
+        signed(before, (*pid).into(), &mut names);
+        // It may have just ended.
+        if let Ok(comm) = sys::read_file(cx, None, &cstring(path + "/comm")) {
+            names.extend([" (", &plain(comm.trim_ascii_end()), ")"]);
+        }
+    }
+    if pids.len() > MOST {
+        unsigned(", and ", (pids.len() - MOST) as u64, &mut names);
+        names.push_str(" more");
+    }
+    names
+}
+
+/// `PATH still has processes: 12 (sh)`.
+pub fn living(cx: &Cx, path: &str, pids: &[i32]) -> String {
+    [path, " still has processes: ", &names(cx, pids)].concat()
+}
+
+/// For how long we wait, in all, and between two looks, in nanoseconds, where the kernel tells us nothing.
+pub struct Patience(pub i64);
+
+/// For processes that are dying.
+pub const DYING: i64 = 2 * SECOND;
+const PAUSE: i64 = 2_000_000;
+
+impl Patience {
+    /// Wait a little. False: it is used up; and in a dry run, in which nothing happens meanwhile.
+    pub fn wait(&mut self, cx: &Cx) -> Result<bool, Error> {
+        if self.0 <= 0 || cx.dry() {
+            return Ok(false);
+        }
+        self.0 -= PAUSE;
+        sys::sleep(cx, PAUSE).map(|()| true)
+    }
+}
+
+// ---- removal ----
+
+/// Remove the cgroup `typed` from every hierarchy that has it, those below it first. Waits for what is
+/// dying in it, 2 seconds at most. Returns how many hierarchies had it.
+pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let name = cgroup::name(&hierarchies, typed)?;
+    remove_from(cx, &hierarchies, &name, &mut Patience(DYING))
+}
+
+/// The same of the cgroup `name`.
+pub fn remove_from(
+    cx: &Cx,
+    hierarchies: &[Hierarchy],
+    name: &[u8],
+    patience: &mut Patience,
+) -> Result<usize, Error> {
+    let (mut removed, mut failed) = (0, None);
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
+        let memory = hierarchy.has(b"memory");
+        let result = loop {
+            let mut remove =
+                |walk: &Walk, at: At, name: &CStr| remove_one(cx, walk, at, name, memory, patience);
+            match for_each(cx, &directory, &mut remove) {
+                // Processes that are dying, or another cgroup was made in it meanwhile.
+                Err(e) if e.is(Errno::EBUSY) && patience.wait(cx)? => {}
+                other => break other,
+            }
+        };
+        // What holds one directory is no reason to leave the others.
+        match result {
+            Ok(was_there) => removed += usize::from(was_there),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(removed), Err)
+}
+
+/// Remove the directory in which a walk is.
+fn remove_one(
+    cx: &Cx,
+    walk: &Walk,
+    above: At,
+    name: &CStr,
+    memory: bool,
+    patience: &Patience,
+) -> Result<(), Error> {
+    let here = Some(walk.here());
+    let pids = || processes(cx, here, c"cgroup.procs").unwrap_or_default();
+    // Version 1: what the memory controller still holds in caches would pin it.
+    if memory && pids().is_empty() {
+        match sys::write_file(cx, here, c"memory.force_empty", b"0") {
+            Err(e) if is_gone(&e) => {}
+            Err(e) if e.is(Errno::EBUSY) => {} // see unlinkat
+            other => other?,
+        }
+    }
+    match sys::unlinkat(cx, above, name, libc::AT_REMOVEDIR) {
+        Err(e) if e.is(Errno::ENOENT) => Ok(()), // another was quicker
+        Err(e) if e.is(Errno::EBUSY) && (patience.0 <= 0 || cx.dry()) => {
+            Err(e.because(match pids().as_slice() {
+                [] => [&walk.path(), " is in use, and no process of it is visible here"].concat(),
+                pids => living(cx, &walk.path(), pids),
+            }))
+        }
+        other => other,
+    }
+}
+
+/// The directory that a path lies in.
+pub fn parent(path: &CStr) -> CString {
+    let path = path.to_bytes();
+    let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    cstring(path.get(..end).unwrap_or_default())
+}
+
+/// The file of a cgroup that lists its processes.
+pub fn procs(directory: &CStr) -> CString {
+    join(directory, b"cgroup.procs")
+}
