@@ -1204,29 +1204,67 @@ mod root {
         assert_eq!(house.sh(&["--keep"], "cat /file; stat -c %u /file").ok().out(), "kept\n7\n");
     }
 
-    #[test]
-    fn a_user_has_a_limit_where_root_has_made_a_cgroup_over_to_him() {
-        for house in House::each_user() {
-            let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
-            let id = house.who.id();
-            let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
-            assert!(refused.err().contains(&way_out), "{refused}");
-            house.nothing_is_left();
+    mod v1 {
+        use super::*;
 
-            let parent = format!("/td/u-{}", house.name);
-            run(&mut td("td-cgroup", ["--delegate", &format!("{id}:{id}"), &parent])).ok();
-            let options = ["--cgroup-parent", &parent, "--pids", "5", "-m", "64M"];
-            let held = house.hold(&options, HOLD);
-            let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
-            let cgroup = cgroup.expect("its cgroups");
-            let own = format!("{parent}/c-{}", house.name);
-            for controller in [":pids:", ":memory:"] {
-                let line = cgroup.lines().find(|line| line.contains(controller));
-                assert!(line.is_some_and(|line| line.contains(&own)), "{controller} {cgroup}");
+        #[test]
+        fn a_user_has_a_limit_where_root_has_made_a_cgroup_over_to_him() {
+            for house in House::each_user() {
+                let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
+                let id = house.who.id();
+                let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
+                assert!(refused.err().contains(&way_out), "{refused}");
+                house.nothing_is_left();
+
+                let parent = format!("/td/u-{}", house.name);
+                run(&mut td("td-cgroup", ["--delegate", &format!("{id}:{id}"), &parent])).ok();
+                let options = ["--cgroup-parent", &parent, "--pids", "5", "-m", "64M"];
+                let held = house.hold(&options, HOLD);
+                let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
+                let cgroup = cgroup.expect("its cgroups");
+                let own = format!("{parent}/c-{}", house.name);
+                for controller in [":pids:", ":memory:"] {
+                    let line = cgroup.lines().find(|line| line.contains(controller));
+                    assert!(line.is_some_and(|line| line.contains(&own)), "{controller} {cgroup}");
+                }
+                held.go_on().ok();
+                house.nothing_is_left();
+                run(&mut td("td-cgroup", ["--remove", &parent])).ok();
             }
-            held.go_on().ok();
-            house.nothing_is_left();
-            run(&mut td("td-cgroup", ["--remove", &parent])).ok();
+        }
+    }
+
+    mod v2 {
+        use super::*;
+
+        // A process may leave a cgroup only where it may write to the one above both: root has it start inside.
+        #[test]
+        fn a_user_has_a_limit_where_he_was_started_in_a_cgroup_made_over_to_him() {
+            for house in House::each_user() {
+                let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
+                let id = house.who.id();
+                let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
+                assert!(refused.err().contains(&way_out), "{refused}");
+                house.nothing_is_left();
+
+                let parent = format!("/td/u-{}", house.name);
+                let options = ["--cgroup-parent", &parent, "--pids", "5", "-m", "64M"];
+                let of_user = house.container(&options, &["sh", "-c", HOLD]);
+                let ids = format!("{id}:{id}");
+                let mut cmd = td("td-cgroup", ["--delegate", &ids, "--leaf", "shell", &parent]);
+                cmd.arg("setpriv").args([format!("--reuid={id}"), format!("--regid={id}")]);
+                cmd.arg("--clear-groups").arg(of_user.get_program()).args(of_user.get_args());
+                let held = hold(cmd.current_dir(house.dir.path()));
+                let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
+                let own = format!("0::{parent}/c-{}/leaf\n", house.name);
+                assert_eq!(cgroup.expect("its cgroup"), own);
+                let most =
+                    fs::read_to_string(format!("/sys/fs/cgroup{parent}/c-{}/pids.max", house.name));
+                assert_eq!(most.expect("its limit"), "5\n");
+                held.go_on().ok();
+                house.nothing_is_left();
+                run(&mut td("td-cgroup", ["--remove", &parent])).ok();
+            }
         }
     }
 
