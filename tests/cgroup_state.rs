@@ -476,13 +476,7 @@ mod root {
         #[test]
         fn stat_has_pressure_and_io_and_what_is_unlimited() {
             let own = Cgroup::new("stat2");
-            let disk = fs::read_dir("/sys/block")
-                .expect("/sys")
-                .next()
-                .expect("a disk")
-                .expect("an entry");
-            let number = fs::read_to_string(disk.path().join("dev")).expect("its number");
-            let unlimited = format!("{},rbps=max", number.trim());
+            let unlimited = format!("{},rbps=max", device(&TempDir::new()).0);
             run(&mut cgroup(["-m", "64M", "--cpus", "1", "--io-max", &unlimited, &own.0])).ok();
             for (key, value) in [
                 ("memory.high", "max"),
