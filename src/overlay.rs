@@ -220,7 +220,7 @@ pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Er
     match found {
         Some((cause, "")) => error.because(cause),
         Some((cause, way_out)) => error.because(cause).way_out(way_out),
-        // Before Linux 6.5 the kernel had no other place for it.
+        // mount(2), which is used before Linux 6.13, has no other place for it.
         None if error.is(Errno::EINVAL) && error.is_unexplained() => {
             error.way_out("the kernel's log says what it refuses: dmesg")
         }
