@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup::limits;
-use crate::cgroup::make::{Made, read_word, why_refused, write_file};
+use crate::cgroup::make::{Made, named, read_word, why_refused, write_file};
 use crate::cgroup::tree::{self, DYING, Patience, procs};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;
@@ -79,7 +79,7 @@ impl Made {
     fn empty(&mut self, cx: &Cx, level: &CStr, leaf: CString) -> Result<(), Error> {
         let made = match sys::mkdirat(cx, None, &leaf, 0o755) {
             Err(e) if e.is(Errno::EEXIST) => false,
-            other => other.map(|()| true)?,
+            other => other.map(|()| true).map_err(|e| why_refused(cx, level, e))?,
         };
         let moved = Moved { level: level.into(), leaf, made, off: Vec::new() };
         let result = move_all(cx, level, &moved.leaf);
@@ -139,7 +139,7 @@ fn move_all(cx: &Cx, from: &CStr, to: &CStr) -> Result<(), Error> {
             signed("", pid.into(), &mut text);
             match sys::write(cx, file.as_fd(), text.as_bytes()) {
                 Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
-                other => drop(other?),
+                other => drop(other.map_err(|e| named(&file, &to, e))?),
             }
         }
         if !patience.wait(cx)? {

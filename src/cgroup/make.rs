@@ -228,7 +228,7 @@ impl Made {
 }
 
 /// A write(2) says which descriptor it was, and nothing of the file.
-fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
+pub fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
     let mut which = String::new();
     signed("", file.as_raw_fd().into(), &mut which);
     error.because(format_args!("{which} is {}", plain(path.to_bytes())))

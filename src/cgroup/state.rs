@@ -79,11 +79,14 @@ pub fn freeze(cx: &Cx, typed: &CStr, frozen: bool) -> Result<(), Error> {
     if cx.dry() {
         return Ok(());
     }
+    // Waiting would not help.
     let above = if frozen { None } else { frozen_above(cx, place) };
-    if above.is_none() && wait_frozen(cx, place, frozen)? {
-        return Ok(());
-    }
-    let error = why_not(cx, place, above);
+    let is_so = if above.is_none() { wait_frozen(cx, place, frozen) } else { Ok(false) };
+    let error = match is_so {
+        Ok(true) => return Ok(()),
+        Ok(false) => why_not(cx, place, above),
+        Err(error) => error,
+    };
     if was != frozen {
         set_frozen(cx, place, was)?;
     }
