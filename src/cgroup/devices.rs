@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup::Hierarchy;
-use crate::cgroup::limits::{Asked, text, unlimited};
+use crate::cgroup::limits::{Asked, unlimited};
 use crate::cgroup::make::Write;
 use crate::cli;
 use crate::error::Error;
 use crate::number::decimal;
-use crate::show::{ascii, plain, unsigned};
+use crate::show::{ascii, number, plain, unsigned};
 use crate::sys::{self, Cx, cstring};
-use crate::text;
+use crate::text::{lines, pair, split};
 
 /// A limit of one device, or of the pages of one size.
 pub struct DeviceLimit {
@@ -44,7 +44,7 @@ impl DeviceLimit {
     pub fn parse(option: &str, typed: String) -> Result<DeviceLimit, &'static Asked> {
         let asked = if option == IO_MAX.option { &IO_MAX } else { &HUGETLB };
         let limit = DeviceLimit { asked, typed };
-        limit.files(false).map(|_| ()).ok_or(asked).map(|()| limit)
+        if limit.files(false).is_some() { Ok(limit) } else { Err(asked) }
     }
 
     /// Whose limit it is, by its name on version 2.
@@ -55,7 +55,7 @@ impl DeviceLimit {
     /// The files, each with its value, without the number of the device before that. `None`: what was typed is not
     /// accepted.
     fn files(&self, v2: bool) -> Option<Vec<(String, String)>> {
-        let (first, rest) = text::pair(self.typed.as_bytes(), b',')?;
+        let (first, rest) = pair(self.typed.as_bytes(), b',')?;
         if self.controller() == b"io" { io_max(rest, v2) } else { hugetlb(first, rest, v2) }
     }
 
@@ -68,7 +68,7 @@ impl DeviceLimit {
     ) -> Result<(), Error> {
         let controller = self.controller();
         let of_device = controller == b"io";
-        let number = if of_device { number(cx, &self.typed)? } else { String::new() };
+        let number = if of_device { device_number(cx, &self.typed)? } else { String::new() };
         for (file, value) in self.files(hierarchy.v2).unwrap_or_default() {
             let file = file.leak().as_bytes();
             // Those of devices are in one file, and the kernel takes them as they are.
@@ -83,11 +83,11 @@ impl DeviceLimit {
 
 fn io_max(pairs: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
     let (mut files, mut all) = (Vec::new(), String::new());
-    for pair in text::split(pairs, b',') {
-        let (key, value) = text::pair(pair, b'=')?;
+    for field in split(pairs, b',') {
+        let (key, value) = pair(field, b'=')?;
         let (_, file) = IO.iter().find(|(known, _)| *known == key)?;
         let most = if value == b"max" { 0 } else { cli::size(&ascii(value)).filter(|n| *n > 0)? };
-        let n = text(most);
+        let n = number(most);
         all.extend([" ", &ascii(key), "=", if most == 0 { "max" } else { &n }]);
         files.push((String::from(*file), [" ", &n].concat()));
     }
@@ -99,17 +99,17 @@ fn hugetlb(size: &[u8], limit: &[u8], v2: bool) -> Option<Vec<(String, String)>>
     let (file, none) = if v2 { (".max", "max") } else { (".limit_in_bytes", "-1") };
     let value = match unlimited(&limit) {
         true => none.into(),
-        false => cli::size(&limit).filter(|n| n.checked_rem(size) == Some(0)).map(text)?,
+        false => cli::size(&limit).filter(|n| n.checked_rem(size) == Some(0)).map(number)?,
     };
     // The kernel's names for sizes of pages.
     let (shift, unit) = *[(30, "GB"), (20, "MB"), (10, "KB")].iter().find(|u| size >> u.0 > 0)?;
-    Some(vec![(["hugetlb.", &text(size >> shift), unit, file].concat(), value)])
+    Some(vec![(["hugetlb.", &number(size >> shift), unit, file].concat(), value)])
 }
 
 /// `MAJ:MIN` of the block device that was typed.
-fn number(cx: &Cx, typed: &str) -> Result<String, Error> {
-    let device = text::pair(typed.as_bytes(), b',').unwrap_or_default().0;
-    let numbers = text::pair(device, b':').unwrap_or_default();
+fn device_number(cx: &Cx, typed: &str) -> Result<String, Error> {
+    let device = pair(typed.as_bytes(), b',').unwrap_or_default().0;
+    let numbers = pair(device, b':').unwrap_or_default();
     if decimal(numbers.0).is_some() && decimal(numbers.1).is_some() {
         return Ok(ascii(device));
     }
@@ -117,14 +117,14 @@ fn number(cx: &Cx, typed: &str) -> Result<String, Error> {
     if stat.file_type() != libc::S_IFBLK {
         return Err(Error::refusal(format_args!("{} is no block device", plain(device))));
     }
-    let mut number = text(stat.rdev_major.into());
+    let mut number = number(stat.rdev_major.into());
     unsigned(":", stat.rdev_minor.into(), &mut number);
     Ok(number)
 }
 
 /// The device in what is written for one.
 fn device_of(value: &[u8]) -> &[u8] {
-    text::pair(value, b' ').unwrap_or((value, b"")).0
+    pair(value, b' ').unwrap_or((value, b"")).0
 }
 
 /// Why the kernel knows no such device: look at what it has.
@@ -151,22 +151,23 @@ pub fn to_write_back(file: &[u8], value: &[u8], read: Vec<u8>) -> Vec<u8> {
         _ => return read,
     };
     let device = device_of(value);
-    let line = text::lines(&read).find(|line| device_of(line) == device);
+    let line = lines(&read).find(|line| device_of(line) == device);
     line.map_or_else(|| [device, unlimited].concat(), |line| line.to_vec())
 }
 
-/// The files of a cgroup that are as `file`, of as many words, the first and the last of them equal:
-/// ` hugetlb.2MB.max hugetlb.1GB.max`.
+/// The files of a cgroup that are as `file`, a limit of huge pages: ` hugetlb.2MB.max hugetlb.1GB.max`.
 pub fn alike(cx: &Cx, cgroup: &CStr, file: &[u8]) -> String {
-    let wanted: Vec<_> = text::split(file, b'.').collect();
+    let end = split(file, b'.').next_back().unwrap_or_default();
     let mut names = String::new();
     let directory = sys::openat(cx, None, cgroup, libc::O_RDONLY | libc::O_DIRECTORY);
     let read = directory.and_then(|directory| {
         sys::for_each_entry(cx, directory.as_fd(), &mut |name, _| {
             let name = name.to_bytes();
-            let other: Vec<_> = text::split(name, b'.').collect();
-            let ends = wanted.first() == other.first() && wanted.last() == other.last();
-            if wanted.len() == other.len() && ends {
+            // Those of a reservation, such as hugetlb.2MB.rsvd.max, have a word more.
+            if name.starts_with(b"hugetlb.")
+                && name.ends_with(end)
+                && split(name, b'.').count() == 3
+            {
                 names.extend([" ", &ascii(name)]);
             }
             Ok(())

@@ -6,8 +6,8 @@ use crate::cgroup::make::Write;
 use crate::cgroup::stat::PAGE;
 use crate::cli;
 use crate::number::{decimal, fixed};
-use crate::show::{ascii, unsigned};
-use crate::text;
+use crate::show::{ascii, number};
+use crate::text::pair;
 
 /// A limit that has an option of its own.
 pub struct Limit {
@@ -111,7 +111,7 @@ pub static LIMITS: &[Limit] = &[
         asked: Asked { option: "--cpu-weight", accepts: "a number from 1 to 10000" },
         controller: "cpu",
         v1: &[],
-        v2: &[file("cpu.weight", |v, _| within(v, 1, 10_000).map(text))],
+        v2: &[file("cpu.weight", |v, _| within(v, 1, 10_000).map(number))],
     },
     Limit {
         asked: Asked {
@@ -173,13 +173,6 @@ impl Limit {
     }
 }
 
-/// A number as text.
-pub fn text(n: u64) -> String {
-    let mut text = String::new();
-    unsigned("", n, &mut text);
-    text
-}
-
 fn within(value: &str, least: u64, most: u64) -> Option<u64> {
     decimal(value.as_bytes()).filter(|n| (least..=most).contains(n))
 }
@@ -201,7 +194,7 @@ fn none(v2: bool) -> Option<String> {
 }
 
 fn bytes(value: &str, v2: bool) -> Option<String> {
-    if unlimited(value) { none(v2) } else { size(value).map(text) }
+    if unlimited(value) { none(v2) } else { size(value).map(number) }
 }
 
 fn bytes_or_none(value: &str, v2: bool) -> Option<String> {
@@ -211,14 +204,14 @@ fn bytes_or_none(value: &str, v2: bool) -> Option<String> {
 /// What --memory-swap writes needs the value of --memory too: `SWAP MEMORY`. For version 1 memory and
 /// swap together, for version 2 swap alone.
 fn memory_and_swap(value: &str, v2: bool) -> Option<String> {
-    let (swap, memory) = text::pair(value.as_bytes(), b' ')?;
+    let (swap, memory) = pair(value.as_bytes(), b' ')?;
     let (swap, memory) = (ascii(swap), ascii(memory));
     if unlimited(&swap) {
         return none(v2);
     }
     let both = size(&swap)?;
     let alone = both.checked_sub(size(&memory)?)?;
-    Some(text(if v2 { alone } else { both }))
+    Some(number(if v2 { alone } else { both }))
 }
 
 /// The period of a processor limit in microseconds, the kernel's default.
@@ -228,14 +221,14 @@ const PERIOD: &str = "100000";
 fn quota(value: &str, v2: bool) -> Option<String> {
     // A processor's worth of a period is 10^5.
     let quota = fixed(value.as_bytes(), 5).filter(|n| (1000..=10_000_000_000).contains(n));
-    let quota = if unlimited(value) { none(v2) } else { quota.map(text) }?;
+    let quota = if unlimited(value) { none(v2) } else { quota.map(number) }?;
     Some(if v2 { [&quota, " ", PERIOD].concat() } else { quota })
 }
 
 /// The shares of version 1. The kernel would silently move other values into this range.
 fn shares(value: &str, v2: bool) -> Option<String> {
     let shares = within(value, 2, 262_144)?;
-    Some(text(if v2 { weight(shares) } else { shares }))
+    Some(number(if v2 { weight(shares) } else { shares }))
 }
 
 /// The weight of version 2 (1 to 10000, usually 100) for the shares of version 1 (2 to 262144, usually
@@ -281,7 +274,7 @@ fn pids(value: &str, _: bool) -> Option<String> {
     if unlimited(value) {
         return none(true); // in both
     }
-    within(value, 0, 4_194_304).map(text)
+    within(value, 0, 4_194_304).map(number)
 }
 
 /// Did the kernel take what was written? `read` is the file afterwards. Bytes are rounded down to

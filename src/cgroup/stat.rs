@@ -3,10 +3,10 @@
 
 use std::ffi::CStr;
 
-use crate::cgroup::{self, join, limits, tree};
+use crate::cgroup::{self, join, tree};
 use crate::error::Error;
 use crate::number::decimal;
-use crate::show::ascii;
+use crate::show::{ascii, number};
 use crate::sys::{self, Cx};
 use crate::text;
 
@@ -107,14 +107,14 @@ impl Stat {
     /// Add `KEY=WORD/DIVISOR`, if the text of the file has it.
     fn add(&mut self, key: &[u8], text: &[u8]) {
         let (key, divisor) = key.strip_suffix(b"/1000").map_or((key, 1), |key| (key, 1000));
-        let (key, number) = match text::pair(key, b'=') {
+        let (key, found) = match text::pair(key, b'=') {
             Some((key, word)) => (key, sum(text, word)),
             None => (key, decimal(text.trim_ascii())),
         };
-        match number {
+        match found {
             // Version 1 says by such a number that there is no limit.
             Some(n) if n > i64::MAX as u64 - PAGE => self.put(key, "max"),
-            Some(n) => self.put(key, &limits::text(n / divisor)),
+            Some(n) => self.put(key, &number(n / divisor)),
             None => match text.trim_ascii() {
                 b"max" => self.put(key, "max"),
                 b"FROZEN" => self.put(key, "1"),
