@@ -88,6 +88,15 @@ impl Target {
         Ok(field(&status, b"Uid:").split(|b| *b == b'\t').all(|field| field == uid.as_bytes()))
     }
 
+    /// Has its last execve(2) come to its end? `/proc` shows the new program before its environment, at whose end
+    /// it is: env_end, proc_pid_stat(5).
+    fn is_executed(&self, cx: &Cx) -> Result<bool, Error> {
+        let stat = self.read(cx, c"stat")?;
+        // The name, the second field, may have anything in it. Behind it a blank comes first.
+        let fields = stat.rsplit(|b| *b == b')').next().unwrap_or_default();
+        Ok(split(fields, b' ').nth(51 - 2).is_some_and(|env_end| env_end != b"0"))
+    }
+
     fn stat(&self, cx: &Cx, name: &CStr) -> Result<Statx, Error> {
         sys::statx(cx, Some(self.dir.as_fd()), name, 0).map_err(|e| why(self.pid, e))
     }
@@ -197,7 +206,8 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
     let program = first.stat(cx, c"exe")?;
     let mounts = mounts::parse(&first.read(cx, c"mountinfo")?);
     if blocked != EVERY_SIGNAL && mounts.iter().any(|mount| mount.id == program.mnt_id) {
-        return Target::open(cx, first.pid).map(Some);
+        let command = Target::open(cx, first.pid)?;
+        return Ok(command.is_executed(cx)?.then_some(command));
     }
     let children = first.read(cx, &path(&["task/", &first.pid.to_string(), "/children"]))?;
     let Some(child) = number(split(&children, b' ').next().unwrap_or_default()) else {
@@ -206,7 +216,7 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
     let child = Target::open(cx, child)?;
     // Is it still the child, and no other process with its pid?
     let parent = number(field(&child.read(cx, c"status")?, b"PPid:"));
-    let began = !child.stat(cx, c"exe")?.same_file(&program);
+    let began = !child.stat(cx, c"exe")?.same_file(&program) && child.is_executed(cx)?;
     Ok((began && parent == Some(first.pid)).then_some(child))
 }
 
