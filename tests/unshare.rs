@@ -1574,33 +1574,37 @@ mod root {
         }
     }
 
-    #[test]
-    fn a_cgroup_of_threads_takes_no_process() {
-        private_mounts();
-        let own = Cgroup::new("threads");
-        own.make("/a", &[]);
-        own.make("/b", &[]);
-        fs::write(own.directory("cgroup2", "rw").join("a/cgroup.type"), "threaded").unwrap();
-        refused(
-            &format!("$td --into-cgroup {}/b echo ran", own.0),
-            &["EOPNOTSUPP (", "no process can begin in the cgroup "],
-        );
-    }
+    mod v2 {
+        use super::*;
 
-    #[test]
-    fn a_cgroup_that_passes_controllers_down_takes_no_process() {
-        private_mounts();
-        let own = Cgroup::new("busy");
-        let v2 = own.directory("cgroup2", "rw");
-        let offered = fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
-        own.make("/a", &["--set", "hugetlb.2MB.max=0"]);
-        refused(
-            &format!("$td --into-cgroup {} echo ran", own.0),
-            &["EBUSY (", "no process can begin in the cgroup "],
-        );
-        drop(own);
-        if offered.is_empty() {
-            let _ = fs::write(v2.parent().unwrap().join("cgroup.subtree_control"), "-hugetlb");
+        #[test]
+        fn a_cgroup_of_threads_takes_no_process() {
+            private_mounts();
+            let own = Cgroup::new("threads");
+            own.make("/a", &[]);
+            own.make("/b", &[]);
+            fs::write(own.directory("cgroup2", "rw").join("a/cgroup.type"), "threaded").unwrap();
+            refused(
+                &format!("$td --into-cgroup {}/b echo ran", own.0),
+                &["EOPNOTSUPP (", "no process can begin in the cgroup "],
+            );
+        }
+
+        #[test]
+        fn a_cgroup_that_passes_controllers_down_takes_no_process() {
+            private_mounts();
+            let own = Cgroup::new("busy");
+            let v2 = own.directory("cgroup2", "rw");
+            let offered = fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
+            own.make("/a", &["--set", "hugetlb.2MB.max=0"]);
+            refused(
+                &format!("$td --into-cgroup {} echo ran", own.0),
+                &["EBUSY (", "no process can begin in the cgroup "],
+            );
+            drop(own);
+            if offered.is_empty() {
+                let _ = fs::write(v2.parent().unwrap().join("cgroup.subtree_control"), "-hugetlb");
+            }
         }
     }
 
@@ -1621,18 +1625,6 @@ mod root {
         let tasks = own.directory("cgroup", "pids").join("tasks");
         let says = format!("{} belongs to uid 0 (mode 0644), we are 12345", tasks.display());
         refused(&line, &["\"tasks\"", "EACCES (", &says]);
-    }
-
-    #[test]
-    fn a_cgroup_with_too_many_processes_is_named() {
-        private_mounts();
-        let own = Cgroup::new("pids");
-        own.make("", &["--pids", "1"]);
-        let pids = own.directory("cgroup", "pids");
-        refused(
-            &format!("echo $$ >{}/tasks; exec $td -p echo ran", pids.display()),
-            &["EAGAIN (", &format!("{}/pids.max allows 1 processes, 1 are there", pids.display())],
-        );
     }
 
     // ---- who was killed for want of memory ----
@@ -1666,15 +1658,34 @@ mod root {
         assert_eq!(output.err(), format!("td-unshare: {says}"));
     }
 
-    #[test]
-    fn a_cgroup_without_processors_is_named() {
-        private_mounts();
-        let own = Cgroup::new("empty");
-        let cpuset = own.directory("cgroup", "cpuset");
-        fs::create_dir(&cpuset).unwrap();
-        refused(
-            &format!("$td --into-cgroup {} echo ran", own.0),
-            &["ENOSPC (", &format!("no process can begin in the cgroup {}", own.0)],
-        );
+    mod v1 {
+        use super::*;
+
+        #[test]
+        fn a_cgroup_with_too_many_processes_is_named() {
+            private_mounts();
+            let own = Cgroup::new("pids");
+            own.make("", &["--pids", "1"]);
+            let pids = own.directory("cgroup", "pids");
+            refused(
+                &format!("echo $$ >{}/tasks; exec $td -p echo ran", pids.display()),
+                &[
+                    "EAGAIN (",
+                    &format!("{}/pids.max allows 1 processes, 1 are there", pids.display()),
+                ],
+            );
+        }
+
+        #[test]
+        fn a_cgroup_without_processors_is_named() {
+            private_mounts();
+            let own = Cgroup::new("empty");
+            let cpuset = own.directory("cgroup", "cpuset");
+            fs::create_dir(&cpuset).unwrap();
+            refused(
+                &format!("$td --into-cgroup {} echo ran", own.0),
+                &["ENOSPC (", &format!("no process can begin in the cgroup {}", own.0)],
+            );
+        }
     }
 }
