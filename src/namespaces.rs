@@ -1,6 +1,7 @@
 //! Namespaces: why the kernel refuses to make them, and what is set in them.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -239,10 +240,8 @@ pub fn pin(cx: &Cx, child: i32, namespace: u64, file: &CStr) -> Result<bool, Err
         other => other.map(|()| true)?,
     };
     let child = show::number(child as u64);
-    // It enters its time namespace by the next execve(2).
-    let time = if namespace == libc::CLONE_NEWTIME as u64 { "_for_children" } else { "" };
     let kind = kinds(namespace).next().unwrap_or_default();
-    let link = path(&["/proc/", &child, "/ns/", kind, time]);
+    let link = path(&["/proc/", &child, "/ns/", kind]);
     match sys::mount(cx, Some(&link), file, None, libc::MS_BIND, None) {
         Ok(()) => Ok(made),
         Err(error) => {
@@ -285,8 +284,20 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
     }
 }
 
+/// Give the time namespace that unshare(2) has made for our children its offsets, lines of timens_offsets, and
+/// go there: time_namespaces(7). Before Linux 6.2 execve(2) does not, and until it is done vfork(2) is EINVAL.
+pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
+    let made = sys::openat(cx, None, c"/proc/self/ns/time_for_children", libc::O_RDONLY)
+        .map_err(|e| e.because("a clock is set through /proc, which must be mounted"))?;
+    for line in offsets {
+        sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
+            .map_err(|e| why_no_offset(cx, line.contains('-'), e))?;
+    }
+    sys::setns(cx, made.as_fd(), libc::CLONE_NEWTIME as u64)
+}
+
 /// Why a clock did not take an offset: time_namespaces(7).
-pub fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
+fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
     const CAP_SYS_TIME: u64 = 25;
     match error.errno() {
         Some(Errno::ERANGE) if negative => error.because("the clock would stand below 0"),

@@ -1527,6 +1527,10 @@ mod root {
             ("$td --boottime -99999999999", "the clock would stand below 0"),
             ("setpriv --bounding-set -sys_time $td --monotonic 1", "has no CAP_SYS_TIME"),
             ("setpriv --bounding-set -net_admin $td --loopback", "has no CAP_NET_ADMIN"),
+            (
+                "unshare -m sh -c 'umount -l /proc; exec \"$0\" -T \"$@\"' \"$td\"",
+                "a clock is set through /proc, which must be mounted",
+            ),
         ] {
             refused(&format!("{command} echo ran"), &[says]);
         }

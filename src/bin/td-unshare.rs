@@ -252,9 +252,8 @@ fn give_birth(
     Ok((side, cradle, line))
 }
 
-/// The namespaces that the child makes itself. *time*: its offsets are written while it has no process,
-/// and it is entered by execve(2). *cgroup*, on version 1: its root is where the child is then, and
-/// there it moves itself.
+/// The namespaces that the child makes itself. *time*: its offsets are written while it has no process.
+/// *cgroup*, on version 1: its root is where the child is then, and there it moves itself.
 fn later(opts: &Opts, cradle: &Cradle) -> u64 {
     let cgroup = if cradle.tasks.is_empty() { 0 } else { libc::CLONE_NEWCGROUP };
     opts.namespaces & (libc::CLONE_NEWTIME | cgroup) as u64
@@ -279,9 +278,8 @@ fn settle(cx: &Cx, opts: &Opts, maps: &IdMaps) -> Result<(), Error> {
     if opts.has(libc::CLONE_NEWUSER) && !maps.is_root() {
         keep_capabilities(cx)?;
     }
-    for line in &opts.offsets {
-        sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
-            .map_err(|e| namespaces::why_no_offset(cx, line.contains('-'), e))?;
+    if opts.has(libc::CLONE_NEWTIME) {
+        namespaces::enter_time(cx, &opts.offsets)?;
     }
     if opts.has(libc::CLONE_NEWNS) && opts.propagation != 0 {
         sys::mount(cx, None, c"/", None, libc::MS_REC | opts.propagation, None)

@@ -256,10 +256,14 @@ impl Drop for Running {
 struct Reader {
     bytes: Arc<Mutex<Vec<u8>>>,
     end: Receiver<()>,
+    /// What proc(5) calls the pipe.
+    name: PathBuf,
 }
 
 impl Reader {
-    fn new(pipe: Option<impl Read + Send + 'static>) -> Reader {
+    fn new(pipe: Option<impl Read + AsRawFd + Send + 'static>) -> Reader {
+        let link = |pipe| fs::read_link(format!("/proc/self/fd/{}", AsRawFd::as_raw_fd(pipe)));
+        let name = pipe.as_ref().and_then(|pipe| link(pipe).ok()).unwrap_or_default();
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (ended, end) = mpsc::channel();
         let into = Arc::clone(&bytes);
@@ -271,7 +275,7 @@ impl Reader {
             }
             drop(ended);
         });
-        Reader { bytes, end }
+        Reader { bytes, end, name }
     }
 
     fn so_far(&self) -> Vec<u8> {
@@ -281,9 +285,21 @@ impl Reader {
     #[track_caller]
     fn all(&self) -> Vec<u8> {
         if self.end.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-            panic!("a process was left behind that holds a pipe open");
+            panic!("a pipe is held open by {:?}: {:?}", self.holders(), self.so_far());
         }
         self.so_far()
+    }
+
+    /// The pids and command lines of those who have the pipe open.
+    fn holders(&self) -> Vec<(PathBuf, String)> {
+        let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+        let is_it = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to == self.name);
+        entries("/proc".into())
+            .map(|process| process.path())
+            .filter(|process| entries(process.join("fd")).any(is_it))
+            .map(|process| (fs::read(process.join("cmdline")).unwrap_or_default(), process))
+            .map(|(line, process)| (process, String::from_utf8_lossy(&line).into_owned()))
+            .collect()
     }
 }
 
