@@ -906,7 +906,8 @@ mod root {
             format!("--into-cgroup {} -C -p --map-users 0:700000:9 --map-groups 0:700000:9", own.0);
         let (_parent, child) = idle(&options);
         let cgroups = fs::read_to_string(format!("/proc/{child}/cgroup")).unwrap();
-        let pids = cgroups.lines().find(|line| line.contains(":pids:")).unwrap();
+        let is_it = |line: &&str| line.contains(":pids:") || line.starts_with("0::"); // which is the last
+        let pids = cgroups.lines().find(is_it).unwrap();
         assert!(pids.ends_with(&own.0), "{cgroups}");
         assert!(status_of(child, "Uid").starts_with("700000"));
     }
@@ -1582,6 +1583,14 @@ mod root {
         use super::*;
 
         #[test]
+        fn a_cgroup_that_is_not_delegated_is_named() {
+            private_mounts();
+            let own = Cgroup::new("owner");
+            let says = format!("no process can begin in the cgroup {}", own.0);
+            refused_to_a_user(&own, &["clone3(", "EACCES (", &says]);
+        }
+
+        #[test]
         fn a_cgroup_of_threads_takes_no_process() {
             private_mounts();
             let own = Cgroup::new("threads");
@@ -1612,23 +1621,12 @@ mod root {
         }
     }
 
-    #[test]
-    fn the_owner_of_a_cgroup_that_is_not_delegated_is_named() {
-        private_mounts();
-        let own = Cgroup::new("owner");
+    /// Begin in a cgroup of root as an ordinary user.
+    #[track_caller]
+    fn refused_to_a_user(own: &Cgroup, says: &[&str]) {
         let dir = program_for_all();
-        let line = format!(
-            "{AS_USER} {}/td-unshare --into-cgroup {} echo ran",
-            dir.path().display(),
-            own.0
-        );
-        let says = format!("no process can begin in the cgroup {}", own.0);
-        refused(&line, &["clone3(", "EACCES (", &says]);
-        // Version 1.
-        own.make("", &["--pids", "10"]);
-        let tasks = own.directory("cgroup", "pids").join("tasks");
-        let says = format!("{} belongs to uid 0 (mode 0644), we are 12345", tasks.display());
-        refused(&line, &["\"tasks\"", "EACCES (", &says]);
+        let td = dir.path().display();
+        refused(&format!("{AS_USER} {td}/td-unshare --into-cgroup {} echo ran", own.0), says);
     }
 
     // ---- who was killed for want of memory ----
@@ -1664,6 +1662,16 @@ mod root {
 
     mod v1 {
         use super::*;
+
+        #[test]
+        fn the_owner_of_a_cgroup_that_is_not_delegated_is_named() {
+            private_mounts();
+            let own = Cgroup::new("owner");
+            own.make("", &["--pids", "10"]);
+            let tasks = own.directory("cgroup", "pids").join("tasks");
+            let says = format!("{} belongs to uid 0 (mode 0644), we are 12345", tasks.display());
+            refused_to_a_user(&own, &["\"tasks\"", "EACCES (", &says]);
+        }
 
         #[test]
         fn a_cgroup_with_too_many_processes_is_named() {
