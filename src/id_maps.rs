@@ -13,61 +13,16 @@ use crate::chain::Prog;
 use crate::child::{self, Line, Side};
 use crate::cli::Cli;
 use crate::error::{Error, NOT_FOUND};
-use crate::namespaces::{self, number};
-use crate::show::{self, plain, unsigned};
+use crate::id_maps::range::{END, Range};
+use crate::id_maps::subordinate::{Subordinate, fill};
+use crate::namespaces;
+use crate::proc::{self, number};
+use crate::show::{self, plain};
 use crate::sys::{self, Cx};
-use crate::text::{lines, split};
 use crate::users;
 
-/// What is no id any more: `(uid_t)-1`.
-const END: u64 = u32::MAX as u64;
-
-/// Consecutive ids: a line of uid_map.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
-    inside: u64,
-    outside: u64,
-    count: u64,
-}
-
-impl Range {
-    /// `IN:OUT:COUNT`, of one id at least.
-    fn parse(text: &[u8]) -> Option<Range> {
-        let mut numbers = split(text, b':').map(number);
-        let mut next = || numbers.next().flatten();
-        let range = Range { inside: next()?, outside: next()?, count: next()? };
-        let end = range.inside.max(range.outside).checked_add(range.count)?;
-        (range.count > 0 && end <= END && numbers.next().is_none()).then_some(range)
-    }
-
-    fn overlaps(&self, other: &Range) -> bool {
-        let meet = |a: u64, b: u64| a < b + other.count && b < a + self.count;
-        meet(self.inside, other.inside) || meet(self.outside, other.outside)
-    }
-
-    fn has_outside(&self, id: u64) -> bool {
-        id >= self.outside && id - self.outside < self.count
-    }
-
-    /// Of the ids outside.
-    fn has_all_of(&self, other: &Range) -> bool {
-        self.has_outside(other.outside) && self.has_outside(other.outside + other.count - 1)
-    }
-
-    /// The ids outside, in words.
-    fn shown(&self) -> String {
-        let last = show::number(self.outside + self.count - 1);
-        format!("{} to {last}", show::number(self.outside))
-    }
-
-    fn join(&self, separator: &str) -> String {
-        let mut text = String::new();
-        unsigned("", self.inside, &mut text);
-        unsigned(separator, self.outside, &mut text);
-        unsigned(separator, self.count, &mut text);
-        text
-    }
-}
+mod range;
+mod subordinate;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -317,7 +272,7 @@ impl Map {
         if self.ranges.is_empty() {
             return Ok(());
         }
-        let path = namespaces::path(&["/proc/", process, "/", self.kind.map]);
+        let path = proc::path(&["/proc/", process, "/", self.kind.map]);
         sys::write_file(cx, None, &path, self.text().as_bytes()).map_err(|e| self.why(cx, e))
     }
 
@@ -331,7 +286,7 @@ impl Map {
         let mut args = vec![program.to_owned()];
         // Each number is an argument of its own.
         let line = format!("{process} {}", self.text());
-        args.extend(line.split_ascii_whitespace().map(|word| namespaces::path(&[word])));
+        args.extend(line.split_ascii_whitespace().map(|word| proc::path(&[word])));
         let Some(prog) = Prog::new(args) else { return Ok(()) };
         let part = Box::new(|side| match side {
             Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
@@ -354,7 +309,7 @@ impl Map {
                 .because(format_args!("{program} maps ranges of ids for a user, and is not there"))
                 .way_out("root installs it: its package is uidmap, shadow or shadow-utils");
         }
-        if namespaces::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
+        if proc::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
             let what = [program, " gains no privilege, as no_new_privs is set for this process"];
             return error.because(what.concat());
         }
@@ -387,7 +342,7 @@ impl Map {
         if self.ranges.len() > LINES || self.text().len() > BYTES {
             return error.because("a map has 340 lines and 4095 bytes at most");
         }
-        let here = namespaces::path(&["/proc/self/", self.kind.map]);
+        let here = proc::path(&["/proc/self/", self.kind.map]);
         let here = sys::read_file(cx, None, &here).unwrap_or_default();
         let mapped = |id: u64| users::is_mapped(&here, id as u32);
         let all = |range: &&Range| mapped(range.outside) && mapped(range.outside + range.count - 1);
@@ -401,167 +356,5 @@ impl Map {
                 namespaces::why_not_mapped(cx, maps_root, error)
             }
         }
-    }
-}
-
-/// What root has given the caller: subuid(5), subgid(5).
-struct Subordinate {
-    /// The file that says so.
-    file: String,
-    /// The caller's name, or number.
-    caller: String,
-    /// They are nowhere inside yet.
-    ranges: Vec<Range>,
-    /// The first id that has been given to nobody.
-    free: u64,
-}
-
-impl Subordinate {
-    fn read(cx: &Cx, kind: &Kind) -> Result<Subordinate, Error> {
-        let text = match sys::read_file(cx, None, kind.subordinate) {
-            Err(e) if e.is(Errno::ENOENT) => Vec::new(), // then nobody has been given any
-            other => other?,
-        };
-        // A user whom this file does not have is known by his number.
-        let passwd = sys::read_file(cx, None, c"/etc/passwd").unwrap_or_default();
-        let number = show::number(cx.start.euid.into());
-        let name = lines(&passwd).find_map(|line| {
-            let mut fields = split(line, b':');
-            let name = fields.next()?;
-            (fields.nth(1)? == number.as_bytes()).then_some(name)
-        });
-        let name = name.unwrap_or(number.as_bytes());
-        let (ranges, free) = given(&text, [name, number.as_bytes()]);
-        let file = plain(kind.subordinate.to_bytes());
-        Ok(Subordinate { file, caller: plain(name), ranges, free })
-    }
-
-    fn add_line(&self, error: Error) -> Error {
-        let Subordinate { file, caller, free, .. } = self;
-        let free = show::number(*free);
-        error.way_out(format_args!("root can add a line to {file}: {caller}:{free}:65536"))
-    }
-}
-
-/// The ranges of one of these owners, and the first id that nobody has been given.
-fn given(text: &[u8], owners: [&[u8]; 2]) -> (Vec<Range>, u64) {
-    let (mut ranges, mut free) = (Vec::new(), 100_000); // SUB_UID_MIN of login.defs(5)
-    for line in lines(text) {
-        let (owner, ids) = line.split_at(line.iter().position(|b| *b == b':').unwrap_or(0));
-        // In the form of a map they would be nowhere inside yet.
-        let Some(range) = Range::parse(&[b"0", ids].concat()) else { continue };
-        free = free.max(range.outside + range.count);
-        if owners.contains(&owner) {
-            ranges.push(range);
-        }
-    }
-    (ranges, free)
-}
-
-/// Lay ids that are given over those inside that no range has yet, from 0 upwards.
-fn fill(ranges: &mut Vec<Range>, given: &[Range]) {
-    let mut inside = 0;
-    for &Range { mut outside, mut count, .. } in given {
-        while count > 0 && inside < END {
-            let has =
-                |range: &&Range| inside >= range.inside && inside - range.inside < range.count;
-            if let Some(taken) = ranges.iter().find(has) {
-                inside = taken.inside + taken.count;
-                continue;
-            }
-            let above = ranges.iter().map(|range| range.inside).filter(|first| *first > inside);
-            let n = count.min(above.min().unwrap_or(END) - inside);
-            ranges.push(Range { inside, outside, count: n });
-            (inside, outside, count) = (inside + n, outside + n, count - n);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::show::ascii;
-
-    fn range(inside: u64, outside: u64, count: u64) -> Range {
-        Range { inside, outside, count }
-    }
-
-    #[test]
-    fn a_range_is_three_numbers_and_none_of_its_ids_is_the_last() {
-        assert_eq!(Range::parse(b"0:100000:65536"), Some(range(0, 100_000, 65536)));
-        assert_eq!(Range::parse(b"4294967294:0:1"), Some(range(4_294_967_294, 0, 1)));
-        let wrong: [&[u8]; 9] = [
-            b"",
-            b"0",
-            b"0:1",
-            b"0:1:",
-            b"0:1:1:1",
-            b"0:1:0",
-            b"0:-1:1",
-            b"4294967295:0:1",
-            b"0:1:4294967295",
-        ];
-        for text in wrong {
-            assert_eq!(Range::parse(text), None, "{}", ascii(text));
-        }
-    }
-
-    #[test]
-    fn ranges_overlap_where_they_have_an_id_in_common_inside_or_outside() {
-        let own = range(10, 100, 10);
-        for (other, expected) in [
-            (range(20, 110, 5), false),
-            (range(0, 90, 10), false),
-            (range(19, 200, 1), true),
-            (range(0, 109, 1), true),
-            (range(0, 99, 2), true),
-            (range(0, 0, 4_294_967_295), true),
-        ] {
-            assert_eq!(own.overlaps(&other), expected, "{other:?}");
-            assert_eq!(other.overlaps(&own), expected, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn given_ids_lie_around_those_that_are_mapped_already() {
-        for (mapped, given, expected) in [
-            (vec![], vec![range(0, 500, 10)], vec![range(0, 500, 10)]),
-            (
-                vec![range(0, 7, 1)],
-                vec![range(0, 500, 10)],
-                vec![range(0, 7, 1), range(1, 500, 10)],
-            ),
-            (
-                vec![range(1000, 7, 1)],
-                vec![range(0, 500, 3000)],
-                vec![range(1000, 7, 1), range(0, 500, 1000), range(1001, 1500, 2000)],
-            ),
-            (
-                vec![range(2, 7, 1), range(3, 8, 1)],
-                vec![range(0, 500, 1), range(0, 900, 4)],
-                vec![
-                    range(2, 7, 1),
-                    range(3, 8, 1),
-                    range(0, 500, 1),
-                    range(1, 900, 1),
-                    range(4, 901, 3),
-                ],
-            ),
-            (vec![range(0, 7, END)], vec![range(0, 500, 1)], vec![range(0, 7, END)]),
-        ] {
-            let mut ranges = mapped;
-            fill(&mut ranges, &given);
-            assert_eq!(ranges, expected);
-        }
-    }
-
-    #[test]
-    fn ids_are_given_by_name_or_number_and_the_next_line_takes_none_of_them() {
-        let text = b"root:100000:65536\nalice:165536:65536\n1000:300000:10\nalice:5\nbob:x:1\n\
-            alice:7:0\nalice:4294967295:1\n";
-        let (ranges, free) = given(text, [b"alice", b"1000"]);
-        assert_eq!(ranges, [range(0, 165_536, 65536), range(0, 300_000, 10)]);
-        assert_eq!(free, 300_010);
-        assert_eq!(given(b"", [b"alice", b"1000"]), (vec![], 100_000));
     }
 }

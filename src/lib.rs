@@ -10,8 +10,10 @@
 //! - [`flags`]: the names of flag bits
 //! - [`error`]: what is said when a call fails, and exit codes
 //! - [`text`], [`number`]: lines, fields and numbers in text
+//! - [`proc`]: what the files of `/proc` say
 //! - [`cli`]: help, version, trace, dry run, paths, sizes, lists
 //! - [`chain`]: PROG: finding it, executing it, also across a change of root
+//! - [`executable`]: why a program is not executed: what kind of file it is
 //! - [`child`]: clone, signals passed on, reaping, how a child ended
 //! - [`init`]: process 1, of a container and of a machine
 //! - [`session`]: a session, and the terminal that controls it
@@ -43,6 +45,7 @@ pub mod cli;
 pub mod devices;
 pub mod directories;
 pub mod error;
+pub mod executable;
 pub mod file_systems;
 pub mod flags;
 pub mod id_maps;
@@ -56,6 +59,7 @@ pub mod number;
 pub mod overlay;
 pub mod pid_file;
 pub mod pivot;
+pub mod proc;
 pub mod remove;
 pub mod restrict;
 pub mod root;

@@ -1,6 +1,6 @@
 //! Namespaces: why the kernel refuses to make them, and what is set in them.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use syscalls::Errno;
@@ -8,22 +8,22 @@ use syscalls::Errno;
 use crate::cgroup;
 use crate::error::Error;
 use crate::flags::{self, CAP_SYS_ADMIN, Names, Table};
-use crate::number::decimal;
+use crate::proc::{number, path, status};
 use crate::show::{self, ascii, plain};
-use crate::sys::{self, Cx, cstring};
-use crate::text::{lines, split};
+use crate::sys::{self, Cx};
+use crate::text::split;
 use crate::{caps, mounts, users};
 
-/// The kinds, by their bits for clone(2) and their names in `/proc/self/ns` and `/proc/sys/user`.
-pub const KINDS: [(u64, &str); 8] = [
-    (libc::CLONE_NEWNS as u64, "mnt"),
-    (libc::CLONE_NEWUTS as u64, "uts"),
-    (libc::CLONE_NEWIPC as u64, "ipc"),
-    (libc::CLONE_NEWNET as u64, "net"),
-    (libc::CLONE_NEWPID as u64, "pid"),
-    (libc::CLONE_NEWCGROUP as u64, "cgroup"),
-    (libc::CLONE_NEWUSER as u64, "user"),
-    (libc::CLONE_NEWTIME as u64, "time"),
+/// The kinds, by their bits for clone(2), their names in `/proc/self/ns` and `/proc/sys/user`, and their options.
+pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
+    (libc::CLONE_NEWNS as u64, "mnt", ["-m", "--mount"]),
+    (libc::CLONE_NEWUTS as u64, "uts", ["-u", "--uts"]),
+    (libc::CLONE_NEWIPC as u64, "ipc", ["-i", "--ipc"]),
+    (libc::CLONE_NEWNET as u64, "net", ["-n", "--net"]),
+    (libc::CLONE_NEWPID as u64, "pid", ["-p", "--pid"]),
+    (libc::CLONE_NEWCGROUP as u64, "cgroup", ["-C", "--cgroup"]),
+    (libc::CLONE_NEWUSER as u64, "user", ["-U", "--user"]),
+    (libc::CLONE_NEWTIME as u64, "time", ["-T", "--time"]),
 ];
 
 /// Who may make user namespaces: a file, what it says where few may, and that in words.
@@ -332,6 +332,11 @@ pub fn why_not_up(cx: &Cx, error: Error) -> Error {
     caps::why(cx, CAP_NET_ADMIN, error)
 }
 
+/// The kind that an option asks for, as its bit.
+pub fn of_option(option: &str) -> Option<u64> {
+    KINDS.iter().find(|(.., options)| options.contains(&option)).map(|(bit, ..)| *bit)
+}
+
 /// The name of one kind.
 pub fn name(kind: u64) -> &'static str {
     kinds(kind).next().unwrap_or_default()
@@ -339,26 +344,5 @@ pub fn name(kind: u64) -> &'static str {
 
 /// The names of the kinds in a set.
 fn kinds(wanted: u64) -> impl Iterator<Item = &'static str> {
-    KINDS.iter().filter(move |(bit, _)| wanted & bit != 0).map(|(_, name)| *name)
-}
-
-/// A path put together.
-pub fn path(parts: &[&str]) -> CString {
-    cstring(parts.concat())
-}
-
-/// What a line of `/proc/self/status` says behind `name`.
-pub fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
-    field(cx, c"/proc/self/status", name)
-}
-
-/// What a line of a file says behind `name`.
-pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
-    let text = sys::read_file(cx, None, file).ok()?;
-    lines(&text).find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
-}
-
-/// A decimal number, which a newline may end.
-pub fn number(text: &[u8]) -> Option<u64> {
-    decimal(text.strip_suffix(b"\n").unwrap_or(text))
+    KINDS.iter().filter(move |(bit, ..)| wanted & bit != 0).map(|(_, name, _)| *name)
 }

@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::directories;
 use crate::error::Error;
-use crate::namespaces::{self, number};
+use crate::proc::{self, number};
 use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
 use crate::text::split_name;
@@ -92,9 +92,9 @@ pub fn await_end(cx: &Cx, path: &CStr) -> Result<(), Error> {
     // later process with that number, but that is not waited for.
     let Ok(process) = sys::pidfd_open(cx, pid) else { return Ok(()) };
     let number = show::number(pid as u64);
-    let status = namespaces::path(&["/proc/", &number, "/status"]);
+    let status = proc::path(&["/proc/", &number, "/status"]);
     // Its number in each pid namespace that it is in, ours first.
-    let numbers = namespaces::field(cx, &status, b"NSpid:\t").unwrap_or_default();
+    let numbers = proc::field(cx, &status, b"NSpid:\t").unwrap_or_default();
     if !numbers.ends_with(b"\t1") || sys::readable_within(cx, process.as_fd(), SECONDS)? {
         return Ok(());
     }

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::namespaces::{KINDS, path};
+use crate::namespaces::KINDS;
+use crate::proc::path;
 use crate::show::plain;
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
@@ -58,7 +59,7 @@ impl Target {
     /// To join our own user namespace is EINVAL, and our own mount namespace a change of the root.
     pub fn others(&self, cx: &Cx, wanted: u64) -> Result<u64, Error> {
         let mut others = 0;
-        for &(kind, name) in KINDS.iter().filter(|(kind, _)| wanted & kind != 0) {
+        for &(kind, name, _) in KINDS.iter().filter(|(kind, ..)| wanted & kind != 0) {
             let own = match sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0) {
                 Err(e) if e.is(Errno::ENOENT) => continue,
                 other => other?,

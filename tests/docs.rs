@@ -53,8 +53,12 @@ impl Program {
         }
         let mut options = option_literals(&source);
         options.extend(option_literals(&read(&root().join("src/cli.rs"))));
-        if source.contains("LIMITS") {
-            options.extend(option_literals(&read(&root().join("src/cgroup/limits.rs"))));
+        for (table, room) in
+            [("LIMITS", "src/cgroup/limits.rs"), ("namespaces::of_option", "src/namespaces.rs")]
+        {
+            if source.contains(table) {
+                options.extend(option_literals(&read(&root().join(room))));
+            }
         }
         options
     }
@@ -101,7 +105,10 @@ fn files_in(directory: &str, end: &str) -> Vec<PathBuf> {
 
 /// The files of the library.
 fn rooms() -> Vec<PathBuf> {
-    ["src", "src/cgroup"].iter().flat_map(|directory| files_in(directory, ".rs")).collect()
+    ["src", "src/cgroup", "src/id_maps"]
+        .iter()
+        .flat_map(|directory| files_in(directory, ".rs"))
+        .collect()
 }
 
 // ---- options ----

@@ -32,10 +32,9 @@ closed.
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use libc::c_int;
 use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
-use td::cgroup::{self, Cradle};
+use td::cgroup::cradle::{self, Cradle};
 use td::chain::{self, Prog};
 use td::child::{self, Side};
 use td::cli::{Cli, Never};
@@ -44,7 +43,7 @@ use td::join::{self, Join, PID, USER};
 use td::show::plain;
 use td::sys::{self, Cx};
 use td::target::{Container, Target};
-use td::{flags, root, users};
+use td::{flags, namespaces, root, users};
 
 td::step!(HELP, parse, apply);
 
@@ -64,27 +63,15 @@ struct Opts {
     prog: Prog,
 }
 
-/// The options for one namespace each, with its bit for setns(2).
-const NAMESPACES: [(&str, &str, c_int); 8] = [
-    ("-m", "--mount", libc::CLONE_NEWNS),
-    ("-u", "--uts", libc::CLONE_NEWUTS),
-    ("-i", "--ipc", libc::CLONE_NEWIPC),
-    ("-n", "--net", libc::CLONE_NEWNET),
-    ("-p", "--pid", libc::CLONE_NEWPID),
-    ("-C", "--cgroup", libc::CLONE_NEWCGROUP),
-    ("-U", "--user", libc::CLONE_NEWUSER),
-    ("-T", "--time", libc::CLONE_NEWTIME),
-];
 const ALL: u64 = u64::MAX;
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
     while let Some(option) = cli.option()? {
-        let is = |(short, long, _): &&(&str, &str, c_int)| option == *short || option == *long;
-        if let Some((.., kind)) = NAMESPACES.iter().find(is) {
+        if let Some(kind) = namespaces::of_option(&option) {
             match cli.optional_path() {
-                Some(file) => opts.files.push((*kind as u64, file)),
-                None => opts.namespaces |= *kind as u64,
+                Some(file) => opts.files.push((kind, file)),
+                None => opts.namespaces |= kind,
             }
             continue;
         }
@@ -251,7 +238,7 @@ impl Entry {
         let wanted = if all { ALL } else { opts.namespaces & !by_file };
         let kinds = target.others(cx, wanted)?;
         if all || opts.join_cgroup {
-            self.cgroups = cgroup::cradle_of(cx, &target.read(cx, c"cgroup")?)?;
+            self.cgroups = cradle::of_process(cx, &target.read(cx, c"cgroup")?)?;
         }
         if all || opts.root == Some(None) {
             self.root = Some(target.directory(cx, c"root")?);

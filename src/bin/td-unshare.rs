@@ -42,7 +42,8 @@ use std::os::fd::AsFd;
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use syscalls::Errno;
-use td::cgroup::{self, Cradle};
+use td::cgroup::cradle::{self, Cradle};
+use td::cgroup::{oom, tree};
 use td::chain::{Found, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
@@ -77,26 +78,12 @@ struct Opts {
     prog: Prog,
 }
 
-/// The options for one namespace each, with its bit for clone(2).
-const NAMESPACES: [(&str, &str, c_int); 8] = [
-    ("-m", "--mount", libc::CLONE_NEWNS),
-    ("-u", "--uts", libc::CLONE_NEWUTS),
-    ("-i", "--ipc", libc::CLONE_NEWIPC),
-    ("-n", "--net", libc::CLONE_NEWNET),
-    ("-p", "--pid", libc::CLONE_NEWPID),
-    ("-C", "--cgroup", libc::CLONE_NEWCGROUP),
-    ("-U", "--user", libc::CLONE_NEWUSER),
-    ("-T", "--time", libc::CLONE_NEWTIME),
-];
-
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts { propagation: MS_PRIVATE, ..Opts::default() };
     while let Some(option) = cli.option()? {
-        let is = |(short, long, _): &&(&str, &str, c_int)| option == *short || option == *long;
-        if let Some((.., namespace)) = NAMESPACES.iter().find(is) {
-            opts.add(*namespace);
-            let file = cli.optional_path();
-            opts.pins.extend(file.map(|file| (*namespace as u64, file)));
+        if let Some(kind) = namespaces::of_option(&option) {
+            opts.namespaces |= kind;
+            opts.pins.extend(cli.optional_path().map(|file| (kind, file)));
             continue;
         }
         // An option never acts on the namespace of the host: it implies a new one.
@@ -242,7 +229,7 @@ fn give_birth(
     }
     outside.pid_file = opts.pid_file.as_ref().map(|path| PidFile::new(cx, path)).transpose()?;
     let cradle = match &opts.into_cgroup {
-        Some(path) => cgroup::open_cradle(cx, path)?,
+        Some(path) => cradle::open(cx, path)?,
         None => Cradle::default(),
     };
     let line = opts.meets(maps).then(|| Line::new(cx)).transpose()?;
@@ -347,7 +334,7 @@ fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
     const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-exec --init end, too
     let Some(limited) = opts.remove_cgroup.as_ref().filter(|_| status != 0) else { return };
     let home = opts.into_cgroup.as_ref().unwrap_or(limited);
-    if let Some(how) = cgroup::oom::how_killed(cx, limited, home) {
+    if let Some(how) = oom::how_killed(cx, limited, home) {
         let who = if status == KILLED { "" } else { "a process of " };
         cx.say(&Error::refusal(format_args!("{who}{} {how}", opts.prog.shown())));
     }
@@ -369,8 +356,7 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
 }
 
 fn remove_cgroup(cx: &Cx, opts: &Opts) {
-    let removed =
-        opts.remove_cgroup.iter().try_for_each(|path| cgroup::tree::remove(cx, path).map(drop));
+    let removed = opts.remove_cgroup.iter().try_for_each(|path| tree::remove(cx, path).map(drop));
     removed.unwrap_or_else(|error| cx.say(&error));
 }
 

@@ -4,9 +4,10 @@ use std::ffi::CString;
 
 use syscalls::Errno;
 
+use crate::cgroup::causes;
 use crate::cgroup::devices::DeviceLimit;
 use crate::cgroup::limits::{self, LIMITS, Limit};
-use crate::cgroup::make::{self, Write};
+use crate::cgroup::make::Write;
 use crate::cgroup::{self, Hierarchy};
 use crate::cli::Cli;
 use crate::error::Error;
@@ -68,7 +69,7 @@ impl Wanted {
     ) -> Result<Vec<Write<'a>>, Error> {
         let of = |controller: &[u8]| {
             let hierarchy = cgroup::of_controller(hierarchies, controller);
-            hierarchy.ok_or_else(|| make::why_nowhere(cx, controller))
+            hierarchy.ok_or_else(|| causes::why_nowhere(cx, controller))
         };
         let mut writes = Vec::new();
         for (limit, value) in LIMITS.iter().zip(&self.limits) {

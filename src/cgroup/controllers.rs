@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
+use crate::cgroup::causes::why_refused;
 use crate::cgroup::limits;
-use crate::cgroup::make::{Made, named, read_word, why_refused, write_file};
+use crate::cgroup::make::{Made, named, write_file};
+use crate::cgroup::read_word;
 use crate::cgroup::tree::{self, DYING, Patience, procs};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::error::Error;

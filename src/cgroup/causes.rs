@@ -1,0 +1,185 @@
+//! Why the kernel refuses what is done with a cgroup: looked for after the failure.
+
+use std::ffi::CStr;
+
+use syscalls::Errno;
+
+use crate::cgroup::controllers::why_on_v1;
+use crate::cgroup::make::Write;
+use crate::cgroup::stat::sum;
+use crate::cgroup::tree::parent;
+use crate::cgroup::{Hierarchy, devices, join, read_word};
+use crate::error::Error;
+use crate::number::decimal;
+use crate::show::{octal, plain, unsigned};
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// No hierarchy has this controller.
+pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
+    let name = plain(controller);
+    let error = Error::refusal(format_args!("{name}: no mounted hierarchy has this controller"));
+    if controller == b"cgroup" {
+        return error.because("files called cgroup.* are those of version 2, which is not mounted");
+    }
+    why_on_v1(cx, controller, error)
+}
+
+/// Why a file or directory may not be written to: whose is it?
+pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let shown = plain(path.to_bytes());
+    match error.errno() {
+        Some(Errno::EROFS) => {
+            error.because(format_args!("the cgroups at {shown} are mounted read-only"))
+        }
+        Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
+            Ok(stat) => {
+                let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
+                let group = cx.start.egid;
+                let mut delegate = String::from("as root: td-cgroup --delegate");
+                unsigned(" ", we.into(), &mut delegate);
+                unsigned(":", group.into(), &mut delegate);
+                unsigned(" /td/u-", we.into(), &mut delegate);
+                let mut why = shown;
+                unsigned(" belongs to uid ", owner.into(), &mut why);
+                octal(" (mode ", mode, &mut why);
+                unsigned("), we are ", we.into(), &mut why);
+                error.because(why).way_out(delegate)
+            }
+            Err(_) => error,
+        },
+        _ => error,
+    }
+}
+
+/// Why a cgroup was not given away.
+pub fn why_not_given(cx: &Cx, error: Error) -> Error {
+    match (error.errno(), cx.start.euid) {
+        (Some(Errno::EPERM), we @ 1..) => {
+            let mut why = String::from("only root may give a cgroup away, we are uid");
+            unsigned(" ", we.into(), &mut why);
+            error.because(why)
+        }
+        _ => error,
+    }
+}
+
+/// Why a cgroup was not made.
+pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
+    let above = parent(directory);
+    if !error.is(Errno::EAGAIN) {
+        return why_refused(cx, &above, error);
+    }
+    // Some level above allows no more: look from below.
+    let mut level = above;
+    let mut depth = 1;
+    while let Some(text) = read_word(cx, &level, b"cgroup.max.depth") {
+        let shown = plain(level.to_bytes());
+        if decimal(text.as_bytes()).is_some_and(|most| most < depth) {
+            let what = "cgroup.max.depth allows";
+            return error.because(format_args!("{shown}/{what} {text} levels below it"));
+        }
+        let most = read_word(cx, &level, b"cgroup.max.descendants").unwrap_or_default();
+        let stat = sys::read_file(cx, None, &join(&level, b"cgroup.stat")).unwrap_or_default();
+        let now = sum(&stat, b"nr_descendants");
+        if decimal(most.as_bytes()).is_some_and(|most| now.is_some_and(|now| now >= most)) {
+            let what = "cgroup.max.descendants allows";
+            return error.because(format_args!("{shown}/{what} {most} below it"));
+        }
+        level = parent(&level);
+        depth += 1;
+    }
+    error
+}
+
+/// Why the file of a limit was not opened.
+pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+    if !error.is(Errno::ENOENT) {
+        return why_refused(cx, &join(cgroup, write.file), error);
+    }
+    let controller = plain(write.controller);
+    let on = read_word(cx, &parent(cgroup), b"cgroup.subtree_control");
+    if write.asked.is_some() && write.controller == b"hugetlb" {
+        let sizes = devices::alike(cx, cgroup, write.file);
+        if !sizes.is_empty() {
+            return error.because(format_args!("huge pages of this size are not here, but{sizes}"));
+        }
+    }
+    error.because(match on {
+        Some(on) if !text::has(on.as_bytes(), b' ', write.controller) => {
+            let parent = plain(parent(cgroup).to_bytes());
+            [&controller, " is not on in ", &parent, "/cgroup.subtree_control"].concat()
+        }
+        Some(_) => [&controller, " of this kernel's version 2 has no such file"].concat(),
+        None => [&controller, " is on version 1 here, which has no such file"].concat(),
+    })
+}
+
+/// Why a value was not accepted.
+pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+    if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
+        let used = read_word(cx, cgroup, b"memory.usage_in_bytes").unwrap_or_default();
+        return error
+            .because(format_args!("the cgroup uses {used} bytes, of which too few can be freed"));
+    }
+    if error.is(Errno::ENODEV) && write.controller == b"io" {
+        return devices::why_no_device(cx, &write.value, error);
+    }
+    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
+    let (true, Some(asked)) = (refused, write.asked) else { return error };
+    let most = match write.file {
+        b"memory.limit_in_bytes" => read_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
+        _ => None,
+    };
+    if let Some(most) = most {
+        return error
+            .because(format_args!(
+                "it cannot be above memory.memsw.limit_in_bytes, which is {most}"
+            ))
+            .way_out("set both: --memory-swap");
+    }
+    let error = error.because(asked.takes());
+    // Of processors and memory nodes a cgroup has no more than the one above it.
+    let above = join(&parent(cgroup), write.file);
+    match read_word(cx, &parent(cgroup), write.file).filter(|_| write.controller == b"cpuset") {
+        Some(value) => error.because(format_args!("{} has {value}", plain(above.to_bytes()))),
+        None => error,
+    }
+}
+
+/// Why this process did not get into the cgroup.
+pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> Error {
+    let cgroup = &hierarchy.directory(name).unwrap_or_default();
+    let shown = plain(cgroup.to_bytes());
+    match error.errno() {
+        Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
+            Some(on) if !on.is_empty() => error
+                .because(format_args!(
+                    "{shown} passes controllers down ({on}), so it may have no processes"
+                ))
+                .way_out("name a cgroup below it"),
+            _ => error,
+        },
+        Some(Errno::EOPNOTSUPP) => match read_word(cx, cgroup, b"cgroup.type") {
+            Some(kind) => error
+                .because(format_args!("{shown} is {kind}, where no process of elsewhere may be"))
+                .way_out("see cgroup.type in cgroups(7)"),
+            None => error,
+        },
+        Some(Errno::ENOSPC) => {
+            let empty =
+                |file: &&str| read_word(cx, cgroup, file.as_bytes()).is_some_and(|v| v.is_empty());
+            match ["cpuset.cpus", "cpuset.mems"].iter().find(|file| empty(file)) {
+                Some(file) => error
+                    .because(format_args!("{shown}/{file} is empty"))
+                    .way_out("make the cgroup with td-cgroup, which fills it"),
+                None => error,
+            }
+        }
+        Some(Errno::EACCES) if hierarchy.v2 => {
+            why_refused(cx, &hierarchy.common_procs(name), error)
+                .way_out("and on version 2 have root start PROG inside of it: --leaf NAME PROG")
+        }
+        _ => why_refused(cx, &join(cgroup, b"tasks"), error),
+    }
+}

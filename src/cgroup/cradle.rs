@@ -1,0 +1,91 @@
+//! Cgroups opened so that a process can begin in them, or go there.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::cgroup::causes::why_refused;
+use crate::cgroup::{Hierarchy, hierarchies, home, join, name, none, parse_line};
+use crate::error::Error;
+use crate::mounts;
+use crate::show::plain;
+use crate::sys::{self, Cx};
+use crate::text;
+
+/// A cgroup wherever a hierarchy has it, opened so that a process can go there.
+#[derive(Default)]
+pub struct Cradle {
+    /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
+    pub v2: Option<OwnedFd>,
+    /// `tasks` in each version 1 hierarchy that has the cgroup: who writes `0` to it moves itself.
+    /// Moving by cgroup.procs would wait some milliseconds for an RCU grace period.
+    pub tasks: Vec<OwnedFd>,
+}
+
+/// Open the cgroup `typed` wherever a hierarchy has it.
+pub fn open(cx: &Cx, typed: &CStr) -> Result<Cradle, Error> {
+    let hierarchies = hierarchies(cx)?;
+    let name = name(&hierarchies, typed)?;
+    // A dry run cannot know more of what td-cgroup would have made.
+    let home = home(&hierarchies);
+    let cradle = open_name(cx, &hierarchies, &name, |hierarchy| Some(hierarchy) == home)?;
+    if cradle.v2.is_none() && cradle.tasks.is_empty() {
+        return Err(none(typed));
+    }
+    Ok(cradle)
+}
+
+/// The same by its name. `made`: in this hierarchy td-cgroup has made it, also where a dry run did not.
+pub fn open_name(
+    cx: &Cx,
+    hierarchies: &[Hierarchy],
+    name: &[u8],
+    made: impl Fn(&Hierarchy) -> bool,
+) -> Result<Cradle, Error> {
+    let mut cradle = Cradle::default();
+    for hierarchy in hierarchies {
+        let Some(directory) = hierarchy.directory(name) else { continue };
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let opened = match made(hierarchy) {
+            true => sys::openat_made(cx, None, &directory, flags),
+            false => sys::openat(cx, None, &directory, flags),
+        };
+        let opened = match opened {
+            Err(e) if e.is(Errno::ENOENT) => continue, // not a cgroup of this hierarchy
+            other => other?,
+        };
+        if hierarchy.v2 {
+            cradle.v2 = Some(opened);
+        } else {
+            let tasks = sys::openat(cx, Some(opened.as_fd()), c"tasks", libc::O_WRONLY)
+                .map_err(|e| why_refused(cx, &join(&directory, b"tasks"), e))?;
+            cradle.tasks.push(tasks);
+        }
+    }
+    Ok(cradle)
+}
+
+/// The cgroups of the process that says so in its `/proc/PID/cgroup`, those that are not ours already,
+/// opened so that another can go there.
+pub fn of_process(cx: &Cx, theirs: &[u8]) -> Result<Cradle, Error> {
+    let ours = sys::read_file(cx, None, c"/proc/self/cgroup")?;
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let is_ours = |line: &[u8]| text::has(&ours, b'\n', line);
+    let mut hierarchies = Vec::new();
+    for line in text::lines(theirs) {
+        if line.is_empty() || is_ours(line) {
+            continue;
+        }
+        match parse_line(line, &mounts).filter(|hierarchy| hierarchy.own.is_some()) {
+            Some(hierarchy) => hierarchies.push(hierarchy),
+            None => {
+                return Err(Error::refusal(format_args!(
+                    "the cgroup {} is not in what is mounted of cgroups here",
+                    plain(line)
+                )));
+            }
+        }
+    }
+    open_name(cx, &hierarchies, b"", |_| false)
+}
