@@ -46,7 +46,7 @@ mod root {
     use std::path::PathBuf;
     use std::process::Stdio;
 
-    use super::common::house::{HOLD, Held, House, Who, pipe, text};
+    use super::common::house::{HOLD, Held, House, Who, pipe};
     use super::*;
 
     const KINDS: [(&str, &str, &str); 8] = [

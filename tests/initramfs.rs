@@ -8,7 +8,6 @@ mod root {
     use std::fs::{self, File};
     use std::io;
     use std::os::fd::AsRawFd;
-    use std::path::Path;
     use std::process::Command;
 
     use crate::common::*;
@@ -19,13 +18,8 @@ mod root {
     impl Place {
         #[track_caller]
         fn new() -> Place {
-            private_mounts();
-            let dir = TempDir::new();
-            let text = |path: &Path| path.to_str().expect("a plain path").to_string();
-            mount(["-t", "tmpfs", "tmpfs", &text(dir.path())]);
-            image(&dir.dir("img"));
-            mount(["--bind", &text(&dir.join("img")), &text(&dir.dir("new"))]);
-            mount(["--rbind", &text(&bin_dir()), &text(&dir.dir("td"))]);
+            let dir = image_on_tmpfs("new");
+            mount(["--rbind", text(&bin_dir()), text(&dir.dir("td"))]);
             Place(dir)
         }
 

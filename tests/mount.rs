@@ -74,10 +74,6 @@ mod root {
         Place { dir, image: path }
     }
 
-    fn text(path: &Path) -> &str {
-        path.to_str().expect("a plain path")
-    }
-
     impl Place {
         /// td-mount with options, on the image, becoming PROG.
         fn fill(&self, options: &[&str], prog: &[&str]) -> Command {

@@ -305,6 +305,18 @@ mod root {
     fn what_it_made_goes_again_whichever_call_fails() {
         let line = "--lower l1 --mkdir --upper s/u --work s/w --volatile x/T";
         let tmpfs = "--lower l1 --mkdir --tmpfs x/T";
+        let fails = |line: &str, call: &str, when: u32, before_6_13: bool| {
+            let dir = place();
+            let before = state(&dir);
+            let cmd = overlay(&dir, line, "touch executed");
+            let mut options = vec!["-e".into(), format!("inject={call}:error=EIO:when={when}")];
+            if before_6_13 {
+                options.extend(["-e".into(), old(&cmd)]);
+            }
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            strace(&options, &cmd).0.exits(125).says("EIO");
+            assert_eq!(before, state(&dir), "{line}: {options:?}");
+        };
         for (line, call, when) in [
             (line, "fsopen", 1),
             (line, "fstatfs", 1),
@@ -315,29 +327,14 @@ mod root {
             (tmpfs, "mkdirat", 4),
             (tmpfs, "move_mount", 2),
         ] {
-            let dir = place();
-            let before = state(&dir);
-            let inject = format!("inject={call}:error=EIO:when={when}");
-            let cmd = overlay(&dir, line, "touch executed");
-            strace(&["-e", &inject], &cmd).0.exits(125).says("EIO");
-            assert_eq!(before, state(&dir), "{line}: {inject}");
+            fails(line, call, when, false);
         }
         let new = [("fsconfig", 2), ("fsconfig", 5), ("fsmount", 1)];
         for (call, when) in new.into_iter().filter(|_| linux_is(6, 13)) {
-            let dir = place();
-            let before = state(&dir);
-            let inject = format!("inject={call}:error=EIO:when={when}");
-            let cmd = overlay(&dir, line, "touch executed");
-            strace(&["-e", &inject], &cmd).0.exits(125).says("EIO");
-            assert_eq!(before, state(&dir), "{line}: {inject}");
+            fails(line, call, when, false);
         }
         for (call, when) in [("mount", 1), ("open_tree", 1), ("chdir", 1), ("move_mount", 2)] {
-            let dir = place();
-            let before = state(&dir);
-            let inject = format!("inject={call}:error=EIO:when={when}");
-            let cmd = overlay(&dir, line, "touch executed");
-            strace(&["-e", &old(&cmd), "-e", &inject], &cmd).0.exits(125).says("EIO");
-            assert_eq!(before, state(&dir), "before 6.13: {inject}");
+            fails(line, call, when, true);
         }
     }
 

@@ -38,14 +38,7 @@ mod root {
     impl Place {
         #[track_caller]
         fn new() -> Place {
-            private_mounts();
-            let dir = TempDir::new();
-            mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", text(dir.path())]);
-            chmod(dir.path(), 0o755);
-            image(&dir.dir("img"));
-            dir.dir("mnt");
-            mount(["--bind", text(&dir.join("img")), text(&dir.join("mnt"))]);
-            Place(dir)
+            Place(image_on_tmpfs("mnt"))
         }
 
         fn path(&self, name: &str) -> String {
@@ -69,10 +62,6 @@ mod root {
             cmd.env("T", self.0.path()).env("PATH", format!("{}:{path}", text(&bin_dir())));
             cmd
         }
-    }
-
-    fn text(path: &std::path::Path) -> &str {
-        path.to_str().expect("a plain path")
     }
 
     const REFUSED: &str = "this is the mount namespace of PID 1";

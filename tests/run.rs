@@ -1204,20 +1204,25 @@ mod root {
         assert_eq!(house.sh(&["--keep"], "cat /file; stat -c %u /file").ok().out(), "kept\n7\n");
     }
 
+    /// A limit is refused to a user, with the way out; what that takes: his ids, and a cgroup for him.
+    #[track_caller]
+    fn refused_until_delegated(house: &House) -> (String, String) {
+        let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
+        let id = house.who.id();
+        let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
+        assert!(refused.err().contains(&way_out), "{refused}");
+        house.nothing_is_left();
+        (format!("{id}:{id}"), format!("/td/u-{}", house.name))
+    }
+
     mod v1 {
         use super::*;
 
         #[test]
         fn a_user_has_a_limit_where_root_has_made_a_cgroup_over_to_him() {
             for house in House::each_user() {
-                let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
-                let id = house.who.id();
-                let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
-                assert!(refused.err().contains(&way_out), "{refused}");
-                house.nothing_is_left();
-
-                let parent = format!("/td/u-{}", house.name);
-                run(&mut td("td-cgroup", ["--delegate", &format!("{id}:{id}"), &parent])).ok();
+                let (ids, parent) = refused_until_delegated(&house);
+                run(&mut td("td-cgroup", ["--delegate", &ids, &parent])).ok();
                 let options = ["--cgroup-parent", &parent, "--pids", "5", "-m", "64M"];
                 let held = house.hold(&options, HOLD);
                 let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
@@ -1241,16 +1246,10 @@ mod root {
         #[test]
         fn a_user_has_a_limit_where_he_was_started_in_a_cgroup_made_over_to_him() {
             for house in House::each_user() {
-                let refused = house.sh(&["--pids", "5"], "echo it runs").exits(125);
-                let id = house.who.id();
-                let way_out = format!("as root: td-cgroup --delegate {id}:{id} /td/u-{id}");
-                assert!(refused.err().contains(&way_out), "{refused}");
-                house.nothing_is_left();
-
-                let parent = format!("/td/u-{}", house.name);
+                let (ids, parent) = refused_until_delegated(&house);
                 let options = ["--cgroup-parent", &parent, "--pids", "5", "-m", "64M"];
                 let of_user = house.container(&options, &["sh", "-c", HOLD]);
-                let ids = format!("{id}:{id}");
+                let id = house.who.id();
                 let mut cmd = td("td-cgroup", ["--delegate", &ids, "--leaf", "shell", &parent]);
                 cmd.arg("setpriv").args([format!("--reuid={id}"), format!("--regid={id}")]);
                 cmd.arg("--clear-groups").arg(of_user.get_program()).args(of_user.get_args());

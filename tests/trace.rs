@@ -262,7 +262,7 @@ const MOUNT_BEYOND: &[(&str, i32)] = &[
 ];
 
 mod root {
-    use super::common::house::{HOLD, House, text};
+    use super::common::house::{HOLD, House};
     use super::*;
 
     #[test]

@@ -284,8 +284,3 @@ pub fn tree(dir: &Path) -> String {
     lines.sort();
     lines.join("\n")
 }
-
-/// A path as a word of a command line.
-pub fn text(path: &Path) -> &str {
-    path.to_str().expect("a plain path")
-}

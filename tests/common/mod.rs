@@ -575,6 +575,24 @@ pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) {
     check(result).unwrap_or_else(|e| panic!("{name:?} of {}: {e}", path.display()));
 }
 
+/// A path as a word of a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// A directory on a tmpfs, in a mount namespace of the test's own: with an image in `img`, which is no mount
+/// point, and the same image mounted on `mounted`.
+#[track_caller]
+pub fn image_on_tmpfs(mounted: &str) -> TempDir {
+    private_mounts();
+    let dir = TempDir::new();
+    mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", text(dir.path())]);
+    chmod(dir.path(), 0o755);
+    image(&dir.dir("img"));
+    mount(["--bind", text(&dir.join("img")), text(&dir.dir(mounted))]);
+    dir
+}
+
 /// Make the new directory `root` an image: busybox under all its names, and the directories that a
 /// container mounts on.
 #[track_caller]

@@ -4,14 +4,7 @@
 # powered off.
 set -eu
 
-# is NAME EXPECTED SEEN
-is() {
-  if [ "$2" = "$3" ]; then
-    printf 'ok %s\n' "$1"
-  else
-    printf 'not ok %s\nexpected: %s\nseen: %s\n' "$1" "$2" "$3"
-  fi
-}
+. /bin/is.sh
 
 # has NAME PART WHOLE
 has() {

@@ -2,14 +2,7 @@
 # root.sh: what runs in the root that rootfs/init has made, whose kind `td.kind=` of the kernel's command line says.
 set -u
 
-# is NAME EXPECTED SEEN
-is() {
-  if [ "$2" = "$3" ]; then
-    printf 'ok %s\n' "$1"
-  else
-    printf 'not ok %s\nexpected: %s\nseen: %s\n' "$1" "$2" "$3"
-  fi
-}
+. /bin/is.sh
 
 echo # behind what the firmware has printed
 read -r words </proc/cmdline
