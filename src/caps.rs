@@ -15,9 +15,12 @@ pub const CAP_KILL: u64 = 5;
 pub const CAP_SETGID: u64 = 6;
 pub const CAP_SETUID: u64 = 7;
 pub const CAP_SETPCAP: u64 = 8;
+pub const CAP_NET_ADMIN: u64 = 12;
 pub const CAP_SYS_CHROOT: u64 = 18;
+pub const CAP_SYS_ADMIN: u64 = 21;
 pub const CAP_SYS_BOOT: u64 = 22;
 pub const CAP_SYS_RESOURCE: u64 = 24;
+pub const CAP_SYS_TIME: u64 = 25;
 
 /// `all`, `none`, or names with commas between them, with or without `cap_`, in either case. An error
 /// is the name that is none.

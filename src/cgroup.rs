@@ -41,13 +41,6 @@ pub struct Hierarchy {
     pub own: Option<Vec<u8>>,
 }
 
-/// They are members of one list: the same one is at the same place.
-impl PartialEq for Hierarchy {
-    fn eq(&self, other: &Hierarchy) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
 pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     let own = sys::read_file(cx, None, c"/proc/self/cgroup")
@@ -146,6 +139,11 @@ pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
 }
 
 impl Hierarchy {
+    /// Are they one? Both are members of one list: the same one is at the same place.
+    pub fn is(&self, other: &Hierarchy) -> bool {
+        std::ptr::eq(self, other)
+    }
+
     /// Is this the version 1 hierarchy of `controller`?
     pub fn has(&self, controller: &[u8]) -> bool {
         self.controllers.iter().any(|c| c == controller)

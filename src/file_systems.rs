@@ -10,15 +10,18 @@ use crate::error::Error;
 use crate::mounts::{self, Mount, is_foreign};
 use crate::show::{plain, unsigned};
 use crate::sys::{self, Cx, cstring};
+use crate::text::{lines, split};
 
 /// The bytes by which a file system is known, and where they stand on its device: blkid(8) knows more.
-const MARKS: [(&str, usize, &[u8]); 7] = [
+const MARKS: [(&str, usize, &[u8]); 9] = [
     ("ext4", 1080, b"\x53\xEF"), // ext2 and ext3 too
     ("squashfs", 0, b"hsqs"),
     ("xfs", 0, b"XFSB"),
     ("btrfs", 0x10040, b"_BHRfS_M"),
     ("erofs", 1024, b"\xE2\xE1\xF5\xE0"),
     ("vfat", 82, b"FAT32   "),
+    ("vfat", 54, b"FAT16   "),
+    ("vfat", 54, b"FAT12   "),
     ("iso9660", 0x8001, b"CD001"),
 ];
 /// They all stand in the first so many bytes.
@@ -56,7 +59,7 @@ pub fn why(cx: &Cx, fstype: &CStr, options: &[(&CStr, Option<&CStr>)], error: Er
 /// Does a file system take a device? The lines of `/proc/filesystems` are `nodev` or nothing, a tab, and a
 /// type. `None`: the kernel does not know it.
 fn takes_device(known: &[u8], fstype: &CStr) -> Option<bool> {
-    let mut lines = known.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b'\t'));
+    let mut lines = lines(known).map(|line| split(line, b'\t'));
     lines.find_map(|mut line| {
         let first = line.next()?;
         (line.next()? == fstype.to_bytes()).then_some(first.is_empty())
@@ -113,8 +116,8 @@ fn is_read_only(cx: &Cx, number: &str) -> bool {
 fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
     let shown = plain(source.to_bytes());
     let text = sys::read_file(cx, None, c"/proc/self/mountinfo").unwrap_or_default();
-    let mut lines = text.split(|b| *b == b'\n');
-    let is_of = |line: &&[u8]| line.split(|b| *b == b' ').nth(2) == Some(number.as_bytes());
+    let mut lines = lines(&text);
+    let is_of = |line: &&[u8]| split(line, b' ').nth(2) == Some(number.as_bytes());
     if let Some(mount) = lines.find(is_of).and_then(|line| mounts::parse(line).pop()) {
         let (point, fstype) = (plain(&mount.point), plain(&mount.fstype));
         let how = if mount.super_options.starts_with(b"ro") { ", ro" } else { ", rw" };

@@ -106,12 +106,6 @@ tables! {
     "Commands of reboot(2)." REBOOT:
         LINUX_REBOOT_CMD_RESTART LINUX_REBOOT_CMD_HALT LINUX_REBOOT_CMD_POWER_OFF LINUX_REBOOT_CMD_CAD_OFF;
     "Commands of keyctl(2)." KEYCTL: KEYCTL_JOIN_SESSION_KEYRING;
-    "The `f_type` of statfs(2): those that td looks for." MAGIC:
-        OVERLAYFS_SUPER_MAGIC EXT4_SUPER_MAGIC TMPFS_MAGIC PROC_SUPER_MAGIC CGROUP_SUPER_MAGIC
-        CGROUP2_SUPER_MAGIC XFS_SUPER_MAGIC BTRFS_SUPER_MAGIC NFS_SUPER_MAGIC FUSE_SUPER_MAGIC;
-    "The `f_flags` of statfs(2), linux/statfs.h: not all of them are in every C library." ST:
-        ST_RDONLY=0x1 ST_NOSUID=0x2 ST_NODEV=0x4 ST_NOEXEC=0x8 ST_SYNCHRONOUS=0x10 ST_VALID=0x20
-        ST_MANDLOCK=0x40 ST_NOATIME=0x400 ST_NODIRATIME=0x800 ST_RELATIME=0x1000 ST_NOSYMFOLLOW=0x2000;
     "The second argument of `prctl(PR_SET_DUMPABLE)`, linux/sched/coredump.h." DUMP:
         SUID_DUMP_DISABLE=0;
     "clone(2), clone3(2), unshare(2)." CLONE:
@@ -138,9 +132,6 @@ pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// short of 2.
 pub const MFD_EXEC: u64 = 0x10;
 
-/// The capability that mounting needs.
-pub const CAP_SYS_ADMIN: u64 = 21;
-
 /// The name of one value.
 pub fn name(table: Table, value: u64) -> Option<&'static str> {
     table.iter().find(|(known, _)| *known == value).map(|(_, name)| name)
@@ -153,7 +144,7 @@ mod tests {
         for table in super::ALL {
             assert_eq!(table.values.len(), table.names.split_ascii_whitespace().count());
         }
-        assert_eq!(super::name(super::CAPS, super::CAP_SYS_ADMIN), Some("CAP_SYS_ADMIN"));
+        assert_eq!(super::name(super::CAPS, crate::caps::CAP_SYS_ADMIN), Some("CAP_SYS_ADMIN"));
         assert_eq!(super::name(super::OPEN, libc::O_APPEND as u64), Some("O_APPEND"));
     }
 }

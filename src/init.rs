@@ -12,7 +12,7 @@ use crate::cli::Cli;
 use crate::error::Error;
 use crate::mounts;
 use crate::show;
-use crate::structs::WaitStatus;
+use crate::structs::{SECOND, WaitStatus};
 use crate::sys::{self, Cx, cstring};
 
 /// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, until
@@ -84,6 +84,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     let caller = loop {
         match hide(cx).and_then(|()| Caller::new(cx)) {
             Ok(caller) => break caller,
+            Err(error) if cx.dry() => return Err(error),
             Err(error) => machine.go_on(cx, Err(error)),
         }
     };
@@ -99,6 +100,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
             Ok(Side::Parent(child)) => {
                 machine.attend(cx, child).inspect_err(|_| child::end(cx, child))
             }
+            Err(error) if cx.dry() => return Err(error),
             Err(error) => Err(error),
         };
         before = ended.as_ref().ok().copied();
@@ -190,8 +192,6 @@ impl Machine {
         }
     }
 }
-
-const SECOND: i64 = 1_000_000_000;
 
 fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
     let how = if libc::WIFSIGNALED(ended.0) {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use syscalls::Errno;
 
+use crate::caps::{self, CAP_SYS_CHROOT};
 use crate::error::Error;
 use crate::mounts::{self, Mount};
 use crate::show::plain;
@@ -41,16 +42,9 @@ pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
 /// fails, for the first is about this process alone.
 fn put_over(cx: &Cx, mount: BorrowedFd, old_root: BorrowedFd) -> Result<(), Error> {
     sys::fchdir(cx, mount)?;
-    sys::chroot(cx, c".").map_err(|error| match sys::capget(cx) {
-        Ok(caps) if caps.effective() >> CAP_SYS_CHROOT & 1 == 0 => {
-            error.because("this process has no CAP_SYS_CHROOT, which leaving the initramfs takes")
-        }
-        _ => error,
-    })?;
+    sys::chroot(cx, c".").map_err(|e| caps::why(cx, CAP_SYS_CHROOT, e))?;
     sys::move_mount(cx, mount, old_root)
 }
-
-const CAP_SYS_CHROOT: u64 = 18;
 
 /// Detach what is mounted on the initramfs, but for the new root and what may lie below that.
 fn uncover(cx: &Cx, initramfs: BorrowedFd, list: &[Mount], new_root: &Statx) -> Result<(), Error> {

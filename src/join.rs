@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::caps::CAP_SYS_ADMIN;
 use crate::caps::{self, CAP_SYS_CHROOT};
 use crate::error::Error;
-use crate::flags::CAP_SYS_ADMIN;
 use crate::namespaces;
 use crate::show::plain;
 use crate::sys::{self, Cx};

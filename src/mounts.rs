@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::caps::CAP_SYS_ADMIN;
 use crate::error::Error;
-use crate::flags::CAP_SYS_ADMIN;
 use crate::number::decimal;
 use crate::show::{ascii, plain};
 use crate::structs::MountAttr;
@@ -258,9 +258,9 @@ pub fn why_not_moved(
     };
     let shown = plain(source.to_bytes());
     if !from.is_mount_root() {
-        return error
-            .because(format_args!("{shown} is no mount point"))
-            .way_out(format_args!("what is not mounted can be bound: --bind {shown} DST"));
+        return error.because(format_args!("{shown} is no mount point")).way_out(format_args!(
+            "what is not mounted can be bound: td-mount --bind {shown} DST"
+        ));
     }
     let Ok(mounts) = own_list(cx) else { return why(cx, error) };
     let find = |id| mounts.iter().find(|mount| mount.id == id);
@@ -283,7 +283,7 @@ pub fn why_not_moved(
         // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
         _ if !in_initial_user_namespace(cx) => error
             .because(format_args!("what is on {shown} is locked in this user namespace"))
-            .way_out(format_args!("it can be bound: --bind {shown} DST")),
+            .way_out(format_args!("it can be bound: td-mount --bind {shown} DST")),
         _ => error,
     }
 }

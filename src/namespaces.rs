@@ -5,14 +5,15 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
+use crate::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::cgroup;
 use crate::error::Error;
-use crate::flags::{self, CAP_SYS_ADMIN, Names, Table};
+use crate::flags::{self, Names, Table};
 use crate::proc::{number, path, status};
 use crate::show::{self, ascii, plain};
 use crate::sys::{self, Cx};
 use crate::text::split;
-use crate::{caps, mounts, users};
+use crate::{mounts, users};
 
 /// The kinds, by their bits for clone(2), their names in `/proc/self/ns` and `/proc/sys/user`, and their options.
 pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
@@ -298,7 +299,6 @@ pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
 
 /// Why a clock did not take an offset: time_namespaces(7).
 fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
-    const CAP_SYS_TIME: u64 = 25;
     match error.errno() {
         Some(Errno::ERANGE) if negative => error.because("the clock would stand below 0"),
         Some(Errno::ERANGE) => error.because("a clock goes up to 4611686018 seconds, 146 years"),
@@ -328,7 +328,6 @@ pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
 
 /// Why the loopback interface did not come up.
 pub fn why_not_up(cx: &Cx, error: Error) -> Error {
-    const CAP_NET_ADMIN: u64 = 12;
     caps::why(cx, CAP_NET_ADMIN, error)
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::caps::CAP_SYS_ADMIN;
 use crate::error::Error;
 use crate::mounts;
 use crate::show::{ascii, plain};
@@ -229,7 +230,6 @@ pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Er
 }
 
 fn not_allowed(cx: &Cx) -> Cause {
-    const CAP_SYS_ADMIN: u64 = 21;
     if sys::capget(cx).ok()?.effective() >> CAP_SYS_ADMIN & 1 == 0 {
         let why = "mounting takes CAP_SYS_ADMIN, which this process does not have";
         return Some((why.into(), "run it inside td-unshare --map-root-user --mount"));

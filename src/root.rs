@@ -11,6 +11,7 @@ use crate::mounts;
 use crate::show::plain;
 use crate::structs::{MountAttr, Statx};
 use crate::sys::{self, Cx, cstring};
+use crate::text;
 
 /// How often a path is looked up again when a rename or a mount got in the way.
 const TRIES: u32 = 32;
@@ -232,7 +233,7 @@ impl<'a> Root<'a> {
     fn make(&mut self, path: &CStr, dir: bool, resolve: u64) -> Result<(), Error> {
         let mut parent = CString::from(c"/");
         let mut whole = Vec::new();
-        let mut names = path.to_bytes().split(|b| *b == b'/').filter(|n| !n.is_empty()).peekable();
+        let mut names = text::split(path.to_bytes(), b'/').filter(|n| !n.is_empty()).peekable();
         while let Some(name) = names.next() {
             whole.push(b'/');
             whole.extend(name);
@@ -377,14 +378,12 @@ fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
         Done::Moved(mount, place) => sys::move_mount(cx, mount.as_fd(), place.as_fd()),
         // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
         // can stand, which needs no /proc.
-        Done::Attached(mount, _) => match sys::fchdir(cx, mount.as_fd()) {
-            Ok(()) => sys::umount2(cx, c".", libc::MNT_DETACH),
+        Done::Attached(mount, _) => match mounts::detach(cx, mount.as_fd()) {
             Err(e) if e.is(Errno::ENOTDIR) => {
                 let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-                let path = cstring(path);
-                sys::umount2(cx, &path, libc::MNT_DETACH)
+                sys::umount2(cx, &cstring(path), libc::MNT_DETACH)
             }
-            Err(e) => Err(e),
+            other => other,
         },
     }
 }

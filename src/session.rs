@@ -97,14 +97,18 @@ fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
 /// The process, seen in /proc, that leads the session which a terminal controls.
 fn owner(cx: &Cx, terminal: u64) -> Option<Vec<u8>> {
     let proc = sys::openat(cx, None, c"/proc", libc::O_RDONLY | libc::O_DIRECTORY).ok()?;
-    let names = sys::read_dir(cx, proc.as_fd()).ok()?;
-    names.into_iter().map(|(name, _)| name.into_bytes()).find(|pid| {
+    let mut pids = Vec::new();
+    let add = &mut |name: &CStr, _| {
+        pids.extend(decimal(name.to_bytes()).map(|_| name.to_bytes().to_vec()));
+        Ok(())
+    };
+    sys::for_each_entry(cx, proc.as_fd(), add).ok()?;
+    pids.into_iter().find(|pid| {
         let path = cstring([pid, &b"/stat"[..]].concat());
         let mut stat = [0; 512];
-        decimal(pid).is_some()
-            && sys::openat(cx, Some(proc.as_fd()), &path, libc::O_RDONLY)
-                .and_then(|file| sys::read(cx, file.as_fd(), &mut stat))
-                .is_ok_and(|n| leads(stat.get(..n).unwrap_or_default(), pid, terminal))
+        sys::openat(cx, Some(proc.as_fd()), &path, libc::O_RDONLY)
+            .and_then(|file| sys::read(cx, file.as_fd(), &mut stat))
+            .is_ok_and(|n| leads(stat.get(..n).unwrap_or_default(), pid, terminal))
     })
 }
 

@@ -114,7 +114,7 @@ impl Show for Statx {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct StatFs {
-    /// Which file system: `flags::MAGIC`.
+    /// Which file system: `libc::TMPFS_MAGIC` …
     pub f_type: i64,
     f_bsize: i64,
     f_blocks: u64,

@@ -126,6 +126,8 @@ unsafe impl GlobalAlloc for Allocator {
 pub struct Start {
     /// The arguments, of which the first is the tool's own name, as the caller wrote it.
     pub args: Vec<CString>,
+    /// The environment, `NAME=VALUE` each. Both are copies, which `forget_start` leaves.
+    pub env: Vec<CString>,
     /// The path that was executed, as the caller wrote it: `AT_EXECFN`.
     pub execfn: CString,
     /// The effective ids, as execve(2) left them in the auxiliary vector: getauxval(3).
@@ -156,14 +158,14 @@ impl Start {
         for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
             raw_root_fd();
         }
-        let args = copies(argv);
+        let (args, env) = (copies(argv), copies(envp));
         // SAFETY: it takes a number. AT_EXECFN is a string of the block that argv is in.
         let (execfn, [euid, egid]) = unsafe {
             let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
             let execfn = if execfn.is_null() { c"" } else { CStr::from_ptr(execfn) };
             (execfn.to_owned(), [libc::AT_EUID, libc::AT_EGID].map(|id| libc::getauxval(id) as u32))
         };
-        Start { args, execfn, euid, egid, argv, envp, standard }
+        Start { args, env, execfn, euid, egid, argv, envp, standard }
     }
 
     /// Was descriptor `fd` (0 to 2) closed when the program began?
@@ -171,14 +173,9 @@ impl Start {
         self.standard.iter().any(|p| p.fd == fd && p.revents & libc::POLLNVAL != 0)
     }
 
-    /// The environment, `NAME=VALUE` each.
-    pub fn environ(&self) -> Vec<CString> {
-        copies(self.envp)
-    }
-
     /// The value of one variable.
     pub fn getenv(&self, name: &str) -> Option<Vec<u8>> {
-        self.environ().iter().find_map(|var| {
+        self.env.iter().find_map(|var| {
             let rest = var.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
             Some(rest.to_vec())
         })
@@ -203,8 +200,7 @@ fn strings(mut list: *const *const c_char) -> impl Iterator<Item = *const c_char
 fn copies(list: *const *const c_char) -> Vec<CString> {
     let mut copies = Vec::new();
     for s in strings(list) {
-        // SAFETY: the kernel ends each string with a zero byte. `forget_start` overwrites them with zero
-        // bytes, which leaves them strings.
+        // SAFETY: the kernel ends each string with a zero byte.
         copies.push(unsafe { CStr::from_ptr(s) }.to_owned());
     }
     copies
@@ -675,17 +671,6 @@ pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Er
     cx.read(nr::faccessat2, &args).map(drop)
 }
 
-/// `getdents64(fd, dirp, count)`: getdents(2), to the end. The names in a directory, without `.` and
-/// `..`, each with its type (`libc::DT_DIR` …).
-pub fn read_dir(cx: &Cx, dir: BorrowedFd) -> Result<Vec<(CString, u8)>, Error> {
-    let mut names = Vec::new();
-    for_each_entry(cx, dir, &mut |name, kind| {
-        names.push((name.to_owned(), kind));
-        Ok(())
-    })?;
-    Ok(names)
-}
-
 /// The same without keeping the names: a hostile directory may have more of them than there is memory.
 pub fn for_each_entry(
     cx: &Cx,
@@ -1014,7 +999,7 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
 fn env_arg<'a>(cx: &Cx, env: Option<&'a Strings>) -> Arg<'a> {
     match env {
         Some(env) => Arg::Env(env.pointers.as_ptr(), env.strings.len()),
-        None => Arg::Env(cx.start.envp, cx.start.environ().len()),
+        None => Arg::Env(cx.start.envp, cx.start.env.len()),
     }
 }
 
@@ -1080,6 +1065,9 @@ pub fn reboot_cad_off(cx: &Cx) -> Result<(), Error> {
 /// not return where that goes well, so that its line comes first, see `exec`.
 pub fn reboot(cx: &Cx, command: c_int) -> Result<(), Error> {
     let args = reboot_args(command);
+    if cx.dry {
+        return cx.change(nr::reboot, &args).map(drop);
+    }
     let text = show::call(nr::reboot.1, &args, None);
     let trace = |rest: &[&str]| cx.trace.iter().for_each(|_| cx.line(&rest.concat()));
     trace(&[&text, " = ?"]);
@@ -1224,13 +1212,6 @@ pub fn prctl_capbset_drop(cx: &Cx, cap: u64) -> Result<(), Error> {
 pub fn prctl_capbset_read(cx: &Cx, cap: u64) -> Result<bool, Error> {
     let args = [name(libc::PR_CAPBSET_READ, flags::PRCTL), Arg::Name(cap, flags::CAPS)];
     cx.read(nr::prctl, &args).map(|set| set == 1)
-}
-
-/// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)`: PR_CAP_AMBIENT(2const).
-pub fn prctl_cap_ambient_clear(cx: &Cx) -> Result<(), Error> {
-    let clear = name(libc::PR_CAP_AMBIENT_CLEAR_ALL, flags::AMBIENT);
-    let args = [clear, Arg::Size(0), Arg::Size(0), Arg::Size(0)];
-    prctl(cx, libc::PR_CAP_AMBIENT, &args).map(drop)
 }
 
 /// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0)`: PR_CAP_AMBIENT(2const). EPERM: it is not

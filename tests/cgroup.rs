@@ -50,6 +50,9 @@ fn what_does_not_go_together_is_refused() {
     refuses(&["--kill", "--fresh", "/td-test-refused"], together);
     refuses(&["--remove", "--delegate", "1:1", "/td-test-refused"], together);
     refuses(&["--stay", "/td-test-refused"], "--stay needs PROG");
+    refuses(&["--kill", "--remove", "/td-test-refused"], together);
+    refuses(&["--wait-empty", "--stat", "/td-test-refused"], together);
+    refuses(&["--kill", "--json", "/td-test-refused"], "--json needs --stat");
     refuses(&["--pids", "1"], "PATH is missing");
 }
 
@@ -166,6 +169,37 @@ mod root {
         run(&mut cgroup(["--pids", "7", &own.below("a"), "nowhere-to-be-found"])).exits(127);
         assert_eq!(read(&own.0, "pids.max"), "9");
         assert!(!own.found().iter().any(|directory| directory.join("a").exists()));
+    }
+
+    #[test]
+    fn what_was_there_before_gets_its_values_back() {
+        let own = Cgroup::new("values");
+        run(&mut cgroup(["--pids", "9", "-m", "64M", &own.0])).ok();
+        for options in [["--pids", "7"], ["--set", "pids.max=7"]] {
+            let nowhere = [own.0.as_str(), "nowhere-to-be-found"];
+            run(&mut cgroup(options.into_iter().chain(nowhere))).exits(127);
+            assert_eq!(read(&own.0, "pids.max"), "9");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_waits_for_nobody() {
+        let own = Cgroup::new("drywait");
+        run(&mut cgroup(["--pids", "9", &own.0])).ok();
+        let running = sleeper(&own.0);
+        for action in ["--wait-empty", "--kill", "--freeze"] {
+            run(&mut cgroup(["--dry-run", action, &own.0])).ok();
+        }
+        assert_eq!(status_of(running.pid(), "State").chars().next(), Some('S'));
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_not_told_to_have_a_cgroup_given_to_it() {
+        let own = Cgroup::new("userns");
+        let dir = tools();
+        let mut cmd = as_user(&dir, "td-unshare", ["-r", "td-cgroup", "--pids", "9", &own.0]);
+        let output = run(&mut cmd).exits(125).says("belongs to uid 65534");
+        assert!(!output.err().contains("--delegate"), "{output}");
     }
 
     #[test]
@@ -424,6 +458,65 @@ mod root {
             running.prints("in");
             let output = run(&mut cgroup(["-m", "1M", "--memory-swap", "256M", &own.0])).exits(125);
             output.says("EBUSY").says("bytes, of which too few can be freed");
+        }
+
+        #[test]
+        fn a_period_that_was_longer_is_shortened_with_its_quota() {
+            let own = Cgroup::new("period");
+            let below = own.below("a");
+            run(&mut cgroup(["--cpus", "1", &own.0])).ok();
+            let long = ["--set", "cpu.cfs_period_us=1000000", "--set", "cpu.cfs_quota_us=500000"];
+            run(&mut cgroup(long.into_iter().chain([below.as_str()]))).ok();
+            run(&mut cgroup(["--cpus", "0.5", &below, "nowhere-to-be-found"])).exits(127);
+            assert_eq!(read(&below, "cpu.cfs_quota_us"), "500000");
+            assert_eq!(read(&below, "cpu.cfs_period_us"), "1000000");
+            run(&mut cgroup(["--cpus", "0.5", &below])).ok();
+            assert_eq!(read(&below, "cpu.cfs_quota_us"), "50000");
+            assert_eq!(read(&below, "cpu.cfs_period_us"), "100000");
+        }
+
+        #[test]
+        fn more_time_than_above_is_explained_by_the_level_that_has_less() {
+            let own = Cgroup::new("time");
+            run(&mut cgroup(["--cpus", "1", &own.0])).ok();
+            let output = run(&mut cgroup(["--cpus", "2", &own.below("a/b")])).exits(125);
+            let level = v1("cpu").join(&own.0[1..]).join("cpu.cfs_quota_us");
+            let output = output.says("EINVAL").says(&format!("{} has 100000", level.display()));
+            assert!(!output.err().contains("it takes"), "{output}");
+        }
+
+        /// The one that was there is not seen any more, so nobody could go back to it.
+        #[test]
+        fn nobody_goes_in_where_its_own_cgroup_is_outside_of_what_is_mounted() {
+            private_mounts();
+            let own = Cgroup::new("outside");
+            run(&mut cgroup(["--pids", "9", &own.0])).ok();
+            let point = v1("pids");
+            let point = point.to_str().expect("a plain path");
+            let dir = TempDir::new();
+            let there = dir.path().to_str().expect("a plain path");
+            mount(["--bind", &format!("{point}{}", own.0), there]);
+            run(Command::new("umount").arg("-l").arg(point)).ok();
+            let mut cmd = cgroup(["--pids", "5", "/a", "echo", "run"]);
+            let output = run(&mut cmd).exits(125).says("this process is in no cgroup that");
+            assert_eq!(output.out(), "");
+            assert!(!dir.join("a").exists());
+        }
+
+        #[test]
+        fn processes_that_a_pid_namespace_hides_are_not_taken_for_none() {
+            let own = Cgroup::new("hidden");
+            run(&mut cgroup(["--pids", "9", &own.0])).ok();
+            let running = sleeper(&own.0);
+            // Version 2 would say it.
+            let script =
+                "while read -r _ point type _; do case $type in cgroup2) umount -l $point; esac
+                done </proc/mounts; exec td-mount --proc / td-cgroup --wait-empty=1 \"$0\"";
+            let mut cmd = td("td-unshare", ["-p", "-m", "sh", "-c", script, &own.0]);
+            let path = format!("{}:{}", bin_dir().display(), std::env::var("PATH").expect("PATH"));
+            let output = run(cmd.env("PATH", path)).exits(124);
+            output.says("still has processes, of another pid namespace");
+            assert_eq!(status_of(running.pid(), "State").chars().next(), Some('S'));
         }
 
         #[test]

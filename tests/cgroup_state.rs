@@ -123,7 +123,7 @@ mod root {
         cmd.args(["-f", "--seccomp-bpf", "-e", "trace=write,ppoll,clock_nanosleep"]);
         let output =
             run(cmd.args(["-o", "/dev/null"]).arg(bin("td-cgroup")).args(["--freeze", &own.0]));
-        let says = format!("is not so after 10 seconds, its processes: {} (", running.pid());
+        let says = format!("is not frozen after 10 seconds, its processes: {} (", running.pid());
         output.exits(125).says(&says);
         assert_eq!(stat(&own.0, "frozen"), "0");
     }

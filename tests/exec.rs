@@ -710,6 +710,14 @@ mod root {
     }
 
     #[test]
+    fn prog_has_the_environment_of_process_1_each_time_and_process_1_shows_none() {
+        let script = "echo $GIVEN $SET $(tr -d '\\0' </proc/1/environ | wc -c); exec kill -9 $$";
+        let options = "--on-exit respawn --init --env SET=it";
+        let running = start(machine(options, script).env("GIVEN", "was"));
+        wait_for("a second one", || (running.out() == "was it 0\nwas it 0\n").then_some(()));
+    }
+
+    #[test]
     fn no_failure_ends_process_1_without_what_is_to_be_done_then() {
         let on_exit = "--on-exit poweroff --init";
         for (options, why) in [

@@ -219,7 +219,7 @@ mod root {
             cut -d' ' -f1-5 $T/before | sort >$T/1; \
             cut -d' ' -f1-5 $T/img/proc/self/mountinfo | sort | cmp - $T/1; ls $T/new/ran";
         let output = run(&mut place.sh(script));
-        let output = output.says("this process has no CAP_SYS_CHROOT, which leaving the initramfs");
+        let output = output.says("this process has no CAP_SYS_CHROOT");
         assert_eq!(output.out(), "125\n", "{output}");
         assert!(!output.err().contains("differ"), "{output}");
     }

@@ -89,6 +89,17 @@ enum Action {
     Stat,
 }
 
+const ALONE: &str = "what is done to a cgroup that is there takes PATH and nothing else";
+
+impl Opts {
+    fn act(&mut self, cli: &Cli, action: Action) -> Result<(), Error> {
+        match std::mem::replace(&mut self.action, action) {
+            Action::Make => Ok(()),
+            _ => Err(cli.usage(ALONE)),
+        }
+    }
+}
+
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
     while let Some(option) = cli.option()? {
@@ -110,13 +121,16 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--stay" => opts.stay = true,
             "--fresh" => opts.fresh = true,
             "--delegate" => opts.delegate = Some(ids(cli)?),
-            "--remove" => opts.action = Action::Remove,
-            "--kill" => opts.action = Action::Kill,
-            "--freeze" => opts.action = Action::Freeze,
-            "--thaw" => opts.action = Action::Thaw,
-            "--wait-empty" => opts.action = Action::WaitEmpty(cli.optional_nanoseconds()?),
-            "--stat" => opts.action = Action::Stat,
-            "--json" => (opts.action, opts.json) = (Action::Stat, true),
+            "--remove" => opts.act(cli, Action::Remove)?,
+            "--kill" => opts.act(cli, Action::Kill)?,
+            "--freeze" => opts.act(cli, Action::Freeze)?,
+            "--thaw" => opts.act(cli, Action::Thaw)?,
+            "--wait-empty" => {
+                let time = cli.optional_nanoseconds()?;
+                opts.act(cli, Action::WaitEmpty(time))?;
+            }
+            "--stat" => opts.act(cli, Action::Stat)?,
+            "--json" => opts.json = true,
             _ => return Err(cli.unknown(option)),
         }
     }
@@ -130,9 +144,12 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 /// What does not go together.
 fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
     let leaves = opts.leaf.is_some() || opts.move_to_leaf.is_some();
+    if opts.json && opts.action != Action::Stat {
+        return Err(cli.usage("--json needs --stat"));
+    }
     let extra = opts.prog.is_some() || opts.stay || opts.fresh || leaves || !opts.wanted.is_empty();
     if opts.action != Action::Make && extra {
-        return Err(cli.usage("what is done to a cgroup that is there takes PATH and nothing else"));
+        return Err(cli.usage(ALONE));
     }
     if opts.stay && opts.prog.is_none() {
         return Err(cli.usage("--stay needs PROG"));
@@ -236,6 +253,6 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     if opts.prog.is_none() || opts.stay {
         return Ok(());
     }
-    let is_used = |hierarchy: &Hierarchy| used.contains(&hierarchy);
+    let is_used = |hierarchy: &Hierarchy| used.iter().any(|used| used.is(hierarchy));
     made.move_in(cx, &hierarchies, &name, is_used)
 }

@@ -213,7 +213,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
 /// PROG's environment: ours or none, changed in the order of the options.
 fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
-    let ours: Vec<Vec<u8>> = cx.start.environ().into_iter().map(CString::into_bytes).collect();
+    let ours: Vec<Vec<u8>> = cx.start.env.iter().map(|var| var.to_bytes().to_vec()).collect();
     let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
     let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
     let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));

@@ -49,6 +49,7 @@ use td::mounts::{copy_tree, new_fs};
 use td::root::{self, Root};
 use td::show::plain;
 use td::sys::{self, Cx, cstring};
+use td::text;
 use td::{cgroup, devices, restrict};
 
 td::step!(HELP, parse, apply);
@@ -159,7 +160,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
             return Err(cli.usage(format_args!("--options is for {takers}")));
         }
     };
-    for word in list.as_bytes().split(|b| *b == b',').filter(|word| !word.is_empty()) {
+    for word in text::split(list.as_bytes(), b',').filter(|word| !word.is_empty()) {
         let bit = |words: &[(u64, &str)]| {
             words.iter().find(|(_, w)| w.as_bytes() == word).map(|(b, _)| *b)
         };

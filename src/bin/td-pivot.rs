@@ -30,6 +30,7 @@ use td::pivot::{self, Cure};
 use td::show::plain;
 use td::structs::MountAttr;
 use td::sys::{self, Cx, cstring};
+use td::text;
 use td::{initramfs, remove};
 
 td::step!(HELP, parse, apply);
@@ -69,7 +70,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
     let value = cli.value()?;
     let mut paths = Vec::new();
-    for path in value.as_bytes().split(|b| *b == b',') {
+    for path in text::split(value.as_bytes(), b',') {
         if !path.starts_with(b"/") {
             let path = plain(path);
             return Err(cli.usage(format_args!("--move {path}: this is no path from the root")));

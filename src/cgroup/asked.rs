@@ -104,7 +104,7 @@ impl Wanted {
         let home = cgroup::home(hierarchies);
         let asked = |hierarchy: &&Hierarchy| {
             let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
-            writes.iter().any(|write| write.hierarchy == *hierarchy) || self.delegated && below()
+            writes.iter().any(|write| write.hierarchy.is(hierarchy)) || self.delegated && below()
         };
         // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
         // limited there, those of version 1 are enough.
@@ -112,7 +112,7 @@ impl Wanted {
             && home.is_some_and(|h| cannot_enter(cx, h, name));
         let mut used = Vec::new();
         for hierarchy in hierarchies {
-            if asked(&hierarchy) || Some(hierarchy) == home && !enough {
+            if asked(&hierarchy) || home.is_some_and(|home| home.is(hierarchy)) && !enough {
                 used.push(hierarchy);
             }
         }

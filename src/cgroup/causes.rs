@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use syscalls::Errno;
 
 use crate::cgroup::controllers::why_on_v1;
-use crate::cgroup::make::Write;
+use crate::cgroup::make::{QUOTA, Write};
 use crate::cgroup::stat::sum;
 use crate::cgroup::tree::parent;
 use crate::cgroup::{Hierarchy, devices, join, read_word};
@@ -14,6 +14,9 @@ use crate::number::decimal;
 use crate::show::{octal, plain, unsigned};
 use crate::sys::{self, Cx};
 use crate::text;
+
+/// The id of whoever has none in this user namespace: user_namespaces(7).
+const OVERFLOW: u32 = 65534;
 
 /// No hierarchy has this controller.
 pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
@@ -44,7 +47,9 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
                 unsigned(" belongs to uid ", owner.into(), &mut why);
                 octal(" (mode ", mode, &mut why);
                 unsigned("), we are ", we.into(), &mut why);
-                error.because(why).way_out(delegate)
+                let error = error.because(why);
+                // In a user namespace that has no id for the owner, ours is not the one to give it to.
+                if owner == OVERFLOW { error } else { error.way_out(delegate) }
             }
             Err(_) => error,
         },
@@ -138,13 +143,18 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
             ))
             .way_out("set both: --memory-swap");
     }
-    let error = error.because(asked.takes());
-    // Of processors and memory nodes a cgroup has no more than the one above it.
-    let above = join(&parent(cgroup), write.file);
-    match read_word(cx, &parent(cgroup), write.file).filter(|_| write.controller == b"cpuset") {
-        Some(value) => error.because(format_args!("{} has {value}", plain(above.to_bytes()))),
-        None => error,
+    let (of_time, of_list) = (write.file == QUOTA, write.controller == b"cpuset");
+    let error = if of_time { error } else { error.because(asked.takes()) };
+    // Of time, processors and memory nodes a cgroup has no more than those above it.
+    let mut level = parent(cgroup);
+    while let Some(value) = read_word(cx, &level, write.file).filter(|_| of_time || of_list) {
+        if of_list || value != "-1" {
+            let above = plain(join(&level, write.file).to_bytes());
+            return error.because(format_args!("{above} has {value}"));
+        }
+        level = parent(&level);
     }
+    error
 }
 
 /// Why this process did not get into the cgroup.

@@ -21,8 +21,10 @@ use crate::text;
 pub struct Moved {
     pub level: CString,
     pub leaf: CString,
-    /// Was the leaf made for that?
+    /// Was the leaf made for that? Then whoever is in it goes back.
     made: bool,
+    /// Who was moved.
+    pids: Vec<i32>,
     /// What turns the controllers off again that were turned on there since.
     off: Vec<Vec<u8>>,
 }
@@ -83,21 +85,23 @@ impl Made {
             Err(e) if e.is(Errno::EEXIST) => false,
             other => other.map(|()| true).map_err(|e| why_refused(cx, level, e))?,
         };
-        let moved = Moved { level: level.into(), leaf, made, off: Vec::new() };
-        let result = move_all(cx, level, &moved.leaf);
-        self.moved.push(moved);
+        let mut pids = Vec::new();
+        let result = move_all(cx, level, &leaf, &mut pids);
+        self.moved.push(Moved { level: level.into(), leaf, made, pids, off: Vec::new() });
         result
     }
 
     /// Move the processes back from where they were moved, as far as nobody else counts on it by now.
     pub fn undo_moved(&self, cx: &Cx, results: &mut Vec<Result<(), Error>>) {
-        for Moved { level, leaf, made, off } in self.moved.iter().rev() {
+        for Moved { level, leaf, made, pids, off } in self.moved.iter().rev() {
             for word in off {
                 results.push(write_file(cx, &join(level, b"cgroup.subtree_control"), word));
             }
-            results.push(move_all(cx, leaf, level));
             if *made {
+                results.push(move_all(cx, leaf, level, &mut Vec::new()));
                 results.push(sys::unlinkat(cx, None, leaf, libc::AT_REMOVEDIR));
+            } else {
+                results.push(move_each(cx, pids, level));
             }
         }
     }
@@ -123,10 +127,9 @@ fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bo
     Err((why_in_the_way(cx, level, error), true))
 }
 
-/// Move every process of one directory to another. Who is born meanwhile is moved in the next round; where they
-/// are born too fast, the kernel will say what is in the way.
-fn move_all(cx: &Cx, from: &CStr, to: &CStr) -> Result<(), Error> {
-    let to = procs(to);
+/// Move every process of one directory to another, and note who was moved. Who is born meanwhile is moved in the
+/// next round; where they are born too fast, the kernel will say what is in the way.
+fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(), Error> {
     let mut patience = Patience(DYING);
     loop {
         let pids = tree::processes(cx, None, &procs(from))?;
@@ -134,20 +137,26 @@ fn move_all(cx: &Cx, from: &CStr, to: &CStr) -> Result<(), Error> {
         if pids.is_empty() || pids.contains(&0) {
             return Ok(());
         }
-        let file =
-            sys::openat(cx, None, &to, libc::O_WRONLY).map_err(|e| why_refused(cx, &to, e))?;
-        for pid in pids {
-            let mut text = String::new();
-            signed("", pid.into(), &mut text);
-            match sys::write(cx, file.as_fd(), text.as_bytes()) {
-                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
-                other => drop(other.map_err(|e| named(&file, &to, e))?),
-            }
-        }
+        moved.extend(&pids);
+        move_each(cx, &pids, to)?;
         if !patience.wait(cx)? {
             return Ok(());
         }
     }
+}
+
+fn move_each(cx: &Cx, pids: &[i32], to: &CStr) -> Result<(), Error> {
+    let to = procs(to);
+    let file = sys::openat(cx, None, &to, libc::O_WRONLY).map_err(|e| why_refused(cx, &to, e))?;
+    for pid in pids {
+        let mut text = String::new();
+        signed("", (*pid).into(), &mut text);
+        match sys::write(cx, file.as_fd(), text.as_bytes()) {
+            Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+            other => drop(other.map_err(|e| named(&file, &to, e))?),
+        }
+    }
+    Ok(())
 }
 
 /// Why a controller was not turned on.

@@ -29,7 +29,9 @@ pub fn open(cx: &Cx, typed: &CStr) -> Result<Cradle, Error> {
     let name = name(&hierarchies, typed)?;
     // A dry run cannot know more of what td-cgroup would have made.
     let home = home(&hierarchies);
-    let cradle = open_name(cx, &hierarchies, &name, |hierarchy| Some(hierarchy) == home)?;
+    let cradle = open_name(cx, &hierarchies, &name, |hierarchy| {
+        home.is_some_and(|home| home.is(hierarchy))
+    })?;
     if cradle.v2.is_none() && cradle.tasks.is_empty() {
         return Err(none(typed));
     }

@@ -17,6 +17,10 @@ use crate::error::Error;
 use crate::number::decimal;
 use crate::show::{ascii, plain, signed};
 use crate::sys::{self, Cx};
+use crate::text;
+
+const MEMSW: &[u8] = b"memory.memsw.limit_in_bytes";
+pub const QUOTA: &[u8] = b"cpu.cfs_quota_us";
 
 /// What this process has made so far, and how it was before.
 #[derive(Default)]
@@ -68,13 +72,11 @@ impl Made {
         writes: &[Write],
     ) -> Result<(), Error> {
         let Some((levels, there)) = hierarchy.levels(name) else {
-            let point = plain(&hierarchy.point);
-            let what = ["this process is in no cgroup that ", &point, " shows"].concat();
-            return Err(Error::refusal(what)
+            return Err(is_outside(hierarchy)
                 .way_out("name the cgroup from the root of its hierarchy: /td/NAME"));
         };
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
-        let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy == hierarchy).collect();
+        let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy.is(hierarchy)).collect();
         check(cx, levels.first().unwrap_or(cgroup))?;
         for (i, level) in levels.iter().enumerate().skip(there) {
             if self.directories.contains(level) {
@@ -128,15 +130,15 @@ impl Made {
         Ok(())
     }
 
-    /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes:
-    /// both are lowered in this order, and raised in the other.
+    /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes: both are
+    /// lowered in this order, and raised in the other. So is it with a period and the quota of it.
     fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[&Write]) -> Result<(), Error> {
         let mut left = writes;
         while let Some((first, rest)) = left.split_first() {
             left = rest;
             match (self.write(cx, cgroup, first), rest.split_first()) {
                 (Err(e), Some((second, rest)))
-                    if e.is(Errno::EINVAL) && second.file == b"memory.memsw.limit_in_bytes" =>
+                    if e.is(Errno::EINVAL) && (second.file == MEMSW || second.file == QUOTA) =>
                 {
                     self.write(cx, cgroup, second)?;
                     self.write(cx, cgroup, first)?;
@@ -152,10 +154,16 @@ impl Made {
         let path = join(cgroup, write.file);
         let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
         let mut old = None;
-        if reused && write.asked.is_some() {
-            let read = sys::read_file(cx, None, &path);
-            let read = read.map_err(|e| why_no_file(cx, cgroup, write, e))?;
-            old = Some(devices::to_write_back(write.file, &write.value, read));
+        if reused {
+            old = match (sys::read_file(cx, None, &path), write.asked) {
+                // What is several lines, or cannot be read at all, is not put back: --set takes any file.
+                (Ok(read), None) if text::lines(read.trim_ascii()).count() > 1 => None,
+                (Err(_), None) => None,
+                (read, _) => {
+                    let read = read.map_err(|e| why_no_file(cx, cgroup, write, e))?;
+                    Some(devices::to_write_back(write.file, &write.value, read))
+                }
+            };
             compare_with_use(cx, cgroup, write)?;
         }
         let file = open(cx, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
@@ -178,10 +186,7 @@ impl Made {
         made: impl Fn(&Hierarchy) -> bool,
     ) -> Result<(), Error> {
         for hierarchy in hierarchies {
-            let (Some(own), Some(there)) = (hierarchy.directory(b""), hierarchy.directory(name))
-            else {
-                continue;
-            };
+            let Some(there) = hierarchy.directory(name) else { continue };
             let mut cradle = cradle::open_name(cx, std::slice::from_ref(hierarchy), name, &made)?;
             let file: &[u8] = if hierarchy.v2 { b"cgroup.procs" } else { b"tasks" };
             if let Some(directory) = &cradle.v2 {
@@ -190,6 +195,11 @@ impl Made {
                         .map_err(|e| why_refused(cx, &join(&there, file), e))?;
                 cradle.tasks.push(procs);
             }
+            if cradle.tasks.is_empty() {
+                continue;
+            }
+            // It could not go back.
+            let Some(own) = hierarchy.directory(b"") else { return Err(is_outside(hierarchy)) };
             // Where it was may pass controllers down by now.
             let moved = self.moved.iter().find(|moved| moved.level == own);
             let own = moved.map_or(&own, |moved| &moved.leaf);
@@ -226,6 +236,12 @@ impl Made {
             cx.say(&error);
         }
     }
+}
+
+/// The caller's own cgroup lies outside of what is mounted.
+fn is_outside(hierarchy: &Hierarchy) -> Error {
+    let point = plain(&hierarchy.point);
+    Error::refusal(format_args!("this process is in no cgroup that {point} shows"))
 }
 
 /// A write(2) says which descriptor it was, and nothing of the file.
@@ -295,7 +311,7 @@ fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
 
 /// Version 2 takes a limit below what is used, and then kills: better to refuse it.
 fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
-    if write.file != b"memory.max" {
+    if write.file != b"memory.max" || write.asked.is_none() {
         return Ok(());
     }
     let used = sys::read_file(cx, None, &join(cgroup, b"memory.current"))?;

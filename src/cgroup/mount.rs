@@ -11,6 +11,7 @@ use crate::file_systems;
 use crate::mounts::{self, is_foreign, new_fs};
 use crate::root::Root;
 use crate::sys::{self, Cx, cstring};
+use crate::text;
 
 const POINT: &CStr = c"/sys/fs/cgroup";
 
@@ -29,7 +30,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(
         Err(e) if e.is(Errno::ENOENT) => Vec::new(),
         other => other?,
     };
-    let lines = own.split(|b| *b == b'\n').filter_map(fields);
+    let lines = text::lines(&own).filter_map(fields);
     let (v2, v1): (Vec<_>, Vec<_>) = lines.map(|(c, _)| c).partition(Vec::is_empty);
     if v1.is_empty() {
         return version_2(cx, root, POINT, options, attr);
@@ -96,7 +97,7 @@ fn version_2(
 fn kept(cx: &Cx) -> Vec<CString> {
     let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
     let v2 = mounts.iter().find(|mount| mount.fstype == b"cgroup2");
-    let words = v2.map_or(&b""[..], |mount| &mount.super_options).split(|b| *b == b',');
+    let words = text::split(v2.map_or(b"", |mount| &mount.super_options), b',');
     words.filter(|word| !matches!(*word, b"" | b"rw" | b"ro")).map(cstring).collect()
 }
 

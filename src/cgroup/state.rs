@@ -84,16 +84,16 @@ pub fn freeze(cx: &Cx, typed: &CStr, frozen: bool) -> Result<(), Error> {
     let is_so = if above.is_none() { wait_frozen(cx, place, frozen) } else { Ok(false) };
     let error = match is_so {
         Ok(true) => return Ok(()),
-        Ok(false) => why_not(cx, place, above),
+        Ok(false) => why_not(cx, place, frozen, above),
         Err(error) => error,
     };
     if was != frozen {
-        set_frozen(cx, place, was)?;
+        set_frozen(cx, place, was).unwrap_or_else(|e| cx.say(&e));
     }
     Err(error)
 }
 
-fn why_not(cx: &Cx, place: &Place, above: Option<String>) -> Error {
+fn why_not(cx: &Cx, place: &Place, frozen: bool, above: Option<String>) -> Error {
     let shown = plain(place.directory.to_bytes());
     if let Some(above) = above {
         return Error::refusal(format_args!("{shown} stays frozen, as all below {above}"))
@@ -101,7 +101,10 @@ fn why_not(cx: &Cx, place: &Place, above: Option<String>) -> Error {
     }
     let pids = tree::processes_below(cx, &place.directory).unwrap_or_default();
     let names = tree::names(cx, &pids.unwrap_or_default());
-    Error::refusal(format_args!("{shown} is not so after 10 seconds, its processes: {names}"))
+    let what = if frozen { "not" } else { "still" };
+    Error::refusal(format_args!(
+        "{shown} is {what} frozen after 10 seconds, its processes: {names}"
+    ))
 }
 
 /// Was this cgroup itself told to be frozen?
@@ -180,9 +183,6 @@ fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
     for place in places.iter().filter(|place| !place.hierarchy.v2) {
         for pid in tree::processes_below(cx, &place.directory)?.unwrap_or_default() {
             found = true;
-            if pid == 0 {
-                continue; // one that a pid namespace hides from us; as an argument it is our process group
-            }
             match sys::kill(cx, pid, libc::SIGKILL) {
                 Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
                 other => other?,
@@ -214,6 +214,9 @@ pub fn wait_empty(cx: &Cx, typed: &CStr, time: Option<i64>) -> Result<(), Error>
     let hierarchies = cgroup::hierarchies(cx)?;
     let places = cgroup::existing(cx, &hierarchies, typed)?;
     refuse_own(&places)?;
+    if cx.dry() {
+        return Ok(());
+    }
     gone(cx, &places, time).map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
 }
 
@@ -237,29 +240,45 @@ fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Version 1: wait for the end of one process after the other; once a second we look whether it is still there,
-/// for it may have moved away.
+/// Version 1: wait for the end of one process after the other. Now and then we look whether it is still there,
+/// for it may have moved away: more and more rarely, since a look costs memory that is never given back.
 fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bool, Error> {
+    let mut pause = SECOND / 100;
     loop {
         let pids = tree::processes_below(cx, directory)?.unwrap_or_default();
-        let Some(pid) = pids.first() else { return Ok(true) };
-        let most = time.unwrap_or(SECOND).min(SECOND);
+        if pids.is_empty() && !has_hidden(cx, directory) {
+            return Ok(true);
+        }
+        let most = time.unwrap_or(pause).min(pause);
+        pause = (pause * 2).min(60 * SECOND);
         if most <= 0 || cx.dry() {
             return Ok(false);
         }
-        let left = match sys::pidfd_open(cx, *pid) {
-            Ok(process) => sys::ppoll(cx, process.as_fd(), libc::POLLIN, Some(most))?.unwrap_or(0),
-            // It has just ended, or is not of our pid namespace.
-            Err(_) => sys::sleep(cx, SECOND / 100).map(|()| most - SECOND / 100)?,
+        let left = match pids.first().map(|pid| sys::pidfd_open(cx, *pid)) {
+            Some(Ok(process)) => {
+                sys::ppoll(cx, process.as_fd(), libc::POLLIN, Some(most))?.unwrap_or(0)
+            }
+            // It has just ended, or is hidden.
+            _ => sys::sleep(cx, most).map(|()| 0)?,
         };
         *time = time.map(|time| time - most + left);
     }
+}
+
+/// Version 1 does not list a process that our pid namespace hides, but its controller counts it. In the first of
+/// them none is hidden, and what is counted is a zombie.
+fn has_hidden(cx: &Cx, directory: &CStr) -> bool {
+    const PID_NS_INIT_INO: u64 = 0xefff_fffc; // linux/nsfs.h
+    let own = sys::statx(cx, None, c"/proc/self/ns/pid", 0);
+    let count = cgroup::read_word(cx, directory, b"pids.current");
+    own.is_ok_and(|own| own.ino != PID_NS_INIT_INO) && count.is_some_and(|count| count != "0")
 }
 
 /// Remove what an earlier run has left of the cgroup `name`; but where something lives in it, nothing.
 pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
     let places = cgroup::places(cx, hierarchies, name)?;
     let way_out = || ["td-cgroup --kill ", &plain(name), " ends them"].concat();
-    gone(cx, &places, Some(DYING)).map_err(|e| e.way_out(way_out()))?;
+    gone(cx, &places, Some(DYING))
+        .map_err(|e| if e.errno().is_none() { e.way_out(way_out()) } else { e })?;
     tree::remove_from(cx, hierarchies, name, &mut Patience(DYING)).map(drop)
 }

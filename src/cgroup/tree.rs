@@ -102,8 +102,8 @@ impl Walk<'_> {
 
 // ---- processes ----
 
-/// The processes in a file cgroup.procs: those in the cgroup, without those below it. 0 is one outside of our pid
-/// namespace.
+/// The processes in a file cgroup.procs: those in the cgroup, without those below it. One that our pid namespace
+/// hides is 0 on version 2; version 1 leaves it out.
 pub fn processes(cx: &Cx, directory: At, procs: &CStr) -> Result<Vec<i32>, Error> {
     let text = sys::read_file(cx, directory, procs)?;
     let mut pids = Vec::new();
@@ -153,7 +153,10 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
 
 /// `PATH still has processes: 12 (sh)`.
 pub fn living(cx: &Cx, path: &str, pids: &[i32]) -> String {
-    [path, " still has processes: ", &names(cx, pids)].concat()
+    match pids {
+        [] => [path, " still has processes, of another pid namespace"].concat(),
+        pids => [path, " still has processes: ", &names(cx, pids)].concat(),
+    }
 }
 
 /// For how long we wait, in all, and between two looks, in nanoseconds, where the kernel tells us nothing.
