@@ -23,17 +23,13 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --pids N            processes and threads
       --io-max DEV,rbps=N,wbps=N,riops=N,wiops=N  a second, of a block device
       --hugetlb SIZE,LIMIT  bytes of huge pages of a size, as 2M,64M
-      --set FILE=VALUE    write VALUE to FILE of the cgroup; what stands before
-                          the first dot of FILE names the controller
-      --leaf NAME         make NAME below it and move in there: with a cgroup
-                          namespace PROG then cannot reach the limits
-      --move-to-leaf NAME  processes above that are in the way of a limit are
-                          moved to NAME below their cgroup (version 2)
+      --set FILE=VALUE    write VALUE to FILE of the cgroup, as in pids.max=9
+      --leaf NAME         make NAME below it, without limits, and move in there
+      --move-to-leaf NAME  move processes that are in the way of a limit to
+                          NAME below their cgroup (version 2)
       --stay              become PROG without moving in
-      --fresh             first remove what an earlier run has left of PATH;
-                          living processes in it are an error
-      --delegate UID:GID  let this user make cgroups below PATH, but not change
-                          its limits
+      --fresh             first remove what an earlier run has left of PATH
+      --delegate UID:GID  let this user make cgroups below PATH
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
       --freeze            have them stop, and wait until all have

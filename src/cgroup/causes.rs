@@ -97,10 +97,10 @@ pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
     error
 }
 
-/// Why the file of a limit was not opened.
+/// Why the file of a limit is not there.
 pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
     if !error.is(Errno::ENOENT) {
-        return why_refused(cx, &join(cgroup, write.file), error);
+        return error;
     }
     let controller = plain(write.controller);
     let on = read_word(cx, &parent(cgroup), b"cgroup.subtree_control");

@@ -8,7 +8,7 @@ use syscalls::Errno;
 
 use crate::cgroup::causes::why_refused;
 use crate::cgroup::limits;
-use crate::cgroup::make::{Made, named, write_file};
+use crate::cgroup::make::{self, Made, named, write_file};
 use crate::cgroup::read_word;
 use crate::cgroup::tree::{self, DYING, Patience, procs};
 use crate::cgroup::{self, Hierarchy, join};
@@ -147,7 +147,7 @@ fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(),
 
 fn move_each(cx: &Cx, pids: &[i32], to: &CStr) -> Result<(), Error> {
     let to = procs(to);
-    let file = sys::openat(cx, None, &to, libc::O_WRONLY).map_err(|e| why_refused(cx, &to, e))?;
+    let file = make::open(cx, None, &to, &to)?;
     for pid in pids {
         let mut text = String::new();
         signed("", (*pid).into(), &mut text);

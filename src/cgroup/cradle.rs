@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::causes::why_refused;
-use crate::cgroup::{Hierarchy, hierarchies, home, join, name, none, parse_line};
+use crate::cgroup::{Hierarchy, hierarchies, home, join, make, name, none, parse_line};
 use crate::error::Error;
 use crate::mounts;
 use crate::show::plain;
@@ -60,9 +59,8 @@ pub fn open_name(
         if hierarchy.v2 {
             cradle.v2 = Some(opened);
         } else {
-            let tasks = sys::openat(cx, Some(opened.as_fd()), c"tasks", libc::O_WRONLY)
-                .map_err(|e| why_refused(cx, &join(&directory, b"tasks"), e))?;
-            cradle.tasks.push(tasks);
+            let path = join(&directory, b"tasks");
+            cradle.tasks.push(make::open(cx, Some(opened.as_fd()), c"tasks", &path)?);
         }
     }
     Ok(cradle)

@@ -16,7 +16,7 @@ use crate::cgroup::{Hierarchy, devices, join};
 use crate::error::Error;
 use crate::number::decimal;
 use crate::show::{ascii, plain, signed};
-use crate::sys::{self, Cx};
+use crate::sys::{self, At, Cx};
 use crate::text;
 
 const MEMSW: &[u8] = b"memory.memsw.limit_in_bytes";
@@ -155,7 +155,8 @@ impl Made {
         let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
         let mut old = None;
         if reused {
-            old = match (sys::read_file(cx, None, &path), write.asked) {
+            let read = sys::read_file(cx, None, &path).map_err(|e| why_refused(cx, &path, e));
+            old = match (read, write.asked) {
                 // What is several lines, or cannot be read at all, is not put back: --set takes any file.
                 (Ok(read), None) if text::lines(read.trim_ascii()).count() > 1 => None,
                 (Err(_), None) => None,
@@ -166,7 +167,7 @@ impl Made {
             };
             compare_with_use(cx, cgroup, write)?;
         }
-        let file = open(cx, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
+        let file = open(cx, None, &path, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
         sys::write(cx, file.as_fd(), &write.value)
             .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
         if cx.dry() {
@@ -190,10 +191,8 @@ impl Made {
             let mut cradle = cradle::open_name(cx, std::slice::from_ref(hierarchy), name, &made)?;
             let file: &[u8] = if hierarchy.v2 { b"cgroup.procs" } else { b"tasks" };
             if let Some(directory) = &cradle.v2 {
-                let procs =
-                    sys::openat(cx, Some(directory.as_fd()), c"cgroup.procs", libc::O_WRONLY)
-                        .map_err(|e| why_refused(cx, &join(&there, file), e))?;
-                cradle.tasks.push(procs);
+                let at = Some(directory.as_fd());
+                cradle.tasks.push(open(cx, at, c"cgroup.procs", &join(&there, file))?);
             }
             if cradle.tasks.is_empty() {
                 continue;
@@ -251,9 +250,10 @@ pub fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
     error.because(format_args!("{which} is {}", plain(path.to_bytes())))
 }
 
-/// Open a file of a cgroup for writing: a limit written to a plain file would limit nothing.
-fn open(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
-    let file = sys::openat(cx, None, path, libc::O_WRONLY)?;
+/// Open a file of a cgroup for writing: what is written to a plain file limits nothing, and moves nobody. `path` is
+/// the whole of it, for a message.
+pub fn open(cx: &Cx, at: At, name: &CStr, path: &CStr) -> Result<OwnedFd, Error> {
+    let file = sys::openat(cx, at, name, libc::O_WRONLY).map_err(|e| why_refused(cx, path, e))?;
     if !cx.dry() {
         check_type(cx, file.as_fd(), path)?;
     }
@@ -262,7 +262,7 @@ fn open(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
 
 /// Write to a file of a cgroup.
 pub fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
-    let file = open(cx, path).map_err(|e| why_refused(cx, path, e))?;
+    let file = open(cx, None, path, path)?;
     sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
 }
 
