@@ -64,6 +64,7 @@ disk() {
 echo # behind what the firmware has printed
 terminal
 disk
+echo 'done' # but for the end
 read -r line </proc/cmdline
 case " $line " in
   *' td.exec=poweroff '*)

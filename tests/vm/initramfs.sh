@@ -4,6 +4,7 @@
 # powered off.
 set -eu
 
+# shellcheck disable=SC1091 # a file of the machine
 . /bin/is.sh
 
 # has NAME PART WHOLE
@@ -60,6 +61,7 @@ mounted() {
   while read -r module; do insmod "/lib/modules/$module"; done </lib/modules/order
   tree /new
   cp "$script" /new/initramfs.sh
+  cp /bin/is.sh /new/bin/
   has 'the initramfs is not freed by another than PID 1' "only the machine's PID 1 may free the initramfs" \
     "$(td-unshare -m td-pivot --free-initramfs /new true 2>&1)"
   has 'nor by PID 1 of a container' "only the machine's PID 1 may free the initramfs" \
@@ -128,6 +130,7 @@ case ${1-} in
   pivoted)
     pivoted "$2"
     sync
+    finish
     exec poweroff -f
     ;;
 esac

@@ -26,4 +26,5 @@ while read -r file; do
   read -r up _ </proc/uptime
   printf 'after %s seconds\n' "$up"
 done </tests
-echo 'td-tests: done'
+echo 'done'
+stty sane # waits until the console has sent it
