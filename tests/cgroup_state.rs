@@ -268,24 +268,77 @@ mod root {
         run(&mut cgroup(["--kill", &own.0])).ok();
     }
 
+    /// A number in a file of keys and numbers.
+    #[track_caller]
+    fn count(name: &str, file: &str, key: &str) -> u64 {
+        let text = read(name, file);
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {key}: {text}")).parse().expect("a number")
+    }
+
+    /// The processor time that a cgroup has used, in seconds.
+    #[track_caller]
+    fn time_used(name: &str) -> f64 {
+        if counting_time().is_empty() {
+            return count(name, "cpu.stat", "usage_usec") as f64 / 1e6;
+        }
+        read(name, "cpuacct.usage").parse::<f64>().expect("nanoseconds") / 1e9
+    }
+
     #[test]
     fn busy_loops_get_the_time_of_half_a_processor_and_no_more() {
         let own = Cgroup::new("cpus");
-        // Several, so that they would have more on a busy machine too, and on one processor, for the kernel looks at
-        // each only now and then.
-        let options = [&["--cpus", "0.5", "--cpuset-cpus", "0"], counting_time()].concat();
+        // On one processor, for the kernel looks at each only now and then; several and with all the weight there is,
+        // so that they are not kept from it by others.
+        let options = ["--cpus", "0.5", "--cpuset-cpus", "0", "--cpu-shares", "262144"];
+        let options = [&options, counting_time()].concat();
         let script = "for i in 1 2 3; do while :; do :; done & done; echo in; while :; do :; done";
         let running = start(&mut shell(&options, &own.0, script));
         running.prints("in");
-        // A virtual machine that is kept waiting counts that time as theirs: only then it is more, and not for long.
-        wait_for("a second in which they have half of a processor", || {
-            let (begin, before) = (Instant::now(), number(&own.0, "cpu.usage_usec"));
-            std::thread::sleep(Duration::from_secs(1));
-            let used = (number(&own.0, "cpu.usage_usec") - before) as f64 / 1e6;
-            (used > 0.0 && used <= begin.elapsed().as_secs_f64() * 0.55).then_some(())
+        wait_for("a time in which they have half of a processor", || {
+            let (begin, before) = (Instant::now(), time_used(&own.0));
+            // Much longer than a virtual machine is kept waiting at once: what it misses is counted as theirs, and they
+            // make up for it later.
+            std::thread::sleep(Duration::from_secs(5));
+            let share = (time_used(&own.0) - before) / begin.elapsed().as_secs_f64();
+            assert!(share <= 0.55, "they have {share} of a processor");
+            (share >= 0.45).then_some(())
         });
         assert!(number(&own.0, "cpu.nr_throttled") >= 1);
         assert!(number(&own.0, "cpu.throttled_usec") > 0);
+    }
+
+    /// Two busy loops in two cgroups, each with its options, have the processor that they share in the proportion
+    /// 1 : `expected`.
+    #[track_caller]
+    fn have_one_processor(label: &str, options: [[&str; 2]; 2], expected: f64) {
+        let own = Cgroup::new(label);
+        let names = [own.below("a"), own.below("b")];
+        let begin = |(name, weight): (&String, [&str; 2])| {
+            let options = [&weight, &["--cpuset-cpus", "0"], counting_time()].concat();
+            let running = start(&mut shell(&options, name, "echo in; while :; do :; done"));
+            running.prints("in");
+            running
+        };
+        let _running: Vec<Running> = names.iter().zip(options).map(begin).collect();
+        let mut seen = Vec::new();
+        let found = within(LIMIT, || {
+            let before = names.each_ref().map(|name| time_used(name));
+            std::thread::sleep(Duration::from_secs(2));
+            let after = names.each_ref().map(|name| time_used(name));
+            let proportion = (after[1] - before[1]) / (after[0] - before[0]);
+            seen.push(proportion);
+            (expected * 0.9..=expected * 1.1).contains(&proportion).then_some(())
+        });
+        assert!(found.is_some(), "1 : {expected} was asked, and they have 1 : {seen:?}");
+    }
+
+    #[test]
+    fn busy_loops_that_share_a_processor_have_it_by_their_shares() {
+        // Version 2 has weights, to which shares are converted: 100 and 240.
+        let is_v1 = points().iter().any(|point| point.2.iter().any(|option| option == "cpu"));
+        let options = [["--cpu-shares", "1024"], ["--cpu-shares", "3072"]];
+        have_one_processor("shares", options, if is_v1 { 3.0 } else { 2.4 });
     }
 
     #[test]
@@ -391,6 +444,24 @@ mod root {
         restore_hugetlb();
     }
 
+    #[test]
+    fn nothing_is_written_to_a_plain_file_that_lies_over_a_limit() {
+        private_mounts();
+        let own = Cgroup::new("plain");
+        run(&mut cgroup(["--pids", "7", &own.0])).ok();
+        let dir = TempDir::new();
+        let plain = dir.file("plain", "7\n");
+        let mut limits = own.found().into_iter().map(|directory| directory.join("pids.max"));
+        let limit = limits.find(|path| path.exists()).expect("a limit");
+        mount(["--bind", text(&plain), text(&limit)]);
+        let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"]));
+        run(Command::new("umount").arg(&limit)).ok();
+        let output = output.exits(125).says("/pids.max: another file system lies over the cgroups");
+        assert_eq!(output.out(), "");
+        assert_eq!(fs::read_to_string(&plain).expect("the file"), "7\n");
+        assert_eq!(read(&own.0, "pids.max"), "7");
+    }
+
     /// Where version 1 is, alone or beside version 2.
     mod v1 {
         use super::*;
@@ -473,6 +544,149 @@ mod root {
             ] {
                 assert_eq!(read(&own.0, file), value, "{file}");
             }
+        }
+
+        #[test]
+        fn busy_loops_that_share_a_processor_have_it_by_their_weights() {
+            let options = [["--cpu-weight", "100"], ["--cpu-weight", "300"]];
+            have_one_processor("weights", options, 3.0);
+        }
+
+        #[test]
+        fn who_takes_more_memory_than_is_high_is_slowed_and_not_killed() {
+            let own = Cgroup::new("high");
+            let script = "echo in; x=$(head -c 64000000 /dev/zero | tr '\\0' x); echo all";
+            let options = ["--memory-high", "32M", "--set", "memory.swap.max=0"];
+            let running = start(&mut shell(&options, &own.0, script));
+            running.prints("in");
+            let is_high = || count(&own.0, "memory.events", "high") > 0;
+            wait_for("more memory than that", || is_high().then_some(()));
+            // Then it gets little, and ever more slowly.
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(100));
+                let current = number(&own.0, "memory.current");
+                assert!(is_alive(running.pid()) && current < 48 << 20, "{current}");
+            }
+            assert_eq!(running.out(), "in\n");
+            assert_eq!(count(&own.0, "memory.events", "oom_kill"), 0);
+        }
+
+        /// A directory of files that are no memory before they are read: `/tmp` may be a tmpfs.
+        struct OnDisk(PathBuf);
+
+        impl OnDisk {
+            #[track_caller]
+            fn new(label: &str) -> OnDisk {
+                let path = format!("/var/tmp/td-test-{label}-{}", std::process::id());
+                fs::create_dir(&path).expect("a directory");
+                OnDisk(path.into())
+            }
+
+            /// Read a new file of so many megabytes in a cgroup.
+            #[track_caller]
+            fn read(&self, megabytes: &str, options: &[&str], name: &str) {
+                let file = self.0.join(megabytes);
+                let (from, to) = (format!("if={}", text(&file)), format!("of={}", text(&file)));
+                let count = format!("count={megabytes}");
+                let write = ["if=/dev/zero", &to, &count, "bs=1M", "oflag=direct", "status=none"];
+                run(Command::new("dd").args(write)).ok();
+                let read = [name, "dd", &from, "of=/dev/null", "bs=1M", "status=none"];
+                run(&mut cgroup(options.iter().chain(&read))).ok();
+            }
+        }
+
+        impl Drop for OnDisk {
+            fn drop(&mut self) {
+                let _ = fs::remove_dir_all(&self.0);
+            }
+        }
+
+        #[test]
+        fn who_reads_more_than_memory_high_goes_on_and_has_no_more() {
+            let (own, disk) = (Cgroup::new("highfile"), OnDisk::new("highfile"));
+            disk.read("64", &["--memory-high", "32M"], &own.0);
+            let peak = number(&own.0, "memory.peak");
+            assert!((16 << 20..40 << 20).contains(&peak), "{peak}");
+            assert!(count(&own.0, "memory.events", "high") > 0);
+        }
+
+        #[test]
+        fn what_is_below_memory_low_stays_when_others_need_memory() {
+            let (own, disk) = (Cgroup::new("low"), OnDisk::new("low"));
+            run(&mut cgroup(["-m", "64M", &own.0])).ok();
+            disk.read("15", &["--memory-low", "24M"], &own.below("kept"));
+            disk.read("16", &[], &own.below("lost"));
+            let used = || ["kept", "lost"].map(|name| number(&own.below(name), "memory.current"));
+            let before = used();
+            assert!(before[0] >= 15 << 20 && before[1] >= 16 << 20, "{before:?}");
+            disk.read("256", &["--memory-low", "0"], &own.below("other"));
+            let after = used();
+            assert!(after[0] >= 15 << 20 && after[1] < 12 << 20, "{before:?} {after:?}");
+        }
+
+        /// The machine has more huge pages, until this is dropped.
+        struct HugePages(u32);
+
+        const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+        impl HugePages {
+            #[track_caller]
+            fn more(count: u32) -> HugePages {
+                let read = || fs::read_to_string(HUGE_PAGES).expect("huge pages");
+                let number = || read().trim().parse::<u32>().expect("a number");
+                let before = HugePages(number());
+                fs::write(HUGE_PAGES, (before.0 + count).to_string()).expect("more of them");
+                assert_eq!(number(), before.0 + count, "too little memory is in one piece");
+                before
+            }
+        }
+
+        impl Drop for HugePages {
+            fn drop(&mut self) {
+                let _ = fs::write(HUGE_PAGES, self.0.to_string());
+            }
+        }
+
+        #[test]
+        fn who_takes_more_huge_pages_than_the_limit_is_refused() {
+            private_mounts();
+            let own = Cgroup::new("hugepages");
+            let _pages = HugePages::more(3);
+            let dir = TempDir::new();
+            mount(["-t", "hugetlbfs", "hugetlbfs", text(dir.path())]);
+            let file = dir.join("file");
+            let fill = |size| ["fallocate", "-l", size, text(&file)];
+            let limited = |size| {
+                run(&mut cgroup(["--hugetlb", "2M,4M", &own.0].into_iter().chain(fill(size))))
+            };
+            limited("6M").exits(1).says("fallocate failed: No space left on device");
+            assert!(count(&own.0, "hugetlb.2MB.events", "max") > 0);
+            fs::remove_file(&file).expect("what it could take");
+            limited("4M").ok();
+            assert_eq!(read(&own.0, "hugetlb.2MB.current"), "4194304");
+            fs::remove_file(&file).expect("a file");
+            // It was not for want of pages.
+            run(Command::new("fallocate").args(&fill("6M")[1..])).ok();
+        }
+
+        #[test]
+        fn nothing_is_written_where_another_file_system_lies_over_it() {
+            private_mounts();
+            let own = Cgroup::new("over2");
+            let point = v2();
+            mount(["-t", "tmpfs", "tmpfs", text(&point)]);
+            let plain = ["cgroup.procs", "cgroup.subtree_control", "pids.max"];
+            for file in plain {
+                fs::write(point.join(file), "").expect("a plain file");
+            }
+            let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"]));
+            let size = |file: &str| fs::metadata(point.join(file)).expect("a plain file").len();
+            let (sizes, entries) =
+                (plain.map(size), fs::read_dir(&point).expect("entries").count());
+            run(Command::new("umount").arg(&point)).ok();
+            let output = output.exits(125).says("another file system lies over the cgroups here");
+            assert_eq!((output.out(), sizes, entries), (String::new(), [0; 3], 3));
+            assert!(own.is_gone());
         }
 
         #[test]
