@@ -445,21 +445,26 @@ mod root {
     }
 
     #[test]
-    fn nothing_is_written_to_a_plain_file_that_lies_over_a_limit() {
+    fn nothing_is_written_to_a_plain_file_that_lies_over_one_of_the_kernels() {
         private_mounts();
         let own = Cgroup::new("plain");
         run(&mut cgroup(["--pids", "7", &own.0])).ok();
         let dir = TempDir::new();
         let plain = dir.file("plain", "7\n");
-        let mut limits = own.found().into_iter().map(|directory| directory.join("pids.max"));
-        let limit = limits.find(|path| path.exists()).expect("a limit");
-        mount(["--bind", text(&plain), text(&limit)]);
-        let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"]));
-        run(Command::new("umount").arg(&limit)).ok();
-        let output = output.exits(125).says("/pids.max: another file system lies over the cgroups");
-        assert_eq!(output.out(), "");
-        assert_eq!(fs::read_to_string(&plain).expect("the file"), "7\n");
-        assert_eq!(read(&own.0, "pids.max"), "7");
+        let mut found = own.found().into_iter();
+        let limited = found.find(|path| path.join("pids.max").exists()).expect("a limit");
+        // Who enters a cgroup of version 1 writes to tasks.
+        let entered = if limited.join("tasks").exists() { "tasks" } else { "cgroup.procs" };
+        for file in ["pids.max", entered] {
+            let over = limited.join(file);
+            mount(["--bind", text(&plain), text(&over)]);
+            let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"]));
+            run(Command::new("umount").arg(&over)).ok();
+            let says = format!("/{file}: another file system lies over the cgroups here");
+            assert_eq!(output.exits(125).says(&says).out(), "");
+            assert_eq!(fs::read_to_string(&plain).expect("the file"), "7\n");
+            assert_eq!(read(&own.0, "pids.max"), "7");
+        }
     }
 
     /// Where version 1 is, alone or beside version 2.

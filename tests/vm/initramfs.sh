@@ -81,6 +81,12 @@ bin" "$(td-unshare -m td-pivot --move /proc /new sh -c "$unmount" 2>&1)"
   is 'the mounts of the machine stay when a container has taken one along' / \
     "$(td-unshare -m td-pivot --move /proc /new true 2>/dev/null; cut -d' ' -f4 /proc/self/mountinfo | sort -u)"
   container 'the initramfs' /run/state
+  # What is mounted on the initramfs is let go of: the new root has it in another place, with its files.
+  mkdir /other /new/other
+  mount -t tmpfs t /other
+  mkdir -p /other/a/b
+  echo kept >/other/a/b/file
+  mount --bind /other /new/other
   # A file of 64 MiB, which only --free-initramfs gives back.
   dd if=/dev/zero of=/ballast bs=1M count=64 2>/dev/null
   exec td-pivot --move /dev,/proc,/sys,/run --free-initramfs /new sh /initramfs.sh pivoted "$(available)"
@@ -112,10 +118,12 @@ pivoted() {
 /dev/mqueue
 /dev/pts
 /dev/shm
+/other
 /proc
 /run
 /sys
 /sys/fs/cgroup' "$(cut -d' ' -f5 /proc/self/mountinfo | sort)"
+  is 'and have their files' kept "$(cat /other/a/b/file)"
   is 'PID 1 is in the new root' 1 "$$"
   is 'a root that is a mount on another is pivoted' /.. \
     "$(td-unshare -m td-pivot --move /proc /run/state/images/default ls -d /.. 2>&1)"
