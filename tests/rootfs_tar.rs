@@ -617,7 +617,10 @@ fn a_signal_while_it_waits_for_the_archive_leaves_no_file_and_no_process() {
 fn a_signal_before_the_archive_begins_leaves_nothing() {
     let place = Place::new();
     let (pipe, running) = place.piped(place.command(), None);
-    wait_for("the work directory", || place.names().pop());
+    wait_for("who reads the archive", || {
+        let is_dd = |process: &PathBuf| fs::read(process.join("comm")).is_ok_and(|c| c == b"dd\n");
+        place.processes().into_iter().find(is_dd)
+    });
     running.kill(libc::SIGTERM);
     running.wait().exits(143);
     place.nothing_is_left();
