@@ -321,8 +321,14 @@ fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
         }
     }
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    sys::fcntl_add_seals(cx, memfd.as_fd(), seals)?;
-    Ok(memfd)
+    // EBUSY: the kernel still has a page of it in its own hands, and has waited some 150 ms for that: mm/memfd.c.
+    let mut tries = 10;
+    loop {
+        match sys::fcntl_add_seals(cx, memfd.as_fd(), seals) {
+            Err(e) if e.is(Errno::EBUSY) && tries > 1 => tries -= 1,
+            other => return other.map(|()| memfd),
+        }
+    }
 }
 
 /// The program `path` on a mount of its own, which is nowhere and read-only.

@@ -668,8 +668,18 @@ mod root {
         assert_eq!(output.code, Some(125), "{output}");
     }
 
+    /// A chain of tools whose first one outlives strace.
+    struct Slow(Running, i32);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.kill(libc::SIGKILL);
+            kill(self.1, libc::SIGKILL);
+        }
+    }
+
     /// A chain of tools in an image, of which a call is held up for so many microseconds.
-    fn slow(house: &House, call: &str, init: &[&str]) -> Running {
+    fn slow(house: &House, call: &str, init: &[&str]) -> Slow {
         let log = house.dir.join("log");
         let mut cmd = Command::new("strace");
         cmd.args(["-f", "-e", &format!("inject={call}"), "-o", text(&log)]);
@@ -677,12 +687,12 @@ mod root {
         cmd.args(["td-pivot", text(&house.image()), "td-exec", "--cap-keep", "chown"]);
         cmd.args(["--no-new-privs", "--env", "A=b"]).args(init).args(["sleep", "1000"]);
         let running = start(&mut cmd);
-        let first = wait_for("process 1", || {
+        let [tool, first] = wait_for("process 1", || {
             let [tool] = children_of(running.pid())[..] else { return None };
-            children_of(tool).first().copied()
+            children_of(tool).first().map(|first| [tool, *first])
         });
         write_pid(house, first);
-        running
+        Slow(running, tool)
     }
 
     #[test]

@@ -192,6 +192,7 @@ mod root {
             "sendfile:error=EIO",
             "sendfile:retval=0",
             "fcntl:error=EINVAL",
+            "fcntl:error=EBUSY",
             "close_range:error=EINVAL",
             "execveat:error=EPERM",
         ];
@@ -306,6 +307,15 @@ mod root {
             output.err().lines().filter(|l| l.contains("memfd_create")).map(String::from).collect();
         assert!(creates[0].ends_with("|MFD_EXEC) = -1 EINVAL (Invalid argument)"), "{creates:?}");
         assert!(creates[1].contains("MFD_CLOEXEC|MFD_ALLOW_SEALING) = "), "{creates:?}");
+    }
+
+    #[test]
+    fn a_page_that_the_kernel_holds_for_a_moment_hinders_nobody() {
+        let place = Place::new();
+        let cmd = place.td("td-pivot {T}/img td-exec echo done");
+        // The third in a row succeeds; strace counts those of each process.
+        let (output, _) = strace(&["-e", "inject=fcntl:error=EBUSY:when=1..2"], &cmd);
+        assert_eq!(output.exits(0).out(), "done\n");
     }
 
     #[test]
