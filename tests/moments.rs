@@ -269,24 +269,30 @@ mod root {
     }
 
     #[test]
-    fn a_full_pids_cgroup_is_named_and_nothing_is_left() {
+    fn a_limit_of_processes_that_is_too_low_is_named_and_nothing_is_left() {
         let house = House::new();
-        let above = format!("/td/{}-above", house.name);
-        // Each number of processes that is not enough: td-run itself, and the child, which on version 2 is born where
-        // it is not counted here.
-        let v1 = fs::read_to_string("/proc/self/cgroup").expect("cgroups").contains(":pids:");
-        for most in 1..if v1 { 3 } else { 2 } {
-            let most = most.to_string();
-            let mut cmd = td("td-cgroup", ["--pids", &most, &above]);
-            let container = house.container(&[], &["echo", "never"]);
-            cmd.arg(container.get_program()).args(container.get_args());
-            let output = run(&mut cmd).exits(125);
-            assert!(output.err().contains("EAGAIN"), "{output}");
-            house.nothing_is_left();
-        }
-        run(&mut td("td-cgroup", ["--remove", &above])).ok();
-        // Its own limit.
         house.sh(&["--pids", "1"], "echo never").exits(125).says("EAGAIN");
         house.nothing_is_left();
+    }
+
+    /// On version 2 the child is born where it is not counted here, and td-run makes no other.
+    mod v1 {
+        use super::*;
+
+        #[test]
+        fn a_full_cgroup_that_td_run_is_in_is_named_and_nothing_is_left() {
+            let house = House::new();
+            let above = format!("/td/{}-above", house.name);
+            // Each number of processes that is not enough: td-run itself, and the child.
+            for most in ["1", "2"] {
+                let mut cmd = td("td-cgroup", ["--pids", most, &above]);
+                let container = house.container(&[], &["echo", "never"]);
+                cmd.arg(container.get_program()).args(container.get_args());
+                let output = run(&mut cmd).exits(125);
+                assert!(output.err().contains("EAGAIN"), "{output}");
+                house.nothing_is_left();
+            }
+            run(&mut td("td-cgroup", ["--remove", &above])).ok();
+        }
     }
 }
