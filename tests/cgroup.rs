@@ -488,19 +488,16 @@ mod root {
         /// The one that was there is not seen any more, so nobody could go back to it.
         #[test]
         fn nobody_goes_in_where_its_own_cgroup_is_outside_of_what_is_mounted() {
-            private_mounts();
             let own = Cgroup::new("outside");
             run(&mut cgroup(["--pids", "9", &own.0])).ok();
-            let point = v1("pids");
-            let point = point.to_str().expect("a plain path");
             let dir = TempDir::new();
-            let there = dir.path().to_str().expect("a plain path");
-            mount(["--bind", &format!("{point}{}", own.0), there]);
-            run(Command::new("umount").arg("-l").arg(point)).ok();
-            let mut cmd = cgroup(["--pids", "5", "/a", "echo", "run"]);
-            let output = run(&mut cmd).exits(125).says("this process is in no cgroup that");
+            let script = "mount --bind \"$1$2\" \"$3\"; umount -l \"$1\"; shift 3; exec \"$@\"";
+            let mut cmd = td("td-unshare", ["-m", "sh", "-c", script, "sh"]);
+            cmd.arg(v1("pids")).arg(&own.0).arg(dir.path()).arg(bin("td-cgroup"));
+            let output = run(cmd.args(["--pids", "5", "/a", "echo", "run"])).exits(125);
+            let output = output.says("this process is in no cgroup that");
             assert_eq!(output.out(), "");
-            assert!(!dir.join("a").exists());
+            assert_eq!(directories(&own.below("a")).iter().filter(|path| path.exists()).count(), 0);
         }
 
         #[test]
