@@ -265,8 +265,8 @@ fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bo
     }
 }
 
-/// Version 1 does not list a process that our pid namespace hides, but its controller counts it. In the first of
-/// them none is hidden, and what is counted is a zombie.
+/// Version 1 does not list a process that our pid namespace hides, but the controller of pids counts it. In the first
+/// pid namespace none is hidden, and what is counted is a zombie.
 fn has_hidden(cx: &Cx, directory: &CStr) -> bool {
     const PID_NS_INIT_INO: u64 = 0xefff_fffc; // linux/nsfs.h
     let own = sys::statx(cx, None, c"/proc/self/ns/pid", 0);

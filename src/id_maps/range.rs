@@ -58,11 +58,11 @@ impl Range {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::show::ascii;
 
-    fn range(inside: u64, outside: u64, count: u64) -> Range {
+    pub fn range(inside: u64, outside: u64, count: u64) -> Range {
         Range { inside, outside, count }
     }
 

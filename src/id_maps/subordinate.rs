@@ -85,10 +85,7 @@ pub fn fill(ranges: &mut Vec<Range>, given: &[Range]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range(inside: u64, outside: u64, count: u64) -> Range {
-        Range { inside, outside, count }
-    }
+    use crate::id_maps::range::tests::range;
 
     #[test]
     fn given_ids_lie_around_those_that_are_mapped_already() {
