@@ -12,6 +12,7 @@ use crate::caps::{CAP_SETGID, CAP_SETUID};
 use crate::chain::Prog;
 use crate::child::{self, Line, Side};
 use crate::cli::Cli;
+use crate::directories::Place;
 use crate::error::{Error, NOT_FOUND};
 use crate::id_maps::range::{END, Range};
 use crate::id_maps::subordinate::{Subordinate, fill};
@@ -191,14 +192,14 @@ impl IdMaps {
     }
 }
 
-/// Something that removes a path.
-pub type Remove = fn(&Cx, &CStr) -> Result<(), Error>;
+/// Something that removes a directory.
+pub type Remove = fn(&Cx, &Place) -> Result<(), Error>;
 
 impl IdMaps {
     /// Do `remove` as the caller; where that is refused (another of the mapped ids owns it, or its mode forbids
     /// it), in a user namespace with these maps, whose root may.
-    pub fn remove(&self, cx: &Cx, path: &CStr, remove: Remove) -> Result<(), Error> {
-        match remove(cx, path) {
+    pub fn remove(&self, cx: &Cx, place: &Place, remove: Remove) -> Result<(), Error> {
+        match remove(cx, place) {
             Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => {}
             other => return other,
         }
@@ -210,13 +211,13 @@ impl IdMaps {
             Side::Child => {
                 self.write_own(cx)?;
                 line.call(cx)?;
-                remove(cx, path)
+                remove(cx, place)
             }
             Side::Parent(child) => line.answer(cx, || self.write_for(cx, child)).map(drop),
         });
         match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
             0 => Ok(()),
-            _ => Err(Error::refusal(format_args!("{} is not removed", plain(path.to_bytes())))),
+            _ => Err(Error::refusal(format_args!("{} is not removed", place.shown()))),
         }
     }
 }

@@ -30,7 +30,7 @@
 //! - [`moves`]: mounts that go along to a new root
 //! - [`initramfs`]: the initramfs as the root: leaving it, and freeing its memory
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
-//! - [`directories`]: making directories that are missing
+//! - [`directories`]: the way to what td makes, removes and keeps, which nobody else can change
 //! - [`root`]: a root that is filled: hostile paths in it, and undoing what was done there
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root, and taking their ids

@@ -26,15 +26,23 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// One that is there.
-    pub fn open(cx: &Cx, key: &'static CStr, path: &CStr) -> Result<Layer, Error> {
+    /// One that is there; `dir` where it is open already, for reading.
+    pub fn open(
+        cx: &Cx,
+        key: &'static CStr,
+        path: &CStr,
+        dir: Option<OwnedFd>,
+    ) -> Result<Layer, Error> {
         let option = match key.to_bytes() {
             b"upperdir" => "--upper",
             b"workdir" => "--work",
             _ => "--lower",
         };
         let shown = format!("{option} {}", plain(path.to_bytes()));
-        let dir = open_directory(cx, option, path, libc::O_RDONLY)?;
+        let dir = match dir {
+            Some(dir) => dir,
+            None => open_directory(cx, option, path, libc::O_RDONLY)?,
+        };
         let mark = || sys::statx(cx, Some(dir.as_fd()), c"work/incompat/volatile", 0);
         let is_used = key == c"workdir" && mark().is_ok();
         Ok(Layer { key, shown, dir, is_used })

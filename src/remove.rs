@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use syscalls::Errno;
 
+use crate::directories::Place;
 use crate::error::Error;
 use crate::show::{self, plain};
 use crate::sys::{self, Cx, cstring};
@@ -26,22 +27,30 @@ pub fn named(typed: &CStr) -> Option<CString> {
     }
 }
 
-/// Remove the directory `path` and everything below it: no link is followed, no mount is entered.
+/// Remove the directory at `place` and everything below it: no link is followed, no mount is entered.
 /// It is no failure where there is none.
-///
-/// `path` has no slash at its end, see [`named`].
-pub fn remove_tree(cx: &Cx, path: &CStr) -> Result<(), Error> {
+pub fn remove_tree(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let parent = place.directory.as_fd();
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let top = match sys::openat(cx, None, path, flags) {
+    let top = match sys::openat(cx, Some(parent), &place.name, flags) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(()),
-        other => other?,
+        other => other.map_err(|e| e.because(format_args!("{} is not removed", place.shown())))?,
     };
     if sys::fstatx(cx, top.as_fd())?.is_mount_root() {
-        let what = format!("{} {MOUNTED}", plain(path.to_bytes()));
+        let what = format!("{} {MOUNTED}", place.shown());
         return Err(Error::refusal(what).way_out("unmount it first"));
     }
     empty(cx, top.as_fd())?;
-    sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR)
+    sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR)
+}
+
+/// Remove the directory at `place` if it is empty. It is no failure where there is none.
+pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let parent = place.directory.as_fd();
+    match sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR) {
+        Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::ENOENT) => Ok(()),
+        other => other.map_err(|e| e.because(format_args!("{} is not removed", place.shown()))),
+    }
 }
 
 /// Remove everything that is in a directory: no link is followed, no mount is entered.

@@ -24,11 +24,12 @@ use syscalls::Errno;
 use td::cgroup::tree;
 use td::chain::{self, Prog};
 use td::cli::{Cli, Never};
+use td::directories::{self, Made, Place};
 use td::error::{Error, FAILED};
+use td::flags;
 use td::show::plain;
 use td::structs::{Flock, Statx};
 use td::sys::{self, Cx};
-use td::{directories, flags};
 
 td::step!(HELP, parse, apply);
 
@@ -99,28 +100,29 @@ fn inherited(cx: &Cx, opts: &Opts) -> Option<BorrowedFd<'static>> {
 fn open(cx: &Cx, opts: &Opts) -> Result<BorrowedFd<'static>, Error> {
     let mut made = Vec::new();
     let file = open_or_make(cx, opts, &mut made).inspect_err(|_| {
-        for directory in made.iter().rev() {
-            let removed = sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR);
-            removed.unwrap_or_else(|error| cx.say(&error));
-        }
+        directories::undo(cx, &made).unwrap_or_else(|error| cx.say(&error));
     })?;
     // Without close-on-exec. The first descriptor is closed before there is a lock to give up.
     sys::fcntl_dupfd(cx, file.as_fd(), LOWEST).map_err(|e| why_no_number(cx, e))
 }
 
-fn open_or_make(cx: &Cx, opts: &Opts, made: &mut Vec<CString>) -> Result<OwnedFd, Error> {
-    if let Some(parent) = parent(&opts.file).filter(|_| opts.mkdir) {
-        directories::make(cx, &parent, made)?;
-    }
+fn open_or_make(cx: &Cx, opts: &Opts, made: &mut Vec<Made>) -> Result<OwnedFd, Error> {
+    // What td makes, it makes only where nobody else can lead it elsewhere.
+    let place = match opts.mkdir {
+        true => Some(Place::make(cx, None, &opts.file, made)?),
+        false => None,
+    };
+    let directory = place.as_ref().map(|place| place.directory.as_fd());
+    let name = place.as_ref().map_or(&opts.file, |place| &place.name);
     // No link, for in a directory of many another could lead us to a file of ours; and nothing that to
     // open would wait for (a FIFO), or that would become our terminal.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let opened = sys::openat_create(cx, None, &opts.file, libc::O_RDWR | flags, 0o600);
+    let opened = sys::openat_create(cx, directory, name, libc::O_RDWR | flags, 0o600);
     let file = opened.or_else(|error| {
         // A shared lock needs no right to write. And where others may write to a directory, root itself
         // may not open with O_CREAT what is there already: proc_sys_fs(5), protected_regular.
         let access = if opts.shared { libc::O_RDONLY } else { libc::O_RDWR };
-        sys::openat(cx, None, &opts.file, access | flags).map_err(|_| why(cx, opts, error))
+        sys::openat(cx, directory, name, access | flags).map_err(|_| why(cx, opts, error))
     })?;
     match unfit(&sys::fstatx(cx, file.as_fd())?).filter(|_| !cx.dry()) {
         Some(what) => Err(Error::refusal(format_args!("{}{what}", plain(opts.file.to_bytes())))),

@@ -13,22 +13,24 @@ to --upper, or is lost with --tmpfs; with neither the overlay is read-only.
       --tmpfs[=SIZE]  upper and work on a tmpfs of their own, of at most SIZE:
                       bytes, with K, M, G or T behind them, or N% of the memory
       --mkdir         make --upper, --work and TARGET, with missing parents
+      --state DIR     follow no symbolic link below DIR, also to a --lower
       --volatile      sync nothing to the disk: --upper can be used only once
       --option KEY[=VALUE]  another option of the overlay (index=off, ...)
 ";
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use syscalls::Errno;
 use td::chain::Prog;
 use td::cli::{self, Cli, Never};
+use td::directories::{self, Last, Place};
 use td::error::Error;
 use td::overlay::{self, Layer, Parameter, open_directory};
 use td::show::ascii;
 use td::sys::{self, Cx};
-use td::{directories, mounts, remove};
+use td::{mounts, remove};
 
 td::step!(HELP, parse, apply);
 
@@ -38,18 +40,12 @@ struct Opts {
     /// Where upper and work are; `None` makes the overlay read-only.
     writable: Option<Writable>,
     mkdir: bool,
+    /// No link is followed below it.
+    state: Option<CString>,
     volatile: bool,
     options: Vec<(CString, Option<CString>)>,
     target: CString,
     prog: Prog,
-}
-
-impl Opts {
-    /// Where the kernel keeps its own in the work directory, the mark of a volatile overlay included.
-    fn in_work(&self) -> Option<CString> {
-        let Some(Writable::Dirs { work, .. }) = &self.writable else { return None };
-        CString::new([work.to_bytes(), b"/work"].concat()).ok()
-    }
 }
 
 enum Writable {
@@ -71,6 +67,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--work" => work = Some(cli.path()?),
             "--tmpfs" => tmpfs = Some(size(cli)?),
             "--mkdir" => opts.mkdir = true,
+            "--state" => opts.state = Some(cli.path()?),
             "--volatile" => opts.volatile = true,
             "--option" => opts.options.push(key_value(cli)?),
             _ => return Err(cli.unknown(&option)),
@@ -128,29 +125,57 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 #[derive(Default)]
 struct Made {
     /// Directories, a parent before what is in it.
-    directories: Vec<CString>,
+    directories: Vec<directories::Made>,
     /// Mounts, one that is covered before the one that covers it.
     mounts: Vec<OwnedFd>,
-    /// What the kernel has filled: the work directory where it was made, else a directory in it.
-    work: Option<CString>,
+    /// The work directory, where it was made: the kernel has filled it.
+    work: Option<OwnedFd>,
+    /// The same where it was there: what is the kernel's in it is removed.
+    filled: Option<OwnedFd>,
 }
 
 fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
-    let lower = opts.lower.iter().map(|path| Layer::open(cx, c"lowerdir+", path));
+    let lower = opts.lower.iter().map(|path| {
+        let dir = in_state(cx, opts, path)?;
+        Layer::open(cx, c"lowerdir+", path, dir)
+    });
     let mut layers = lower.collect::<Result<Vec<_>, _>>()?;
-    if opts.mkdir {
-        directories::make(cx, &opts.target, &mut made.directories)?;
-    }
-    let target = open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?;
+    let target = match opts.mkdir {
+        true => make(cx, opts, &opts.target, made)?.0,
+        false => open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?,
+    };
     add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
     // The mark may be there from now on, also where the kernel refuses the rest, and would forbid the
     // next run.
     if opts.volatile && made.work.is_none() && !layers.iter().any(|layer| layer.is_used) {
-        made.work = opts.in_work();
+        let work = layers.iter().find(|layer| layer.key == c"workdir");
+        made.filled = work.map(|work| again(cx, work.dir.as_fd())).transpose()?;
     }
     let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
     verify(cx, &layers, overlay.as_fd())?;
     attach(cx, overlay, target.as_fd(), made)
+}
+
+/// Make a directory, and open it for reading. Returns it, and whether it was made.
+fn make(cx: &Cx, opts: &Opts, path: &CStr, made: &mut Made) -> Result<(OwnedFd, bool), Error> {
+    let (state, made) = (opts.state.as_deref(), &mut made.directories);
+    let (directory, is_new) = directories::make(cx, state, path, Last::Anyones, made)?;
+    Ok((again(cx, directory.as_fd())?, is_new))
+}
+
+/// A lower layer in the state, opened for reading. `None`: it is elsewhere, or does not exist.
+fn in_state(cx: &Cx, opts: &Opts, path: &CStr) -> Result<Option<OwnedFd>, Error> {
+    let Some(state) = opts.state.as_deref().filter(|state| directories::is_below(path, state))
+    else {
+        return Ok(None);
+    };
+    let directory = directories::open(cx, Some(state), path, Last::Anyones)?;
+    directory.map(|directory| again(cx, directory.as_fd())).transpose()
+}
+
+/// Open a directory once more, for reading.
+fn again(cx: &Cx, directory: BorrowedFd) -> Result<OwnedFd, Error> {
+    sys::openat(cx, Some(directory), c".", libc::O_RDONLY | libc::O_DIRECTORY)
 }
 
 /// Beside the lower layers: an upper with its work directory, or what stands in for them.
@@ -163,15 +188,21 @@ fn add_layers(
 ) -> Result<(), Error> {
     match &opts.writable {
         Some(Writable::Dirs { upper, work }) => {
-            let is_new = opts.mkdir && directories::make(cx, upper, &mut made.directories)?;
-            if opts.mkdir && directories::make(cx, work, &mut made.directories)? {
-                made.work = Some(work.clone());
+            let (mut dirs, mut is_new) = ([None, None], false);
+            if opts.mkdir {
+                let (upper, new_upper) = make(cx, opts, upper, made)?;
+                let (work, new_work) = make(cx, opts, work, made)?;
+                if new_work {
+                    made.work = Some(again(cx, work.as_fd())?);
+                }
+                (dirs, is_new) = ([Some(upper), Some(work)], new_upper);
             }
-            let upper = Layer::open(cx, c"upperdir", upper)?;
+            let [upper_dir, work_dir] = dirs;
+            let upper = Layer::open(cx, c"upperdir", upper, upper_dir)?;
             if is_new {
                 like_the_lower(cx, &upper, layers)?;
             }
-            layers.extend([upper, Layer::open(cx, c"workdir", work)?]);
+            layers.extend([upper, Layer::open(cx, c"workdir", work, work_dir)?]);
         }
         Some(Writable::Tmpfs(size)) => {
             let tmpfs = overlay::new_tmpfs(cx, size.as_deref(), 0)?;
@@ -219,13 +250,12 @@ fn undo(cx: &Cx, made: Made) {
         results.extend(mounts.map(|mount| mounts::detach(cx, mount.as_fd())));
         results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
     }
-    results.extend(made.work.map(|path| remove::remove_tree(cx, &path)));
-    for directory in made.directories.iter().rev() {
-        match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
-            Err(e) if e.is(Errno::ENOENT) => {} // the work directory
-            other => results.push(other),
-        }
-    }
+    results.extend(made.work.map(|work| remove::empty(cx, work.as_fd())));
+    results.extend(made.filled.map(|directory| {
+        let (name, path) = (c"work".into(), c"work".into());
+        remove::remove_tree(cx, &Place { directory, name, path })
+    }));
+    results.push(directories::undo(cx, &made.directories));
     for error in results.into_iter().filter_map(Result::err) {
         cx.say(&error);
     }

@@ -35,18 +35,19 @@ The first eight take =FILE, which keeps the namespace.
       --remove DIR    at the end, remove DIR with all it holds
       --rmdir DIR     at the end, remove DIR if it is empty
       --fresh         remove each DIR of --remove at the beginning, too
+      --state DIR     follow no symbolic link below DIR on the way to these
 ";
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
-use syscalls::Errno;
 use td::cgroup::cradle::{self, Cradle};
 use td::cgroup::{oom, tree};
 use td::chain::{Found, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
+use td::directories::Place;
 use td::error::Error;
 use td::id_maps::{Asked, IdMaps, Remove};
 use td::pid_file::{self, PidFile};
@@ -75,6 +76,8 @@ struct Opts {
     remove: Vec<CString>,
     rmdir: Vec<CString>,
     fresh: bool,
+    /// No link is followed below it.
+    state: Option<CString>,
     prog: Prog,
 }
 
@@ -112,6 +115,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--remove" => opts.remove.push(named(cli, "--remove")?),
             "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
             "--fresh" => opts.fresh = true,
+            "--state" => opts.state = Some(cli.path()?),
             _ => return Err(cli.unknown(&option)),
         }
     }
@@ -177,10 +181,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
     if let Some(path) = &opts.pid_file {
         // Until that process has ended, the directories are still in use.
-        pid_file::await_end(cx, path).inspect_err(|_| remove_cgroup(cx, opts))?;
+        pid_file::await_end(cx, opts.state.as_deref(), path)
+            .inspect_err(|_| remove_cgroup(cx, opts))?;
     }
-    let maps = IdMaps::new(cx, &opts.ids)
-        .inspect_err(|_| clean_up(cx, opts, None, &Outside::default()))?;
+    let mut outside = Outside::default();
+    outside.find(cx, opts).inspect_err(|_| remove_cgroup(cx, opts))?;
+    let maps =
+        IdMaps::new(cx, &opts.ids).inspect_err(|_| clean_up(cx, opts, None, &mut outside))?;
     if !opts.waits(&maps) {
         if opts.namespaces != 0 {
             sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
@@ -189,7 +196,6 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         return prog.exec(cx);
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
-    let mut outside = Outside::default();
     let ended = match give_birth(cx, opts, &maps, &mut outside) {
         Ok((Side::Child, cradle, line)) => {
             move_in(cx, opts, &cradle)?;
@@ -200,13 +206,15 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         Err(error) => Err(error),
     };
     outside.failed |= ended.is_err();
-    clean_up(cx, opts, Some(&maps), &outside);
+    clean_up(cx, opts, Some(&maps), &mut outside);
     sys::exit(cx, ended?.exit_status())
 }
 
-/// What the parent has made outside of the new namespaces, and how that ended.
+/// What the parent makes and removes outside of the new namespaces, and how that ended.
 #[derive(Default)]
 struct Outside<'a> {
+    /// What is removed, where that is if its directory exists, and how.
+    remove: Vec<(&'a CStr, Option<Place>, Remove)>,
     pid_file: Option<PidFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
@@ -214,6 +222,18 @@ struct Outside<'a> {
     failed: bool,
     /// The exit status of PROG.
     status: u8,
+}
+
+impl<'a> Outside<'a> {
+    /// Find what is to be removed at the end. Where others can change the way to it, nothing is begun.
+    fn find(&mut self, cx: &Cx, opts: &'a Opts) -> Result<(), Error> {
+        let trees = opts.remove.iter().map(|path| (path, remove::remove_tree as Remove));
+        let empty = opts.rmdir.iter().map(|path| (path, remove::remove_empty as Remove));
+        for (path, how) in trees.chain(empty) {
+            self.remove.push((path, Place::find(cx, opts.state.as_deref(), path)?, how));
+        }
+        Ok(())
+    }
 }
 
 /// See to what a killed run has left, then clone, into the version 2 cgroup and into all namespaces but
@@ -224,10 +244,13 @@ fn give_birth(
     maps: &IdMaps,
     outside: &mut Outside,
 ) -> Result<(Side, Cradle, Option<Line>), Error> {
-    for path in opts.remove.iter().filter(|_| opts.fresh) {
-        remove_as(cx, opts, Some(maps), path, remove::remove_tree)?;
+    // The trees stand first.
+    for (_, place, how) in outside.remove.iter().take(opts.remove.len()).filter(|_| opts.fresh) {
+        place.iter().try_for_each(|place| remove_as(cx, opts, Some(maps), place, *how))?;
     }
-    outside.pid_file = opts.pid_file.as_ref().map(|path| PidFile::new(cx, path)).transpose()?;
+    let state = opts.state.as_deref();
+    outside.pid_file =
+        opts.pid_file.as_ref().map(|path| PidFile::new(cx, state, path)).transpose()?;
     let cradle = match &opts.into_cgroup {
         Some(path) => cradle::open(cx, path)?,
         None => Cradle::default(),
@@ -342,7 +365,7 @@ fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
 
 /// When the container has ended: what is not removed is said, and changes nothing else. What would outlive
 /// it goes too where PROG was never there.
-fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
+fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &mut Outside) {
     let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
     outside.pid_file.iter().for_each(|file| say(file.remove(cx)));
     for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
@@ -350,8 +373,16 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
     }
     say_how_killed(cx, opts, outside.status);
     remove_cgroup(cx, opts);
-    opts.remove.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_tree)));
-    opts.rmdir.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove_empty)));
+    for (path, place, how) in outside.remove.drain(..) {
+        // The directory that it is in may have been made meanwhile.
+        let found = match place {
+            None => Place::find(cx, opts.state.as_deref(), path),
+            found => Ok(found),
+        };
+        say(found.and_then(|place| {
+            place.iter().try_for_each(|place| remove_as(cx, opts, maps, place, how))
+        }));
+    }
     outside.pid_file.iter().filter(|_| outside.failed).for_each(|file| file.undo(cx));
 }
 
@@ -365,19 +396,12 @@ fn remove_as(
     cx: &Cx,
     opts: &Opts,
     maps: Option<&IdMaps>,
-    path: &CStr,
+    place: &Place,
     how: Remove,
 ) -> Result<(), Error> {
     match maps {
-        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, path, how),
-        _ => how(cx, path),
-    }
-}
-
-fn remove_empty(cx: &Cx, path: &CStr) -> Result<(), Error> {
-    match sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR) {
-        Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::ENOENT) => Ok(()), // as --rmdir says
-        other => other,
+        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, place, how),
+        _ => how(cx, place),
     }
 }
 
