@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString, c_int};
+use std::fmt::{self, Display, Formatter};
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -10,7 +12,7 @@ use lexopt::Arg;
 use crate::chain::Prog;
 use crate::error::{Error, Words};
 use crate::number::{decimal, fixed, hexadecimal};
-use crate::show::{ascii, plain};
+use crate::show::plain;
 use crate::structs::SigSet;
 use crate::sys::{self, Cx, Start, cstring};
 use crate::text::split;
@@ -37,6 +39,23 @@ pub struct Cli {
     operand: Option<OsString>,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
+}
+
+/// The value of an option as text. A message shows it escaped.
+pub struct Word(pub String);
+
+impl Deref for Word {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for Word {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(&plain(self.as_bytes()))
+    }
 }
 
 /// A tool's `main`: read the command line, do the step, and say what failed.
@@ -116,8 +135,8 @@ impl Cli {
         match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
             (Some(fd), Some(pid), None) => Ok((fd, pid)),
             _ => {
-                let text = ascii(value.as_bytes());
-                Err(self.usage(format_args!("--trace={text}: this is no descriptor")))
+                let value = plain(value.as_bytes());
+                Err(self.usage(format_args!("--trace={value}: this is no descriptor")))
             }
         }
     }
@@ -142,8 +161,8 @@ impl Cli {
     }
 
     /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
-    pub fn word(&mut self) -> Result<String, Error> {
-        self.value().map(|value| value.to_string_lossy().into_owned())
+    pub fn word(&mut self) -> Result<Word, Error> {
+        self.value().map(|value| Word(value.to_string_lossy().into_owned()))
     }
 
     /// The number of a descriptor.
@@ -208,7 +227,7 @@ impl Cli {
 
     /// There is no such option.
     pub fn unknown(&self, option: &str) -> Error {
-        self.usage(format_args!("{option}: there is no such option"))
+        self.usage(format_args!("{}: there is no such option", plain(option.as_bytes())))
     }
 
     /// The command line is wrong.
@@ -261,6 +280,7 @@ fn int(text: &[u8]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::show::ascii;
 
     #[test]
     fn a_letter_in_a_cluster_has_a_value_only_behind_an_equals_sign() {

@@ -103,8 +103,15 @@ impl Error {
         self.0.lines.len() == 1
     }
 
-    /// The text: each line under the tool's name.
+    /// The text: each line under the tool's name. A word that nobody has escaped before is escaped here.
     pub fn text(&self, tool: &str) -> String {
-        self.0.lines.iter().map(|line| [tool, ": ", line, "\n"].concat()).collect()
+        let mut text = String::new();
+        for line in &self.0.lines {
+            text.push_str(tool);
+            text.push_str(": ");
+            show::escape(line.as_bytes(), b"", &mut text);
+            text.push('\n');
+        }
+        text
     }
 }

@@ -56,11 +56,14 @@ impl Asked {
         match option {
             "-r" | "--map-root-user" => [users.own, groups.own] = [Some(Own::Is(0)); 2],
             "-c" | "--map-current-user" => [users.own, groups.own] = [Some(Own::Same); 2],
-            "--setgroups" => match cli.word()?.as_str() {
-                "allow" => *setgroups = Some(true),
-                "deny" => *setgroups = Some(false),
-                odd => return Err(cli.usage(format_args!("--setgroups {odd}: allow, deny"))),
-            },
+            "--setgroups" => {
+                let word = cli.word()?;
+                *setgroups = match &*word {
+                    "allow" => Some(true),
+                    "deny" => Some(false),
+                    _ => return Err(cli.usage(format_args!("--setgroups {word}: allow, deny"))),
+                };
+            }
             "--map-user" => users.own = Some(id(cli)?),
             "--map-group" => groups.own = Some(id(cli)?),
             "--map-users" => users.add(cli, option)?,
@@ -75,7 +78,7 @@ impl AskedMap {
         let word = cli.word()?;
         match Range::parse(word.as_bytes()) {
             Some(range) => self.ranges.push(range),
-            None if word == "auto" => self.auto = true,
+            None if *word == *"auto" => self.auto = true,
             None => {
                 let form = ": IN:OUT:COUNT, ids below 4294967295, one at least; or auto";
                 return Err(cli.usage(format_args!("{option} {word}{form}")));

@@ -61,7 +61,7 @@ impl OnExit {
     /// The value of `--on-exit`.
     pub fn parse(cli: &mut Cli) -> Result<OnExit, Error> {
         let word = cli.word()?;
-        match word.as_str() {
+        match &*word {
             "poweroff" => Ok(OnExit::Poweroff),
             "reboot" => Ok(OnExit::Reboot),
             "halt" => Ok(OnExit::Halt),

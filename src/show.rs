@@ -313,9 +313,20 @@ fn list<T>(members: &[T], out: &mut String, show: impl Fn(&T, &mut String)) {
 pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
     let shown = &bytes[..bytes.len().min(most)];
     out.push('"');
-    for (i, &byte) in shown.iter().enumerate() {
+    escape(shown, b"\"\\", out);
+    out.push('"');
+    if shown.len() < bytes.len() {
+        out.push_str("...");
+    }
+}
+
+/// Append bytes: those that are not printable ASCII as C escapes them, those in `special` behind a backslash.
+/// What is said and traced is written by this alone, so that no byte of others reaches a terminal, and no word
+/// begins a line.
+pub fn escape(bytes: &[u8], special: &[u8], out: &mut String) {
+    for (i, &byte) in bytes.iter().enumerate() {
         match byte {
-            b'"' | b'\\' => {
+            _ if special.contains(&byte) => {
                 out.push('\\');
                 out.push(byte.into());
             }
@@ -326,7 +337,7 @@ pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
             0x0c => out.push_str("\\f"),
             0x20..=0x7e => out.push(byte.into()),
             // A digit behind an escape would be read as part of it, unless that has three digits.
-            _ if shown.get(i + 1).is_some_and(u8::is_ascii_digit) => {
+            _ if bytes.get(i + 1).is_some_and(u8::is_ascii_digit) => {
                 out.push_str(match byte {
                     0..0o10 => "\\00",
                     0o10..0o100 => "\\0",
@@ -339,10 +350,6 @@ pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
                 digits(byte.into(), 8, out);
             }
         }
-    }
-    out.push('"');
-    if shown.len() < bytes.len() {
-        out.push_str("...");
     }
 }
 

@@ -410,7 +410,7 @@ impl<'a> Cx<'a> {
             show::signed("[pid ", self.pid.get().into(), &mut line);
             line.push_str("] ");
         }
-        line.push_str(text);
+        show::escape(text.as_bytes(), b"", &mut line);
         line.push('\n');
         raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), &line);
     }

@@ -103,13 +103,13 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         let values = &mut opts.wanted.limits;
         if let Some((_, value)) = LIMITS.iter().zip(values).find(|(l, _)| l.asked.option == option)
         {
-            *value = Some(cli.word()?); // of several the last counts
+            *value = Some(cli.word()?.0); // of several the last counts
             continue;
         }
         match option {
             "--io-max" | "--hugetlb" => {
                 let typed = cli.word()?;
-                opts.wanted.add_device(cli, option, typed)?;
+                opts.wanted.add_device(cli, option, typed.0)?;
             }
             "--set" => opts.wanted.set.push(file_and_value(cli)?),
             "--leaf" => opts.leaf = Some(cli.path()?),
@@ -167,10 +167,7 @@ fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
     let (uid, gid) = text::pair(word.as_bytes(), b':').unwrap_or_default();
     match (decimal(uid), decimal(gid)) {
         (Some(uid @ 0..=MOST), Some(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
-        _ => Err(cli.usage(format_args!(
-            "--delegate {}: UID:GID is wanted, two numbers",
-            plain(word.as_bytes())
-        ))),
+        _ => Err(cli.usage(format_args!("--delegate {word}: UID:GID is wanted, two numbers"))),
     }
 }
 

@@ -39,7 +39,7 @@ use std::os::unix::ffi::OsStringExt;
 use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
-use td::cli::{self, Cli, Never};
+use td::cli::{self, Cli, Never, Word};
 use td::error::Error;
 use td::flags;
 use td::init::{self, OnExit};
@@ -144,6 +144,7 @@ fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
 fn capabilities(cli: &mut Cli) -> Result<u64, Error> {
     let list = cli.word()?;
     caps::parse(&list)
+        .map_err(|name| Word(name.into()))
         .map_err(|name| cli.usage(format_args!("--cap-keep {name}: there is no such capability")))
 }
 

@@ -67,9 +67,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 
 fn status(cli: &mut Cli) -> Result<u8, Error> {
     let word = cli.word()?;
-    word.parse().map_err(|_| {
-        cli.usage(format_args!("{}: an exit status is 0 to 255", plain(word.as_bytes())))
-    })
+    word.parse().map_err(|_| cli.usage(format_args!("{word}: an exit status is 0 to 255")))
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {

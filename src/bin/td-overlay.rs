@@ -28,7 +28,7 @@ use td::cli::{self, Cli, Never};
 use td::directories::{self, Last, Place};
 use td::error::Error;
 use td::overlay::{self, Layer, Parameter, open_directory};
-use td::show::ascii;
+use td::show::{ascii, plain};
 use td::sys::{self, Cx};
 use td::{mounts, remove};
 
@@ -102,7 +102,10 @@ fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
     };
     match checked {
         Some(size) => Ok(CString::new(size).ok()),
-        None => Err(cli.usage(format_args!("--tmpfs={text}: this is no size"))),
+        None => {
+            let value = plain(value.as_encoded_bytes());
+            Err(cli.usage(format_args!("--tmpfs={value}: this is no size")))
+        }
     }
 }
 

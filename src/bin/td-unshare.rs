@@ -127,7 +127,7 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
     const WORDS: [(&str, c_ulong); 4] =
         [("private", MS_PRIVATE), ("slave", MS_SLAVE), ("shared", MS_SHARED), ("unchanged", 0)];
     let word = cli.word()?;
-    let found = WORDS.iter().find(|(known, _)| *known == word);
+    let found = WORDS.iter().find(|(known, _)| *known == &*word);
     found.map(|(_, flag)| *flag).ok_or_else(|| {
         cli.usage(format_args!("--propagation {word}: private, slave, shared, unchanged"))
     })
