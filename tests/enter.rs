@@ -365,7 +365,8 @@ mod root {
         for user in ["0", "65534:65534"] {
             let target = target(&mut of_user(user, "-r -m -p", &dir));
             // As root: the change of ids has taken the signal away.
-            let running = start(&mut enter_as("0", &dir, target.pid, "echo ready; sleep 1000; :"));
+            let running =
+                start(&mut enter_as("0", &dir, target.pid, "echo ready; exec sleep 1000"));
             running.prints("ready");
             let [prog] = children_of(running.pid())[..] else { panic!("one child") };
             running.kill(libc::SIGKILL);
@@ -378,7 +379,7 @@ mod root {
         let dir = for_users();
         let target = target(td_as("65534:65534", &dir, "td-unshare").args(["-r", "sleep", "1000"]));
         let mut cmd = td("td-unshare", ["--rmdir", text(&dir.join("none")), "td-enter", "-t"]);
-        cmd.args([&target.pid.to_string(), "-U", "sh", "-c", "echo ready; sleep 1000; :"]);
+        cmd.args([&target.pid.to_string(), "-U", "sh", "-c", "echo ready; exec sleep 1000"]);
         let running = start(&mut cmd);
         running.prints("ready");
         let [prog] = children_of(running.pid())[..] else { panic!("one child") };

@@ -477,7 +477,8 @@ mod root {
         place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is no directory");
         let locked = format!("what is on {} is locked in this user namespace", text(&below));
         nobody_fails(&place, "-r -m", &["--move", text(&below), "/new"], &["EINVAL", &locked]);
-        let unshared = start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; sleep 1000"]));
+        let unshared =
+            start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; exec sleep 1000"]));
         unshared.prints("there");
         let theirs = format!("/proc/{}/root", unshared.pid());
         place.fails(&["--move", &theirs, "/new"], "the source is not in this mount namespace");

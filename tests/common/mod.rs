@@ -158,12 +158,7 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
-    SIGNALS.call_once(|| {
-        for signal in [libc::SIGINT, libc::SIGQUIT] {
-            // SAFETY: numbers.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    });
+    as_usual();
     let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
     let mut child = cmd.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
@@ -172,8 +167,19 @@ pub fn start_with(cmd: &mut Command) -> Running {
     Running { command, child, stdout, stderr, ended: false }
 }
 
-/// A shell starts what it does not wait for with these ignored, and so would be what we start.
-static SIGNALS: Once = Once::new();
+/// What we start has of our caller neither ignored signals (nohup(1) ignores SIGHUP, and a shell SIGINT and SIGQUIT of
+/// what it does not wait for) nor descriptors that were left open.
+pub fn as_usual() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: numbers.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        // SAFETY: numbers.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    });
+}
 
 /// A child that is being spawned holds our descriptors until it executes its program. If one of them is
 /// open for writing to a program, that cannot be executed meanwhile (ETXTBSY).
