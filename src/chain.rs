@@ -33,6 +33,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 #[derive(Default)]
 pub struct Prog(Vec<CString>);
 
+/// What is done before a file is executed.
+pub type Before<'a> = dyn Fn(&CStr) -> Result<(), Error> + 'a;
+
 /// PROG, looked for as far as that must be done before the step.
 pub struct Found<'a> {
     args: &'a [CString],
@@ -108,19 +111,22 @@ impl Found<'_> {
 
     /// Become PROG, with our own environment.
     pub fn exec(&self, cx: &Cx) -> Result<Never, Error> {
-        self.exec_as(cx, None, None)
+        self.exec_as(cx, None, None, &|_| Ok(()))
     }
 
     /// Become PROG in the environment `env` (`None`: our own) and under the name `argv0` (`None`: as
-    /// it was written). A dry run ends here, unless PROG is one of our tools: that goes on dry.
+    /// it was written). `before` is the last thing that is done before a file is executed, of which PATH may have
+    /// several. A dry run ends here, unless PROG is one of our tools: that goes on dry.
     pub fn exec_as(
         &self,
         cx: &Cx,
         env: Option<&[CString]>,
         argv0: Option<&CString>,
+        before: &Before,
     ) -> Result<Never, Error> {
         let argv = self.argv(cx, argv0);
         if let Some(path) = &self.sibling {
+            before(path)?;
             sys::execve(cx, path, &argv, env).map_err(|e| executable::why(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
         }
@@ -128,6 +134,7 @@ impl Found<'_> {
             sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
         }
         if self.name.to_bytes().contains(&b'/') {
+            before(self.name)?;
             sys::execve(cx, self.name, &argv, env)
                 .map_err(|e| executable::why(cx, self.name, e))?;
             sys::exit_now(0);
@@ -138,7 +145,7 @@ impl Found<'_> {
                 env.iter().find_map(|v| Some(v.to_bytes().strip_prefix(b"PATH=")?.to_vec()))
             }
         };
-        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), &argv, env)
+        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), &argv, env, before)
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
@@ -160,6 +167,7 @@ impl Found<'_> {
         path: &[u8],
         argv: &[CString],
         env: Option<&[CString]>,
+        before: &Before,
     ) -> Result<Never, Error> {
         let mut refused = None;
         // An empty name is that of no program, though every directory has it.
@@ -172,11 +180,14 @@ impl Found<'_> {
             match sys::faccessat2(cx, None, &file, libc::X_OK) {
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
                 Err(e) => refused = refused.or(Some((file, e))),
-                Ok(()) => match sys::execve(cx, &file, argv, env) {
-                    Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
-                    Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
-                    Err(e) => return Err(executable::why(cx, &file, e)),
-                },
+                Ok(()) => {
+                    before(&file)?;
+                    match sys::execve(cx, &file, argv, env) {
+                        Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
+                        Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
+                        Err(e) => return Err(executable::why(cx, &file, e)),
+                    }
+                }
             }
         }
         if let Some((file, e)) = refused {
@@ -184,6 +195,7 @@ impl Found<'_> {
         }
         if cx.dry() {
             // The root in which it will be looked up may be one that this dry run did not change to.
+            before(self.name)?;
             sys::execve(cx, self.name, argv, env)?;
             sys::exit_now(0);
         }

@@ -1,6 +1,6 @@
 //! Why a program is not executed: what kind of file it is, by looking at it: execve(2).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use syscalls::Errno;
@@ -10,7 +10,7 @@ use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
 use crate::flags;
 use crate::show::{self, plain};
 use crate::structs::{StatFs, Statx};
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 use crate::text::lines;
 
 /// Why a program was not executed: look at it. 127 where there is none, else 126.
@@ -28,11 +28,7 @@ pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     if let Some(what) = unfit(cx, path, &stat) {
         return error.because(format_args!("{shown}{what}"));
     }
-    let mut head = [0; 4096];
-    let n = sys::openat(cx, None, path, libc::O_RDONLY)
-        .and_then(|file| sys::read(cx, file.as_fd(), &mut head))
-        .unwrap_or(0);
-    match (format_of(head.get(..n).unwrap_or_default()), error.errno()) {
+    match (format_of(&head(cx, path)), error.errno()) {
         (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
             let interpreter = plain(interpreter);
             error
@@ -49,6 +45,34 @@ pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
             .way_out(format_args!("if it is a shell script: sh {shown}")),
         _ => error,
     }
+}
+
+/// The program `path`, or what interprets it: that file, its machine, and whether it is one of 32 bits.
+pub fn machine(cx: &Cx, path: &CStr) -> Option<(CString, u16, bool)> {
+    let mut path = path.to_owned();
+    // The kernel follows as many interpreters: fs/exec.c.
+    for _ in 0..5 {
+        if sys::statx(cx, None, &path, 0).ok()?.file_type() != libc::S_IFREG {
+            return None;
+        }
+        let head = head(cx, &path);
+        match format_of(&head) {
+            Format::Script(interpreter) => path = cstring(interpreter),
+            Format::Elf(machine, _) => return Some((path, machine, head.get(4) == Some(&1))),
+            Format::Unknown => return None,
+        }
+    }
+    None
+}
+
+/// The first bytes of a regular file.
+fn head(cx: &Cx, path: &CStr) -> Vec<u8> {
+    let mut head = vec![0; 4096];
+    let n = sys::openat(cx, None, path, libc::O_RDONLY)
+        .and_then(|file| sys::read(cx, file.as_fd(), &mut head))
+        .unwrap_or(0);
+    head.truncate(n);
+    head
 }
 
 /// What keeps a file from being executed, whatever is in it.

@@ -11,13 +11,19 @@ use crate::child::{self, Caller, Side};
 use crate::cli::Cli;
 use crate::error::Error;
 use crate::mounts;
+use crate::policy::Confinement;
 use crate::show;
 use crate::structs::{SECOND, WaitStatus};
 use crate::sys::{self, Cx, cstring};
 
-/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, until
-/// that has ended. `session`: it begins one of its own.
-pub fn of_container(cx: &Cx, session: bool, kept: u64) -> Result<(), Error> {
+/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, under the same
+/// policy, until that has ended. `session`: it begins one of its own.
+pub fn of_container(
+    cx: &Cx,
+    session: bool,
+    kept: u64,
+    policy: Option<&Confinement>,
+) -> Result<(), Error> {
     if session {
         match sys::setsid(cx) {
             // We lead a process group, being a shell's job and no PID 1. PROG has its own session.
@@ -32,9 +38,11 @@ pub fn of_container(cx: &Cx, session: bool, kept: u64) -> Result<(), Error> {
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
     chain::close_all(cx)?;
+    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
     // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
     // passed on to PROG, whoever it has become, by CAP_KILL.
     caps::set(cx, kept, false)?;
+    policy.map_or(Ok(()), |policy| policy.load_last(cx))?;
     let ended = child::wait(cx, child)?;
     sys::exit(cx, ended.exit_status())
 }

@@ -35,6 +35,7 @@
 //! - [`remove`]: removing a directory with all it holds
 //! - [`users`]: users and groups of a root, and taking their ids
 //! - [`caps`]: capabilities, by name and as sets
+//! - [`policy`]: which system calls a process may make: a policy read, compiled, checked, loaded
 //! - [`cgroup`]: version 1, 2 and hybrid: where a cgroup lies; its limits; making it; mounting the hierarchies
 
 pub mod caps;
@@ -59,6 +60,7 @@ pub mod number;
 pub mod overlay;
 pub mod pid_file;
 pub mod pivot;
+pub mod policy;
 pub mod proc;
 pub mod remove;
 pub mod restrict;

@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_char};
 use syscalls::Errno;
 
 use crate::flags::{self, Table};
-use crate::text::lines;
+use crate::text::{lines, split};
 
 /// strace cuts what is no path after so many bytes, and a list after so many members.
 const CUT: usize = 32;
@@ -181,6 +181,12 @@ pub fn errno(e: Errno) -> String {
         (_, Some(b"") | None) => format!("errno {}", number(errno as u64)),
         (_, Some(line)) => ascii(line),
     }
+}
+
+/// The number of the errno with this name.
+pub fn errno_of(name: &[u8]) -> Option<usize> {
+    let is = |line: &[u8]| split(line, b' ').next() == Some(name);
+    lines(ERRNOS).position(is).filter(|_| !name.is_empty()).map(|line| line + 1)
 }
 
 /// `SIGTERM`, `SIGRT_3`: the name of a signal.

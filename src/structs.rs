@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::marker::PhantomData;
 
 use crate::flags;
 use crate::show::{Show, bits, hexadecimal, octal, signal, signed, unsigned};
@@ -603,6 +604,41 @@ fn caps(set: u64, out: &mut String) {
     }
     if left != 0 || set == 0 {
         hexadecimal(if out.len() > start { "|" } else { "" }, left, out);
+    }
+}
+
+/// `struct sock_filter`: an instruction of classic BPF, linux/filter.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BpfInstruction {
+    pub code: u16,
+    /// How many instructions a comparison that holds jumps over; `jf`, where it does not.
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// `struct sock_fprog`: a program of such instructions, at most 65535.
+#[repr(C)]
+pub struct BpfProgram<'a> {
+    len: u16,
+    filter: *const BpfInstruction,
+    instructions: PhantomData<&'a [BpfInstruction]>,
+}
+
+impl BpfProgram<'_> {
+    /// As seccomp(2) reads it. What is too long has the length 0, which the kernel refuses.
+    pub fn new(instructions: &[BpfInstruction]) -> BpfProgram<'_> {
+        let len = u16::try_from(instructions.len()).unwrap_or(0);
+        BpfProgram { len, filter: instructions.as_ptr(), instructions: PhantomData }
+    }
+}
+
+impl Show for BpfProgram<'_> {
+    fn show(&self, out: &mut String) {
+        unsigned("{len=", self.len.into(), out);
+        hexadecimal(", filter=", self.filter as u64, out);
+        out.push('}');
     }
 }
 

@@ -41,8 +41,8 @@ calls! {
     capget capset chdir chroot clock_nanosleep clone3 close_range dup3 execve execveat exit_group faccessat2
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
-    openat2 pidfd_open pivot_root ppoll prctl prlimit64 read readlinkat reboot renameat2 rt_sigaction
-    rt_sigprocmask rt_sigtimedwait sendfile sendto setgroups sethostname setns setresgid setresuid setsid
+    openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
+    rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setsid
     socket socketpair statx symlinkat sync umask umount2 unlinkat unshare wait4 write
 }
 
@@ -531,6 +531,18 @@ pub fn read(cx: &Cx, file: BorrowedFd, buffer: &mut [u8]) -> Result<usize, Error
     let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer).as_slice_of_cells();
     cx.read(nr::read, &[fd(file), Arg::Buffer(cells), size])
+}
+
+/// `pread64(fd, buf, count, offset)`: pread(2). It leaves the offset of the descriptor as it is. ESPIPE: a pipe, which has none.
+pub fn pread64(
+    cx: &Cx,
+    file: BorrowedFd,
+    buffer: &mut [u8],
+    offset: usize,
+) -> Result<usize, Error> {
+    let size = Arg::Size(buffer.len());
+    let cells = Cell::from_mut(buffer).as_slice_of_cells();
+    cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), size, Arg::Size(offset)])
 }
 
 /// `write(fd, buf, count)`: write(2), once. Returns how many bytes were written.
@@ -1195,6 +1207,22 @@ pub fn prctl_set_undumpable(cx: &Cx) -> Result<(), Error> {
 pub fn prctl_set_no_new_privs(cx: &Cx) -> Result<(), Error> {
     let zeros = [Arg::Size(1), Arg::Size(0), Arg::Size(0), Arg::Size(0)];
     prctl(cx, libc::PR_SET_NO_NEW_PRIVS, &zeros).map(drop)
+}
+
+/// `prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)`: PR_GET_NO_NEW_PRIVS(2const).
+pub fn prctl_get_no_new_privs(cx: &Cx) -> Result<bool, Error> {
+    let zero = Arg::Size(0);
+    let args = [name(libc::PR_GET_NO_NEW_PRIVS, flags::PRCTL), zero, zero, zero, zero];
+    cx.read(nr::prctl, &args).map(|set| set == 1)
+}
+
+/// `seccomp(SECCOMP_SET_MODE_FILTER, 0, program)`: seccomp(2). The kernel runs the program before each system call of
+/// this process, of what it executes and of its children, for good. EACCES: neither no_new_privs nor CAP_SYS_ADMIN;
+/// EINVAL: a program that it does not take; ENOMEM: with those that are loaded it is too long.
+pub fn seccomp_set_mode_filter(cx: &Cx, program: &[BpfInstruction]) -> Result<(), Error> {
+    let program = BpfProgram::new(program);
+    let operation = name(libc::SECCOMP_SET_MODE_FILTER, flags::SECCOMP);
+    cx.change(nr::seccomp, &[operation, Arg::Size(0), Arg::In(&program)]).map(drop)
 }
 
 /// `prctl(PR_SET_KEEPCAPS, 1)`: PR_SET_KEEPCAPS(2const). The permitted capabilities outlast a change

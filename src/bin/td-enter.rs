@@ -177,7 +177,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let env = container.as_ref().map(|container| &container.environment[..]);
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, env),
-        None => prog.exec_as(cx, env, None),
+        None => prog.exec_as(cx, env, None, &|_| Ok(())),
     }
 }
 

@@ -23,6 +23,9 @@ Descriptors above 2 are closed.
                        bounding, the permitted and the effective set
       --ambient        PROG's user, who is not root, has the kept ones as well
       --no-new-privs   nothing executed gains privileges, as by set-user-id
+      --seccomp POLICY  which system calls PROG may make: default, unconfined,
+                       or a file of this root
+      --seccomp-fd N   the same, from descriptor N; also compiled
       --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
       --setsid         a new session, without a controlling terminal
       --ctty[=DEV]     a new session on the terminal DEV, or on the real console
@@ -43,6 +46,7 @@ use td::cli::{self, Cli, Never, Word};
 use td::error::Error;
 use td::flags;
 use td::init::{self, OnExit};
+use td::policy::{self, Confinement, Policy};
 use td::session::{self, Terminal};
 use td::structs::RLimit;
 use td::sys::{self, Cx, cstring};
@@ -66,6 +70,7 @@ struct Opts {
     cap_keep: Option<u64>,
     ambient: bool,
     no_new_privs: bool,
+    policy: Option<policy::Source>,
     rlimits: Vec<(u64, RLimit)>,
     setsid: bool,
     ctty: Option<Terminal>,
@@ -110,6 +115,8 @@ fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
             "--cap-keep" => opts.cap_keep = Some(capabilities(cli)?),
             "--ambient" => opts.ambient = true,
             "--no-new-privs" => opts.no_new_privs = true,
+            "--seccomp" => opts.policy = Some(policy::Source::of_option(cli)?),
+            "--seccomp-fd" => opts.policy = Some(policy::Source::Fd(cli.fd()?)),
             "--rlimit" => opts.rlimits.push(rlimit(cli)?),
             "--setsid" => opts.setsid = true,
             "--ctty" => {
@@ -171,6 +178,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     // Process 1 of a machine does the rest in a child, so that no failure ends it.
     let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
     opts.wrong.take().map_or(first, Err)?;
+    let policy = opts.policy.as_ref().map(|source| Policy::read(cx, source)).transpose()?;
     let prog = opts.prog.find(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
     let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
@@ -182,6 +190,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let is_root = user.as_ref().map_or(cx.start.euid, |user| user.uid) == 0;
     let keep = if is_root || opts.ambient { opts.cap_keep.unwrap_or(caps::ALL) } else { 0 };
     let held = sys::capget(cx)?.permitted();
+    let policy = policy.map_or(Ok(None), |policy| confinement(opts, &policy, held, !is_root))?;
+    let policy = policy.as_ref();
 
     prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {
@@ -201,15 +211,36 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         sys::prctl_set_no_new_privs(cx)?; // of PID 1 too, from which td-enter learns it
     }
     if opts.init && opts.on_exit.is_none() {
-        init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL))?;
+        init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL), policy)?;
     }
     settle(cx, opts)?;
+    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
     let ambient = opts.ambient && !is_root;
     if let Some(user) = &user {
         users::set_ids(cx, user, ambient)?;
     }
     caps::set(cx, held & keep, ambient)?;
-    prog.exec_as(cx, Some(&env), opts.argv0.as_ref())
+    prog.exec_as(cx, Some(&env), opts.argv0.as_ref(), &|path| {
+        policy.map_or(Ok(()), |policy| policy.begin(cx, path))
+    })
+}
+
+/// The policy compiled for the capabilities that are kept, and checked for what is left to do under it.
+fn confinement(
+    opts: &Opts,
+    policy: &Policy,
+    held: u64,
+    other_user: bool,
+) -> Result<Option<Confinement>, Error> {
+    let caps = held & opts.cap_keep.unwrap_or(caps::ALL);
+    let policy = Confinement::new(policy, caps, opts.no_new_privs)?;
+    let Some(policy) = policy else { return Ok(None) };
+    policy.check_change(opts.user.is_some(), opts.ambient && other_user)?;
+    // Process 1 of a machine is under no policy.
+    if opts.init && opts.on_exit.is_none() {
+        policy.check_process_1()?;
+    }
+    Ok(Some(policy))
 }
 
 /// PROG's environment: ours or none, changed in the order of the options.
