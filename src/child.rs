@@ -4,9 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::cgroup::cradle::Cradle;
 use crate::error::{Error, FAILED};
+use crate::number::decimal;
+use crate::show;
 use crate::structs::{SigAction, SigInfo, SigSet, WaitStatus};
-use crate::sys::{self, At, Cx};
+use crate::sys::{self, Cx};
 
 /// What a terminal sends to a process group: signal(7), termios(3).
 const FROM_TERMINAL: [i32; 7] = [
@@ -43,21 +46,26 @@ impl Caller {
     }
 }
 
-/// Clone, with the namespaces `flags` of clone(2), into the version 2 cgroup of which `cgroup` is the
-/// directory. The child dies when the parent does. A dry run goes on as the child.
+/// Clone, with the namespaces `flags` of clone(2), into the version 2 cgroup of `cgroups`. The child dies when the
+/// parent does. A dry run goes on as the child.
 ///
 /// Signals are blocked before the clone, so that none is lost between it and the wait. Process 1 of a
 /// new pid namespace keeps them blocked until PROG begins: for it the kernel throws away a signal that
 /// would end another process, unless it is blocked (pid_namespaces(7)).
-pub fn spawn(cx: &Cx, flags: u64, cgroup: At) -> Result<Side, Error> {
-    spawn_for(cx, &Caller::new(cx)?, flags, cgroup)
+pub fn spawn(cx: &Cx, flags: u64, cgroups: &mut Cradle) -> Result<Side, Error> {
+    spawn_for(cx, &Caller::new(cx)?, flags, cgroups)
 }
 
 /// The same once more, or the first time, of a parent that has several children in turn.
-pub fn spawn_for(cx: &Cx, caller: &Caller, flags: u64, cgroup: At) -> Result<Side, Error> {
+pub fn spawn_for(
+    cx: &Cx,
+    caller: &Caller,
+    flags: u64,
+    cgroups: &mut Cradle,
+) -> Result<Side, Error> {
     let &Caller { mask, sigchld } = caller;
     let parent = sys::pidfd_open(cx, sys::getpid(cx)?)?;
-    match sys::clone3(cx, flags, cgroup)? {
+    match clone(cx, flags, cgroups)? {
         0 => cx.trace_child(),
         pid => return Ok(Side::Parent(pid)),
     }
@@ -71,6 +79,17 @@ pub fn spawn_for(cx: &Cx, caller: &Caller, flags: u64, cgroup: At) -> Result<Sid
         sys::exit(cx, FAILED);
     }
     Ok(Side::Child)
+}
+
+/// clone3(2), or clone(2) where a system call policy answers that the first does not exist: then the child has to
+/// move itself to the version 2 cgroup as well, and makes a cgroup namespace when it is there.
+fn clone(cx: &Cx, flags: u64, cgroups: &mut Cradle) -> Result<i32, Error> {
+    match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
+        Err(e) if e.is(Errno::ENOSYS) => {}
+        other => return other,
+    }
+    let later = if cgroups.without_clone3(cx)? { libc::CLONE_NEWCGROUP as u64 } else { 0 };
+    sys::clone(cx, flags & !later)
 }
 
 /// Die with the parent, and have the signals as the caller had them, the mask too where it is given.
@@ -137,6 +156,21 @@ pub struct Line {
     child: OwnedFd,
 }
 
+/// Go on as a sibling, whose parent is that of [`spawn`]: in the pid namespace that this process has joined. It has
+/// no part in that itself, and ends when the parent has been told who goes on.
+pub fn hand_over(cx: &Cx, line: &Line) -> Result<(), Error> {
+    match clone(cx, libc::CLONE_PARENT as u64, &mut Cradle::default())? {
+        0 => {
+            cx.trace_child();
+            Ok(())
+        }
+        pid => {
+            sys::sendto(cx, line.child.as_fd(), show::number(pid as u64).as_bytes())?;
+            sys::exit(cx, 0)
+        }
+    }
+}
+
 /// The end of a line that one side has kept.
 pub struct End(OwnedFd);
 
@@ -145,6 +179,15 @@ impl Line {
     pub fn new(cx: &Cx) -> Result<Line, Error> {
         let (parent, child) = sys::socketpair(cx)?;
         Ok(Line { parent, child })
+    }
+
+    /// The parent's part: wait until the child has handed over, to the process that is returned. `None`: it has failed.
+    pub fn successor(self, cx: &Cx) -> Result<Option<i32>, Error> {
+        let Line { child, parent } = self;
+        drop(child);
+        let mut pid = [0; 10];
+        let n = sys::read(cx, parent.as_fd(), &mut pid)?;
+        Ok(decimal(pid.get(..n).unwrap_or_default()).map(|pid| pid as i32))
     }
 
     /// The child's part: say that it is ready, and wait until the parent has done its own.
@@ -216,7 +259,7 @@ pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
     }
     let parent = sys::getpid(cx)?;
-    let child = sys::clone3(cx, flags, None)?;
+    let child = clone(cx, flags, &mut Cradle::default())?;
     if child == 0 {
         cx.trace_child();
         let Err(error) = help_parent(cx, parent).and_then(|()| part(Side::Child)) else {

@@ -35,8 +35,20 @@ impl Place {
     /// The place that `path` names, which has no slash at its end. Below `state` no link is followed. `None`:
     /// the directory does not exist.
     pub fn find(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<Option<Place>, Error> {
+        Place::find_of(cx, cx.start.euid, state, path)
+    }
+
+    /// The same of the user `owner`, who is trusted in the caller's place: what is found is as that user says.
+    pub fn find_of(
+        cx: &Cx,
+        owner: u32,
+        state: Option<&CStr>,
+        path: &CStr,
+    ) -> Result<Option<Place>, Error> {
         let (parent, name) = split_name(path.to_bytes());
-        let directory = open(cx, state, &cstring(parent), Last::Checked)?;
+        let mut walk = Walk::new(parent, state, Last::Checked);
+        walk.owner = Some(owner);
+        let directory = walk.run(cx, None)?;
         let place = |directory| Place { directory, name: cstring(name), path: path.into() };
         Ok(directory.map(place))
     }
@@ -51,6 +63,33 @@ impl Place {
         let (parent, name) = split_name(path.to_bytes());
         let (directory, _) = make(cx, state, &cstring(parent), Last::Checked, made)?;
         Ok(Place { directory, name: cstring(name), path: path.into() })
+    }
+
+    /// Open the file there to read it. `None`: it is not a regular file. ELOOP: it is a symbolic link, ENOENT: it does
+    /// not exist.
+    pub fn open(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
+        // A FIFO must not hold us, nor a terminal become ours.
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = sys::openat(cx, Some(self.directory.as_fd()), &self.name, flags)?;
+        let is_regular = sys::fstatx(cx, file.as_fd())?.file_type() == libc::S_IFREG;
+        Ok(is_regular.then_some(file))
+    }
+
+    /// What the file there says. `None`: it is not a regular file, or larger than `most`. Errors: as of `open`.
+    pub fn read(&self, cx: &Cx, most: usize) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = self.open(cx)? else { return Ok(None) };
+        let mut text = vec![0; most + 1];
+        let mut length = 0;
+        while let Some(room @ [_, ..]) = text.get_mut(length..) {
+            match sys::read(cx, file.as_fd(), room)? {
+                0 => {
+                    text.truncate(length);
+                    return Ok(Some(text));
+                }
+                n => length += n,
+            }
+        }
+        Ok(None)
     }
 
     /// How a message names it.
@@ -137,13 +176,15 @@ struct Walk {
     /// When no more than this is left, the walk is in the state.
     below: usize,
     last: Last,
+    /// Who is trusted in the caller's place.
+    owner: Option<u32>,
     links: u32,
 }
 
 impl Walk {
     fn new(path: &[u8], state: Option<&CStr>, last: Last) -> Walk {
         let below = state.and_then(|state| within(path, state)).map_or(0, <[u8]>::len);
-        Walk { shown: Vec::new(), rest: path.to_vec(), below, last, links: 0 }
+        Walk { shown: Vec::new(), rest: path.to_vec(), below, last, owner: None, links: 0 }
     }
 
     /// Walk to the end. With `made`, what is missing is made.
@@ -311,7 +352,7 @@ impl Walk {
     }
 
     fn check_owner(&self, cx: &Cx, stat: &Statx) -> Result<(), Error> {
-        let (owner, caller) = (stat.uid, cx.start.euid);
+        let (owner, caller) = (stat.uid, self.owner.unwrap_or(cx.start.euid));
         if owner == 0 || owner == caller || owner == owner_of_root(cx)? {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use libc::{LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_R
 use syscalls::Errno;
 
 use crate::caps::{self, CAP_SYS_BOOT};
+use crate::cgroup::cradle::Cradle;
 use crate::chain;
 use crate::child::{self, Caller, Side};
 use crate::cli::Cli;
@@ -34,7 +35,7 @@ pub fn of_container(
     // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
     sys::prctl_set_child_subreaper(cx)?;
     hide(cx)?;
-    let Side::Parent(child) = child::spawn(cx, 0, None)? else { return Ok(()) };
+    let Side::Parent(child) = child::spawn(cx, 0, &mut Cradle::default())? else { return Ok(()) };
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
     chain::close_all(cx)?;
@@ -100,7 +101,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     // see many of them.
     let mut before = None;
     loop {
-        let ended = match child::spawn_for(cx, &caller, 0, None) {
+        let ended = match child::spawn_for(cx, &caller, 0, &mut Cradle::default()) {
             Ok(Side::Child) => {
                 before.iter().for_each(|ended| say_end(cx, *ended, ", and is started again"));
                 return Ok(());

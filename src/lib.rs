@@ -21,12 +21,14 @@
 //! - [`id_maps`]: the maps of a user namespace, and who writes them
 //! - [`pid_file`]: a file that names a process for other programs
 //! - [`join`]: joining namespaces, and why the kernel refuses it
-//! - [`target`]: a process that is entered, and the container that it is the first process of
+//! - [`target`]: a process that is entered
+//! - [`container`]: a container of td-run, found by its name: its process 1, and what that may do
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`file_systems`]: why the kernel makes no new one: of a type, from a device, or a proc
 //! - [`devices`]: what `/dev` holds
 //! - [`restrict`]: what a root has and its programs shall not see, or not write to
 //! - [`pivot`]: why the root cannot be changed, and what can be done about it
+//! - [`lock`]: a lock that stands for a word, and who holds it
 //! - [`moves`]: mounts that go along to a new root
 //! - [`initramfs`]: the initramfs as the root: leaving it, and freeing its memory
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
@@ -43,6 +45,7 @@ pub mod cgroup;
 pub mod chain;
 pub mod child;
 pub mod cli;
+pub mod container;
 pub mod devices;
 pub mod directories;
 pub mod error;
@@ -53,6 +56,7 @@ pub mod id_maps;
 pub mod init;
 pub mod initramfs;
 pub mod join;
+pub mod lock;
 pub mod mounts;
 pub mod moves;
 pub mod namespaces;

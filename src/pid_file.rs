@@ -1,4 +1,8 @@
 //! A file that names a process for other programs, and is there for as long as that process.
+//!
+//! Its first line is the pid. A pid is given to another process later, so the second says when this one started:
+//! `start=567890`, in the clock ticks of proc_pid_stat(5). It is one word that is not a number, so that
+//! `kill $(cat FILE)` hits no other process.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -7,9 +11,11 @@ use syscalls::Errno;
 
 use crate::directories::{self, Made, Place};
 use crate::error::Error;
-use crate::proc::{self, number};
+use crate::number::decimal;
+use crate::proc;
 use crate::show;
 use crate::sys::{self, Cx, cstring};
+use crate::text::pair;
 
 /// For how long what a killed run has left may take to end.
 const SECONDS: i64 = 2;
@@ -35,8 +41,17 @@ impl PidFile {
         }
     }
 
-    /// Name the process `pid` in it. It is moved to its place when it is whole.
+    /// Name the process `pid` in it.
     pub fn write(&mut self, cx: &Cx, pid: i32) -> Result<(), Error> {
+        let mut text = show::number(pid as u64) + "\n";
+        if let Some(start) = proc::start_time(cx, pid) {
+            text.extend([START, &show::number(start), "\n"]);
+        }
+        self.write_text(cx, text.as_bytes())
+    }
+
+    /// Write a text to it. It is moved to its place when it is whole.
+    pub fn write_text(&mut self, cx: &Cx, text: &[u8]) -> Result<(), Error> {
         let directory = self.place.directory.as_fd();
         let new = cstring([self.place.name.to_bytes(), b".new"].concat());
         let make = || sys::mknodat(cx, Some(directory), &new, libc::S_IFREG | 0o644, 0);
@@ -46,8 +61,7 @@ impl PidFile {
             Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
             other => other,
         }?;
-        let text = show::number(pid as u64) + "\n";
-        sys::write_file(cx, Some(directory), &new, text.as_bytes())
+        sys::write_file(cx, Some(directory), &new, text)
             .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.place.name, 0))
             .inspect_err(|_| drop(remove()))?; // what is said is the first failure
         self.written = true;
@@ -71,12 +85,36 @@ impl PidFile {
     }
 }
 
+const START: &str = "start=";
+
+/// A process, as a pid file names it.
+#[derive(Debug, PartialEq)]
+pub struct Named {
+    pub pid: i32,
+    /// See [`proc::start_time`]. Where a file was written without `/proc`, it does not say this.
+    pub start: Option<u64>,
+}
+
+impl Named {
+    /// What the file says. `None`: it is not a pid file.
+    pub fn parse(text: &[u8]) -> Option<Named> {
+        let (pid, rest) = pair(text, b'\n').unwrap_or((text, b""));
+        let pid = i32::try_from(decimal(pid)?).ok()?;
+        if rest.is_empty() {
+            return Some(Named { pid, start: None });
+        }
+        let start = rest.strip_prefix(START.as_bytes())?.strip_suffix(b"\n")?;
+        Some(Named { pid, start: Some(decimal(start)?) })
+    }
+}
+
 /// If the file is there, a killed run has left it: where the process that it names is a container that is
-/// still dying, wait for its end. It is not killed here, for the number may be another's by now.
+/// still dying, wait for its end. It is not killed here: where the file does not say when it started, the number may be
+/// another's by now.
 pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error> {
     let Some(place) = Place::find(cx, state, path)? else { return Ok(()) };
     let shown = place.shown();
-    let Some(pid) = named(cx, &place, &shown)? else { return Ok(()) };
+    let Some(Named { pid, start }) = named(cx, &place)? else { return Ok(()) };
     // There is none (ESRCH), or it is a thread (EINVAL). Opened first: what is looked at next may be of a
     // later process with that number, but that is not waited for.
     let Ok(process) = sys::pidfd_open(cx, pid) else { return Ok(()) };
@@ -84,7 +122,11 @@ pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error
     let status = proc::path(&["/proc/", &number, "/status"]);
     // Its number in each pid namespace that it is in, ours first.
     let numbers = proc::field(cx, &status, b"NSpid:\t").unwrap_or_default();
-    if !numbers.ends_with(b"\t1") || sys::readable_within(cx, process.as_fd(), SECONDS)? {
+    let found = proc::start_time(cx, pid).filter(|_| start.is_some());
+    if found.is_some() && found != start
+        || !numbers.ends_with(b"\t1")
+        || sys::readable_within(cx, process.as_fd(), SECONDS)?
+    {
         return Ok(());
     }
     let what =
@@ -93,27 +135,50 @@ pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error
         .way_out(format_args!("wait for its end; if it is another's, remove {shown}")))
 }
 
-/// The process that a pid file names. What is none is not overwritten.
-fn named(cx: &Cx, place: &Place, shown: &str) -> Result<Option<i32>, Error> {
-    // A FIFO must not hold us.
-    let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let none = " is there, and is no pid file";
-    let file = match sys::openat(cx, Some(place.directory.as_fd()), &place.name, flags) {
+/// The process that a pid file names. What is not one is not overwritten.
+fn named(cx: &Cx, place: &Place) -> Result<Option<Named>, Error> {
+    let what = || format!("{} is there, and is no pid file", place.shown());
+    let text = match place.read(cx, LARGEST) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(None),
-        Err(e) if e.is(Errno::ELOOP) => return Err(e.because(format_args!("{shown}{none}"))),
+        Err(e) if e.is(Errno::ELOOP) => return Err(e.because(what())),
         other => other?,
     };
-    let none = || Error::refusal(format_args!("{shown}{none}"));
-    if sys::fstatx(cx, file.as_fd())?.file_type() != libc::S_IFREG {
-        return Err(none());
+    match text {
+        Some(text) if text.is_empty() => Ok(None), // made by mktemp(1), say
+        text => {
+            let named = text.and_then(|text| Named::parse(&text));
+            named.map(Some).ok_or_else(|| Error::refusal(what()))
+        }
     }
-    let mut text = [0; 32];
-    let n = sys::read(cx, file.as_fd(), &mut text)?;
-    match text.get(..n).unwrap_or_default() {
-        b"" => Ok(None), // made by mktemp(1), say
-        text => match number(text).map(i32::try_from) {
-            Some(Ok(pid)) => Ok(Some(pid)),
-            _ => Err(none()),
-        },
+}
+
+/// No pid file is larger.
+pub const LARGEST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_is_a_pid_and_perhaps_a_start_and_nothing_else() {
+        let named =
+            |text: &str| Named::parse(text.as_bytes()).map(|named| (named.pid, named.start));
+        assert_eq!(named("17"), Some((17, None)));
+        assert_eq!(named("17\n"), Some((17, None)));
+        assert_eq!(named("17\nstart=5\n"), Some((17, Some(5))));
+        for text in [
+            "",
+            "\n",
+            "x",
+            "17 \n",
+            "17\n\n",
+            "17\nstart=5",
+            "17\nstart=\n",
+            "17\n5\n",
+            "-1",
+            "4294967296",
+        ] {
+            assert_eq!(named(text), None, "{text:?}");
+        }
     }
 }

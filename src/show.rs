@@ -56,6 +56,8 @@ pub enum Arg<'a> {
     Name(u64, Table),
     /// The flags of open(2): an access mode, and bits.
     Open(u64),
+    /// The flags of clone(2), with the signal at the child's end. The other arguments are zero.
+    Clone(u64),
     /// A path: never cut.
     Path(&'a CStr),
     /// Another string that ends with a zero byte.
@@ -92,7 +94,8 @@ impl Arg<'_> {
             Arg::Size(n) => n,
             Arg::Fd(fd) => fd as usize, // sign-extended, for AT_FDCWD
             Arg::Mode(mode) | Arg::FileMode(mode) => mode as usize,
-            Arg::Dev(n) | Arg::Flags(n, _) | Arg::Name(n, _) | Arg::Open(n) => n as usize,
+            Arg::Dev(n) | Arg::Flags(n, _) | Arg::Name(n, _) => n as usize,
+            Arg::Open(n) | Arg::Clone(n) => n as usize,
             Arg::Path(s) | Arg::Str(s) => s.as_ptr() as usize,
             Arg::Bytes(b) => b.as_ptr() as usize,
             Arg::Strs(s) => s.pointers.as_ptr() as usize,
@@ -124,6 +127,15 @@ impl Arg<'_> {
             Arg::Flags(value, table) => bits(value, table, out),
             Arg::Name(value, table) => name(value, table, out),
             Arg::Open(value) => open_flags(value, out),
+            Arg::Clone(value) => {
+                out.push_str("child_stack=NULL, flags=");
+                let signals = libc::CSIGNAL as u64;
+                if value & !signals != 0 {
+                    bits(value & !signals, flags::CLONE, out);
+                    out.push('|');
+                }
+                out.push_str(&signal((value & signals) as i32));
+            }
             Arg::Path(s) => quote(s.to_bytes(), usize::MAX, out),
             Arg::Str(s) => quote(s.to_bytes(), CUT, out),
             Arg::Bytes(b) => quote(b, CUT, out),

@@ -281,7 +281,10 @@ impl Show for CloneArgs {
             }
         }
         out.push_str(", exit_signal=");
-        out.push_str(&signal(self.exit_signal as i32));
+        match self.exit_signal {
+            0 => out.push('0'),
+            number => out.push_str(&signal(number as i32)),
+        }
         out.push_str(", stack=NULL, stack_size=0");
         if into_cgroup {
             unsigned(", cgroup=", self.cgroup, out);
@@ -413,6 +416,18 @@ impl Show for FdPair {
 }
 
 // ---- signals ----
+
+/// A number that the kernel writes.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Number(pub u32);
+
+impl Show for Number {
+    fn show(&self, out: &mut String) {
+        unsigned("[", self.0.into(), out);
+        out.push(']');
+    }
+}
 
 /// A signal number that the kernel writes.
 #[repr(transparent)]

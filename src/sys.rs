@@ -38,7 +38,7 @@ macro_rules! calls {
 }
 
 calls! {
-    capget capset chdir chroot clock_nanosleep clone3 close_range dup3 execve execveat exit_group faccessat2
+    capget capset chdir chroot clock_nanosleep clone clone3 close_range dup3 execve execveat exit_group faccessat2
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
@@ -938,24 +938,35 @@ pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
     let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
     let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    let is_sibling = bits & libc::CLONE_PARENT as u64 != 0; // which has the caller's own
     let clone = CloneArgs {
         flags: bits | into,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: if is_sibling { 0 } else { libc::SIGCHLD as u64 },
         cgroup,
         ..CloneArgs::default()
     };
-    let args = [Arg::In(&clone), Arg::Size(size_of::<CloneArgs>())];
-    // The child would print the line a second time: only the parent does, with the pid.
+    fork(cx, nr::clone3, &[Arg::In(&clone), Arg::Size(size_of::<CloneArgs>())])
+}
+
+/// `clone(flags|SIGCHLD, NULL)`: clone(2), for a system call policy that answers clone3(2) with ENOSYS. It takes
+/// neither CLONE_INTO_CGROUP nor CLONE_NEWTIME.
+pub fn clone(cx: &Cx, bits: u64) -> Result<i32, Error> {
+    fork(cx, nr::clone, &[Arg::Clone(bits | libc::SIGCHLD as u64)])
+}
+
+/// A call that returns in the child as well, which would print the line a second time: only the parent does,
+/// with the pid.
+fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
     if cx.dry {
-        return cx.change(nr::clone3, &args).map(|_| 0);
+        return cx.change(call, args).map(|_| 0);
     }
-    let result = raw(nr::clone3, &args);
+    let result = raw(call, args);
     if cx.trace.is_some() && result != Ok(0) {
-        cx.print(nr::clone3, &args, Some(result), "");
+        cx.print(call, args, Some(result), "");
     }
     match result {
         Ok(pid) => Ok(pid as i32),
-        Err(errno) => Err(Error::call(&show::call(nr::clone3.1, &args, None), errno)),
+        Err(errno) => Err(Error::call(&show::call(call.1, args, None), errno)),
     }
 }
 
@@ -1331,6 +1342,14 @@ pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
 pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
     let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
     cx.read(nr::ioctl, &[fd(ns), request]).map(owned)
+}
+
+/// `ioctl(ns, NS_GET_OWNER_UID, &uid)`: ioctl_ns(2). Who has made a user namespace.
+pub fn ns_get_owner_uid(cx: &Cx, ns: BorrowedFd) -> Result<u32, Error> {
+    let uid = Cell::new(Number(0));
+    let request = name(libc::NS_GET_OWNER_UID as i64, flags::IOCTL);
+    cx.read(nr::ioctl, &[fd(ns), request, Arg::Out(&uid)])?;
+    Ok(uid.get().0)
 }
 
 /// `ioctl(ns, NS_GET_NSTYPE)`: ioctl_ns(2). Which kind of namespace it is: CLONE_NEW*. ENOTTY: none.

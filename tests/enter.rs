@@ -368,10 +368,18 @@ mod root {
             let running =
                 start(&mut enter_as("0", &dir, target.pid, "echo ready; exec sleep 1000"));
             running.prints("ready");
-            let [prog] = children_of(running.pid())[..] else { panic!("one child") };
+            let prog = only_child(running.pid());
             running.kill(libc::SIGKILL);
             assert!(ended_within(prog, LIMIT));
         }
+    }
+
+    /// The process that has become PROG, once the one that has joined the namespaces for it has been reaped.
+    fn only_child(pid: i32) -> i32 {
+        wait_for("one child", || match children_of(pid)[..] {
+            [child] => Some(child),
+            _ => None,
+        })
     }
 
     #[test]
@@ -396,7 +404,7 @@ mod root {
         let running = start_with(cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()));
         running.prints("ready");
         let [_, first, _] = held.held.processes();
-        let [prog] = children_of(running.pid())[..] else { panic!("one child") };
+        let prog = only_child(running.pid());
         let cgroup = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
         assert_eq!(cgroup(prog), cgroup(first));
         assert_eq!(cgroup(running.pid()), cgroup(std::process::id() as i32));
@@ -463,7 +471,7 @@ mod root {
     fn write_pid(house: &House, pid: i32) {
         let file = pid_file(house);
         fs::create_dir_all(file.parent().expect("a directory")).expect("the container's");
-        fs::write(file, format!("{pid}\n")).expect("the pid");
+        fs::write(file, pid_text(pid)).expect("the pid");
     }
 
     /// td-enter, by the user who runs the container.
@@ -594,14 +602,14 @@ mod root {
             cmd.envs(variables.filter_map(|(name, value)| Some((name, value?))));
             run(&mut cmd).exits(125).says(text);
         };
-        let no = |path: &str| format!("there is no container {path}/td/containers/no-such");
+        let no = |path: &str| format!("the container {path}/td/containers/no-such does not exist");
         let user = "65534:65534";
         says(user, Some("/x"), Some("/h"), &no("/x"));
         says(user, Some(""), Some("/h"), &no("/h/.local/share"));
         says(user, None, None, "HOME is not set, so it is not known where containers are kept");
         says("0", Some("/x"), Some("/h"), &no("/var/lib"));
         let mut cmd = td("td-enter", ["--state", "/s", "--name", "no-such", "true"]);
-        run(&mut cmd).exits(125).says("there is no container /s/containers/no-such");
+        run(&mut cmd).exits(125).says("the container /s/containers/no-such does not exist");
     }
 
     // ---- what cannot be entered ----
@@ -635,22 +643,45 @@ mod root {
         held.ends();
     }
 
+    /// Hold the lock of the container's name as td-run does, by a process that then is this command, with the pid
+    /// file where td-run has it.
+    fn locked(house: &House, command: &[&str]) -> Command {
+        let mut cmd = td("td-lock", ["--mkdir", "--key", &house.name]);
+        cmd.arg(house.state().join("lock")).args(command);
+        cmd
+    }
+
+    /// A process in a pid namespace that is named in the pid file, as its process 1, by a parent that has the lock.
+    fn running(house: &House, options: &str) -> Target {
+        let pid = pid_file(house);
+        let mut line = vec!["td-unshare", "--pid-file", text(&pid)];
+        line.extend(options.split(' '));
+        line.extend(["sleep", "1000"]);
+        target(&mut locked(house, &line))
+    }
+
     #[test]
     fn what_does_not_run_is_said() {
         let house = House::new();
-        let says = |text: &str| {
-            run(&mut enter_name(&house, &["true"])).exits(125).says(text);
-        };
+        let says = |text: &str| run(&mut enter_name(&house, &["true"])).exits(125).says(text);
         let container = format!("{}/containers/{}", text(&house.state()), house.name);
-        says(&format!("there is no container {container}\n"));
+        says(&format!("the container {container} does not exist\n"));
         fs::create_dir_all(&container).expect("the container's directory");
+        for made in [house.state(), house.state().join("containers"), container.clone().into()] {
+            chmod(made, 0o700);
+        }
         says(&format!("the container {container} does not run\n"));
-        fs::write(pid_file(&house), "many\n").expect("the pid");
-        says(&format!("{container}/pid: this is no pid\n"));
+        for content in ["many\n", "12\nstart=\n", &format!("1{}", "0".repeat(100))] {
+            fs::write(pid_file(&house), content).expect("the pid");
+            says(&format!("{container}/pid is not a pid file\n"));
+        }
+        fs::write(pid_file(&house), "12\n").expect("the pid");
+        says(&format!("{container}/pid does not say when process 12 started\n"))
+            .says("if it is the container's process 1: --target 12");
         let mut ended = start(Command::new("sleep").arg("1000"));
         write_pid(&house, ended.pid());
         // Its pid may be that of another process by now.
-        says(&format!("process {} is not the first of a container\n", ended.pid()));
+        says(&format!("process {} is not process 1 of a container\n", ended.pid()));
         ended = start(&mut sh(""));
         write_pid(&house, ended.pid());
         let pid = ended.pid();
@@ -660,10 +691,88 @@ mod root {
     }
 
     #[test]
+    fn what_is_in_the_place_of_a_file_of_the_state_does_not_hold_an_entry() {
+        for name in ["pid", "lock"] {
+            let house = House::new();
+            let held = Entered::new(&house, &[], HOLD);
+            let file = if name == "pid" { pid_file(&house) } else { house.state().join("lock") };
+            let aside = house.dir.join("aside");
+            fs::rename(&file, &aside).expect("it goes aside");
+            run(Command::new("mkfifo").arg(&file)).ok();
+            let what =
+                if name == "pid" { "pid is not a pid file" } else { "lock is not a regular file" };
+            run(&mut held.enter(&["true"])).exits(125).says(what);
+            fs::remove_file(&file).expect("it goes");
+            std::os::unix::fs::symlink(&aside, &file).expect("a link");
+            run(&mut held.enter(&["true"])).exits(125).says("ELOOP");
+            fs::rename(&aside, &file).expect("it goes back");
+            held.sh("exit 3").exits(3);
+            held.ends();
+        }
+    }
+
+    #[test]
+    fn process_1_of_another_container_that_has_got_the_pid_is_not_entered() {
+        let house = House::new();
+        let other = target(&mut td_unshare("-m -p"));
+        let container = pid_file(&house);
+        // Its pid, and another time: as if the number had been given again.
+        write_pid(&house, other.pid);
+        let stale = format!("{}\nstart={}\n", other.pid, start_of(other.pid) - 1);
+        fs::write(&container, &stale).expect("the pid");
+        let says = format!("process {} is not the one that {} names", other.pid, text(&container));
+        run(&mut enter_name(&house, &["true"])).exits(125).says(&says).says("does not run");
+        // All that the file says holds, but the container does not run.
+        write_pid(&house, other.pid);
+        run(&mut enter_name(&house, &["true"]))
+            .exits(125)
+            .says(&format!("nobody holds the lock of {}", house.name))
+            .says("does not run");
+        // It runs, and the file names another's process 1.
+        fs::remove_file(&container).expect("the pid file");
+        let holder = running(&house, "-p");
+        write_pid(&house, other.pid);
+        let output = run(&mut enter_name(&house, &["true"])).exits(125);
+        output
+            .says(&format!(
+                "the lock of {} is held by process {} (td-unshare)",
+                house.name,
+                holder._running.pid()
+            ))
+            .says(&format!("which is not the parent of process {}", other.pid));
+    }
+
+    #[test]
+    fn a_lock_that_no_process_of_this_pid_namespace_holds_is_named() {
+        let house = House::new();
+        let target = running(&house, "-m -p");
+        // From a pid namespace in which neither of them is.
+        let entry = enter_name(&house, &["true"]);
+        let mut cmd = Command::new("unshare");
+        cmd.args(["-pf", "--mount-proc"]).arg(entry.get_program()).args(entry.get_args());
+        run(&mut cmd).exits(125).says(&format!("there is no process {}", target.pid));
+        // An open file description's.
+        let house = House::new();
+        let other = self::target(&mut td_unshare("-m -p"));
+        write_pid(&house, other.pid);
+        let lock = fs::File::create(house.state().join("lock")).expect("the lock");
+        // SAFETY: plain numbers.
+        let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+        whole.l_type = libc::F_WRLCK as i16;
+        // SAFETY: a lock that outlives the call.
+        let locked = unsafe {
+            libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&lock), libc::F_OFD_SETLK, &whole)
+        };
+        check(locked).expect("the lock");
+        run(&mut enter_name(&house, &["true"]))
+            .exits(125)
+            .says("is held by an open file description, or from another machine");
+    }
+
+    #[test]
     fn before_the_root_is_changed_nobody_enters() {
         let house = House::new();
-        let target = target(&mut td_unshare("-m -p"));
-        write_pid(&house, target.pid);
+        let _target = running(&house, "-m -p");
         run(&mut enter_name(&house, &["true"])).exits(125).says("is still being set up");
         let output = run(enter_name(&house, &["true"]).arg("--dry-run"));
         assert_eq!(output.code, Some(125), "{output}");
@@ -682,17 +791,19 @@ mod root {
     /// A chain of tools in an image, of which a call is held up for so many microseconds.
     fn slow(house: &House, call: &str, init: &[&str]) -> Slow {
         let log = house.dir.join("log");
+        let (pid, image) = (pid_file(house), house.image());
+        let mut line = vec!["td-unshare", "--pid-file", text(&pid), "-m", "-p"];
+        line.extend(["td-mount", "--proc", text(&image), "td-pivot", text(&image)]);
+        line.extend(["td-exec", "--cap-keep", "chown", "--no-new-privs", "--env", "A=b"]);
+        line.extend(init.iter().chain(&["sleep", "1000"]));
+        let locked = locked(house, &line);
         let mut cmd = Command::new("strace");
         cmd.args(["-f", "-e", &format!("inject={call}"), "-o", text(&log)]);
-        cmd.arg(bin("td-unshare")).args(["-m", "-p", "td-mount", "--proc", text(&house.image())]);
-        cmd.args(["td-pivot", text(&house.image()), "td-exec", "--cap-keep", "chown"]);
-        cmd.args(["--no-new-privs", "--env", "A=b"]).args(init).args(["sleep", "1000"]);
-        let running = start(&mut cmd);
-        let [tool, first] = wait_for("process 1", || {
+        let running = start(cmd.arg(locked.get_program()).args(locked.get_args()));
+        let tool = wait_for("process 1", || {
             let [tool] = children_of(running.pid())[..] else { return None };
-            children_of(tool).first().map(|first| [tool, *first])
+            pid.exists().then_some(tool)
         });
-        write_pid(house, first);
         Slow(running, tool)
     }
 
@@ -873,8 +984,8 @@ mod root {
         let is_inside = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         wait_for("the child of td-enter", || {
             let entry = *children_of(running.pid()).first()?;
-            let child = *children_of(entry).first()?;
-            (is_inside(child) == is_inside(inside)).then_some(())
+            let children = children_of(entry);
+            children.into_iter().any(|child| is_inside(child) == is_inside(inside)).then_some(())
         });
         held.held.pipe.write_all(b"now\n").expect("the pipe");
         let out = held.held.running.prints("end\n");
@@ -886,7 +997,7 @@ mod root {
 
     #[test]
     fn who_enters_cannot_be_traced_nor_looked_into_from_inside() {
-        for call in ["setsid", "setresuid"] {
+        for call in ["setsid", "faccessat2"] {
             let out = attack(&[], call);
             assert!(!out.contains("got") && !out.contains("wrote"), "{call}: {out}");
             // It has no right any more that the container has not.

@@ -346,6 +346,30 @@ mod root {
     }
 
     #[test]
+    fn the_clone_in_place_of_a_refused_clone3_is_in_the_trace() {
+        private_mounts();
+        let cgroup = format!("/td-test-trace-{}", std::process::id());
+        let line = |tool| format!("td-cgroup --leaf leaf --stay {cgroup} {tool}");
+        let unshare = format!("td-unshare --into-cgroup {cgroup}/leaf --remove-cgroup {cgroup}");
+        let lines = [
+            ("td-unshare -muinpCUT true".into(), 0),
+            ("td-unshare -r -p /nowhere".into(), 127),
+            ("td-exec --init true".into(), 0),
+            ("td-enter --pid=/proc/self/ns/pid {T}/exit3".into(), 3),
+            (line(&format!("{unshare} -p -C -r {{T}}/exit3")), 3),
+        ];
+        for (line, status) in lines {
+            let no_clone3 = |cmd: &mut Command| {
+                refuse_calls(cmd, &[libc::SYS_clone3], libc::ENOSYS);
+            };
+            let (trace, processes) = run_traced_as(&line, status, &place(), no_clone3);
+            compare(&line, &trace, &processes);
+            let of = |name: &str| processes.iter().flat_map(|p| &p.calls).any(|c| c.name == name);
+            assert!(of("clone3") && of("clone"), "{line}");
+        }
+    }
+
+    #[test]
     fn td_cgroup_traces_what_strace_sees() {
         traces_what_strace_sees(CGROUP);
         traces_what_strace_sees(CGROUP_LEAF);
@@ -462,11 +486,22 @@ fn traces_what_strace_sees(lines: &[(&str, i32)]) {
 
 /// Run a line with both; the trace, and strace's logs of the processes that are td's own.
 fn run_traced(line: &str, status: i32, dir: &TempDir) -> (String, Vec<Process>) {
+    run_traced_as(line, status, dir, |_| {})
+}
+
+/// The same under strace as `prepare` has made it.
+fn run_traced_as(
+    line: &str,
+    status: i32,
+    dir: &TempDir,
+    prepare: impl Fn(&mut Command),
+) -> (String, Vec<Process>) {
     let own = TempDir::new();
     let trace = own.file("trace", "");
     let mut cmd = under_strace(&[], &command(line, &["--trace=99"], dir), &own);
     let file = fs::File::options().append(true).open(&trace).expect("the trace");
     give_fd(&mut cmd, FD, file);
+    prepare(&mut cmd);
     run(&mut cmd).exits(status);
     let mut processes = logs(&own);
     let first = processes.first().map(|process| process.pid);
@@ -557,7 +592,8 @@ fn changes(processes: &[Process]) -> Vec<Call> {
     let mut changes = Vec::new();
     for process in processes {
         for call in comparable(process, FD) {
-            let cloned = call.name == "clone3" && !call.result.starts_with('-');
+            let cloned =
+                ["clone", "clone3"].contains(&&*call.name) && !call.result.starts_with('-');
             // What fails changes nothing.
             let failed = call.result.starts_with('-');
             if !failed && !only_looks(&call) && call.name != "exit_group" {

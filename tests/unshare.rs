@@ -1010,8 +1010,14 @@ mod root {
             let running = start_with(cmd.stdout(std::process::Stdio::piped()));
             let out = running.prints("ready\n");
             let [child] = children_of(running.pid())[..] else { panic!("one child") };
-            assert_eq!(out, format!("{child}\nready\n"));
-            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{child}\n"));
+            assert_eq!(out, format!("{}ready\n", pid_text(child)));
+            assert_eq!(fs::read_to_string(&file).unwrap(), pid_text(child));
+            // As scripts read it.
+            let mut read =
+                sh("read pid <\"$0\"; echo $pid; head -n 1 \"$0\"; kill -0 $(cat \"$0\")");
+            let output = run(read.arg(&file));
+            assert_eq!(output.out(), format!("{child}\n{child}\n"));
+            assert!(output.err().contains("start="), "no process is named by that: {output}");
             for made in ["a", "a/b"] {
                 let mode = fs::metadata(dir.join(made)).unwrap().permissions();
                 assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o700);
@@ -1033,8 +1039,13 @@ mod root {
             let mut seen = 0;
             while end.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 if let Ok(text) = fs::read_to_string(&other) {
-                    let digits = text.strip_suffix('\n').expect("a whole line");
-                    digits.parse::<i32>().expect("a number");
+                    let (pid, start) = text.split_once("\nstart=").expect("two lines");
+                    pid.parse::<i32>().expect("a number");
+                    start
+                        .strip_suffix('\n')
+                        .expect("a whole line")
+                        .parse::<u64>()
+                        .expect("a number");
                     seen += 1;
                 }
             }
@@ -1093,12 +1104,13 @@ mod root {
         let dir = TempDir::new();
         let gone = run(&mut sh("echo $$")).ok().out();
         let own = format!("{}\n", std::process::id());
-        for text in [&gone, &own, "1\n", "1", "", "0\n", "2147483647\n"] {
+        let own_start = pid_text(std::process::id() as i32);
+        for text in [&gone, &own, &own_start, "1\n", "1", "", "0\n", "2147483647\nstart=1\n"] {
             let file = dir.file("pid", text);
             dir.file("pid.new", "left by one that was killed");
             let out = run(with_pid_file(&file, "-p cat").arg(&file)).ok().out();
-            assert_ne!(out.trim(), text.trim(), "it is replaced");
-            assert!(out.trim().parse::<i32>().unwrap() > 1);
+            assert_ne!(out, text, "it is replaced");
+            assert!(out.lines().next().unwrap().parse::<i32>().unwrap() > 1);
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
     }
@@ -1117,11 +1129,13 @@ mod root {
         dir.dir("directory");
         dir.file("text", "17 and more\n");
         dir.file("large", "4294967296\n");
+        dir.file("more", "1\nstart=1\n\n");
+        dir.file("long", ["1\nstart=", &"0".repeat(100), "1\n"].concat());
         dir.file("pid", "1\n");
         symlink("pid", dir.join("link")).unwrap();
         symlink("none", dir.join("dangling")).unwrap();
         run(Command::new("mkfifo").arg(dir.join("pipe"))).ok();
-        for name in ["directory", "text", "large", "link", "dangling", "pipe"] {
+        for name in ["directory", "text", "large", "more", "long", "link", "dangling", "pipe"] {
             let file = dir.join(name);
             let before = unchanged(&file);
             let output = run(&mut with_pid_file(&file, "echo ran")).exits(125);
@@ -1129,6 +1143,64 @@ mod root {
             assert_eq!(output.says(&says).out(), "");
             assert_eq!(unchanged(&file), before, "{name}");
         }
+    }
+
+    #[test]
+    fn each_of_several_pid_files_is_written_and_removed() {
+        private_mounts();
+        let dir = TempDir::new();
+        let [first, second] = ["a/pid", "b/c/pid"].map(|name| dir.join(name));
+        let mut cmd = with_pid_file(&first, "-p --pid-file");
+        cmd.arg(&second).args(["sh", "-c", "cat $0 $1; exit 3"]).args([&first, &second]);
+        let out = run(&mut cmd).exits(3).out();
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!((lines.len(), &lines[..2]), (4, &lines[2..]), "{out}");
+        assert!(!first.exists() && !second.exists());
+        // One that cannot be written: the other is not left, nor a directory that was made for it.
+        let dir = TempDir::new();
+        dir.file("plain", "");
+        let mut cmd = with_pid_file(&dir.join("a/pid"), "-p --pid-file");
+        run(cmd.arg(dir.join("plain/pid")).args(["echo", "ran"])).exits(125);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// In a pid namespace of its own a test can have a number given again.
+    const RECYCLE: &str = "
+        start() { \"$td\" -p sh -c 'sleep 1000; :' & parent=$!
+            while child= && read -r child _ </proc/$parent/task/$parent/children; [ -z \"$child\" ]; do :; done; }
+        \"$td\" -p --pid-file pid sh -c 'sleep 1000; :' & parent=$!
+        until [ -s pid ]; do sleep 0.01; done
+        read -r pid <pid
+        kill -9 $parent
+        while [ -d /proc/$pid ]; do sleep 0.01; done
+        sleep 0.1 # ten clock ticks
+        tries=0
+        until start; [ $child = $pid ]; do
+            kill -9 $parent
+            tries=$((tries + 1))
+            [ $tries -lt 100 ] || exit 9
+            # start() takes a number for its parent first.
+            echo $((pid - 2)) >/proc/sys/kernel/ns_last_pid
+        done
+        grep -c '^NSpid.*[^0-9]1$' /proc/$pid/status
+        before=$(date +%s%N)
+        \"$td\" -p --pid-file pid --fresh --remove tree echo ran
+        echo $((($(date +%s%N) - before) / 1000000))
+        kill -9 $parent";
+
+    #[test]
+    fn another_container_that_has_got_the_pid_is_not_waited_for() {
+        private_mounts();
+        let dir = TempDir::new();
+        let mut cmd = Command::new("unshare");
+        cmd.args(["-pf", "--mount-proc", "sh", "-c", RECYCLE]).env("td", bin("td-unshare"));
+        let output = run(cmd.current_dir(dir.path())).exits(0);
+        let out = output.out();
+        let [first, ran, milliseconds] = out.lines().collect::<Vec<_>>()[..] else {
+            panic!("{output}")
+        };
+        assert_eq!((first, ran), ("1", "ran"), "it is process 1 of a pid namespace: {output}");
+        assert!(milliseconds.parse::<u32>().unwrap() < 2000, "{output}");
     }
 
     /// A container with a pid file whose parent is killed, and whose process 1 does not end before the
@@ -1181,7 +1253,7 @@ mod root {
         );
         assert_eq!(output.says(&says).out(), "");
         assert!(is_alive(child) && tree.exists());
-        assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{child}\n"));
+        assert_eq!(fs::read_to_string(&pid).unwrap(), pid_text(child));
     }
 
     // ---- namespaces in files ----
@@ -1375,7 +1447,11 @@ mod root {
         for errno in [libc::EPERM, libc::ENOSYS] {
             for options in ["-m", "-U", "-p"] {
                 let mut cmd = unshare(&format!("{options} echo ran"));
-                before_exec(&mut cmd, move || filter(errno));
+                refuse_calls(
+                    &mut cmd,
+                    &[libc::SYS_unshare, libc::SYS_clone3, libc::SYS_clone],
+                    errno,
+                );
                 let output = run(&mut cmd).exits(125);
                 let output = output.says("a seccomp filter is set for this process");
                 assert_eq!(output.out(), "");
@@ -1383,23 +1459,42 @@ mod root {
         }
     }
 
-    /// Have unshare(2) and clone3(2) fail with `errno`.
-    fn filter(errno: i32) -> std::io::Result<()> {
-        let code =
-            |class: u32, k: u32, jt: u8| libc::sock_filter { code: class as u16, jt, jf: 0, k };
-        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-        let mut program = [
-            code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
-            code(equal, libc::SYS_unshare as u32, 2),
-            code(equal, libc::SYS_clone3 as u32, 1),
-            code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
-            code(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0),
-        ];
-        let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: numbers; a program that outlives the call.
-        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
-        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &list) })
-            .map(drop)
+    /// A system call policy that has no clone3 answers ENOSYS, so that libraries take clone(2).
+    #[test]
+    fn where_clone3_does_not_exist_clone_does_the_same() {
+        private_mounts();
+        let own = Cgroup::new("fallback");
+        let script = "for kind; do readlink /proc/self/ns/$kind; done >&2; \
+            cat /proc/self/cgroup; id -u; hostname; exit 7";
+        for options in ["-muinpCUT -r --hostname x", "-p -C --hostname y", "-C -n -u", "-c -p -T"] {
+            for cgroup in ["", &format!("--into-cgroup {}", own.0)] {
+                let seen = |without: bool| {
+                    let mut cmd = unshare(options);
+                    cmd.args(cgroup.split_whitespace())
+                        .args(["sh", "-c", script, "sh"])
+                        .args(KINDS);
+                    if without {
+                        refuse_calls(&mut cmd, &[libc::SYS_clone3], libc::ENOSYS);
+                    }
+                    let output = run(&mut cmd).exits(7);
+                    let changed = |(kind, link): &(&str, &str)| ns("thread-self", kind) != *link;
+                    let spaces = output.err();
+                    assert_eq!(spaces.lines().count(), KINDS.len(), "{output}");
+                    let new = KINDS.into_iter().zip(spaces.lines()).filter(changed);
+                    (new.map(|(kind, _)| kind).collect::<Vec<_>>(), output.out())
+                };
+                assert_eq!(seen(true), seen(false), "{options} {cgroup}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_may_not_clone_is_told_so_and_clone_is_not_tried() {
+        private_mounts();
+        let mut cmd = unshare("--trace -p echo ran");
+        refuse_calls(&mut cmd, &[libc::SYS_clone3], libc::EPERM);
+        let output = run(&mut cmd).exits(125).says("clone3(").says("EPERM");
+        assert!(!output.err().contains("clone("), "{output}");
     }
 
     /// Not every kernel has these files: one of ours lies in their place, and a filter refuses.
@@ -1420,7 +1515,7 @@ mod root {
                 if user {
                     as_user(&mut cmd);
                 }
-                before_exec(&mut cmd, || filter(libc::EPERM));
+                refuse_calls(&mut cmd, &[libc::SYS_unshare, libc::SYS_clone3], libc::EPERM);
                 run(&mut cmd).exits(125)
             };
             refused(true).says(&says);

@@ -33,16 +33,17 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
-use td::caps::{self, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
+use td::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use td::cgroup::cradle::{self, Cradle};
 use td::chain::{self, Prog};
-use td::child::{self, Side};
+use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
+use td::container::Container;
 use td::error::{Error, FAILED};
 use td::join::{self, Join, PID, USER};
 use td::show::plain;
-use td::sys::{self, Cx};
-use td::target::{Container, Target};
+use td::sys::{self, Cx, cstring};
+use td::target::Target;
 use td::{flags, namespaces, root, users};
 
 td::step!(HELP, parse, apply);
@@ -50,8 +51,8 @@ td::step!(HELP, parse, apply);
 #[derive(Default)]
 struct Opts {
     target: Option<i32>,
-    name: Option<Vec<u8>>,
-    state: Option<Vec<u8>>,
+    name: Option<CString>,
+    state: Option<CString>,
     /// The namespaces of the process.
     namespaces: u64,
     /// Those that files hold.
@@ -82,7 +83,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "-w" | "--wd" => opts.wd = Some(cli.optional_path()),
             "--join-cgroup" => opts.join_cgroup = true,
             "--name" => opts.name = Some(name(cli)?),
-            "--state" => opts.state = Some(cli.path()?.into_bytes()),
+            "--state" => opts.state = Some(cli.path()?),
             _ => return Err(cli.unknown(&option)),
         }
     }
@@ -110,13 +111,14 @@ fn pid(cli: &mut Cli) -> Result<i32, Error> {
 }
 
 /// NAME, as td-run takes it.
-fn name(cli: &mut Cli) -> Result<Vec<u8>, Error> {
-    let name = cli.path()?.into_bytes();
+fn name(cli: &mut Cli) -> Result<CString, Error> {
+    let typed = cli.path()?;
+    let name = typed.to_bytes();
     let fits = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
     if name.first().is_some_and(u8::is_ascii_alphanumeric) && name.iter().all(fits) {
-        return Ok(name);
+        return Ok(typed);
     }
-    Err(cli.usage(format_args!("--name {}: no container has such a name", plain(&name))))
+    Err(cli.usage(format_args!("--name {}: no container has such a name", plain(name))))
 }
 
 /// What is joined, opened while we are outside.
@@ -126,8 +128,6 @@ struct Entry {
     cgroups: Cradle,
     root: Option<OwnedFd>,
     wd: Option<OwnedFd>,
-    /// Our own directory in `/proc`, where our ids change.
-    own: Option<OwnedFd>,
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
@@ -140,13 +140,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     sys::prctl_set_undumpable(cx)?;
     let (target, container) = match (&opts.name, opts.target) {
         (Some(name), _) => {
-            let (first, container) = Container::find(cx, &directory(cx, opts, name)?)?;
+            let (first, container) = Container::find(cx, &state(cx, opts)?, name)?;
             (Some(first), Some(container))
         }
         (None, Some(pid)) => (Some(Target::open(cx, pid)?), None),
         (None, None) => (None, None),
     };
-    let entry = open(cx, opts, target, container.is_some())?;
+    let mut entry = open(cx, opts, target, container.is_some())?;
 
     let forks = entry.joins(PID);
     let (signal, parent) = match forks {
@@ -155,19 +155,22 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     };
     // Of a parent outside of our pid namespace there is no pid.
     let parent = if signal == 0 || parent == 0 { None } else { Some(sys::pidfd_open(cx, parent)?) };
-    if !forks {
-        move_in(cx, &entry.cgroups)?;
-    }
-    let ids = enter(cx, opts, &entry, container.as_ref())?;
-    if forks {
-        fork(cx, &entry)?;
+    let line = match forks {
+        true => Some(stay_outside(cx, &mut entry.cgroups)?),
+        false => None,
+    };
+    move_in(cx, &entry.cgroups)?;
+    enter(cx, opts, &entry, container.as_ref())?;
+    if let Some(line) = line {
+        // What is seen in the pid namespace has no right any more that the container has not.
+        sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
+        child::hand_over(cx, &line).map_err(why_no_child)?;
     }
     if container.is_some() {
         sys::setsid(cx)?; // a terminal of the host is not the controlling one
     }
-    be(cx, ids, container.as_ref())?;
     if signal != 0 {
-        // A change of ids has cleared this. Is the parent dead already?
+        // A change of ids has cleared this, and no child has it. Is the parent dead already?
         sys::prctl_set_pdeathsig(cx, signal)?;
         if parent.is_some_and(|parent| sys::readable(cx, parent.as_fd()).unwrap_or(true)) {
             sys::exit(cx, FAILED);
@@ -181,22 +184,19 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
 }
 
-/// The directory of a container in the state, which is where td-run has it.
-fn directory(cx: &Cx, opts: &Opts, name: &[u8]) -> Result<Vec<u8>, Error> {
+/// The state directory, where td-run has it.
+fn state(cx: &Cx, opts: &Opts) -> Result<CString, Error> {
     let variable = |name| cx.start.getenv(name).filter(|value| !value.is_empty());
-    let state = match &opts.state {
-        Some(state) => state.clone(),
-        None if cx.start.euid == 0 => b"/var/lib/td".to_vec(),
-        None => match (variable("XDG_DATA_HOME"), variable("HOME")) {
-            (Some(data), _) => [&data[..], b"/td"].concat(),
-            (None, Some(home)) => [&home[..], b"/.local/share/td"].concat(),
-            (None, None) => {
-                let what = "HOME is not set, so it is not known where containers are kept";
-                return Err(Error::refusal(what).way_out("say it: --state DIR"));
-            }
-        },
-    };
-    Ok([&state[..], b"/containers/", name].concat())
+    match (&opts.state, variable("XDG_DATA_HOME"), variable("HOME")) {
+        (Some(state), ..) => Ok(state.clone()),
+        _ if cx.start.euid == 0 => Ok(c"/var/lib/td".into()),
+        (None, Some(data), _) => Ok(cstring([&data[..], b"/td"].concat())),
+        (None, None, Some(home)) => Ok(cstring([&home[..], b"/.local/share/td"].concat())),
+        (None, None, None) => {
+            let what = "HOME is not set, so it is not known where containers are kept";
+            Err(Error::refusal(what).way_out("say it: --state DIR"))
+        }
+    }
 }
 
 /// Open what is asked for: of a process, or `all` of a container.
@@ -215,9 +215,6 @@ fn open(cx: &Cx, opts: &Opts, target: Option<Target>, all: bool) -> Result<Entry
     }
     if let Some(target) = target {
         entry.open_process(cx, opts, target, all)?;
-    }
-    if all || entry.joins(USER) {
-        entry.own = Some(directory(c"/proc/self")?);
     }
     Ok(entry)
 }
@@ -254,29 +251,45 @@ impl Entry {
     }
 }
 
-/// Go to the cgroups without a new process.
+/// Begin a child, in the cgroups, that joins all that is to be joined and then hands over to another. The parent
+/// stays outside of all that, and ends as PROG ended.
+fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
+    let line = Line::new(cx)?;
+    let Side::Parent(child) = child::spawn(cx, 0, cgroups)? else {
+        cgroups.v2 = None; // it was born there
+        return Ok(line);
+    };
+    let prog = line.successor(cx).inspect_err(|_| child::end(cx, child))?;
+    chain::close_all(cx)?;
+    let child = prog.unwrap_or(child); // which has failed
+    let ended = child::wait(cx, child).inspect_err(|_| child::end(cx, child))?;
+    sys::exit(cx, ended.exit_status())
+}
+
+/// Go to the cgroups in which this process was not born.
 fn move_in(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
     if let Some(directory) = &cgroups.v2 {
         sys::write_file(cx, Some(directory.as_fd()), c"cgroup.procs", b"0")?;
     }
-    move_in_v1(cx, cgroups)
-}
-
-fn move_in_v1(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
     cgroups.tasks.iter().try_for_each(|tasks| sys::write(cx, tasks.as_fd(), b"0").map(drop))
 }
 
-/// Go in: namespaces, root, and the limits of a container. Returns who we are to be, a gid and a uid.
-fn enter(
-    cx: &Cx,
-    opts: &Opts,
-    entry: &Entry,
-    container: Option<&Container>,
-) -> Result<[Option<u32>; 2], Error> {
+/// Go in: namespaces, root, ids, and the limits of a container.
+fn enter(cx: &Cx, opts: &Opts, entry: &Entry, container: Option<&Container>) -> Result<(), Error> {
+    // Our own directory in `/proc`, where our ids change.
+    let own = match container.is_some() || entry.joins(USER) {
+        true => Some(sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY)?),
+        false => None,
+    };
     // Groups of the host would still open its files. Who may not leave them has brought his own.
-    let has_left = entry.own.is_some() && leave_groups(cx)?;
+    let has_left = own.is_some() && leave_groups(cx)?;
+    if let Some([gid, uid]) = container.and_then(|container| container.owner) {
+        // From here on the kernel lets us go where that user may go, and nowhere else.
+        sys::setresgid(cx, gid)?;
+        sys::setresuid(cx, uid)?;
+    }
     join::join(cx, &entry.joins)?;
-    if entry.own.is_some() && !has_left {
+    if own.is_some() && !has_left {
         leave_groups(cx)?;
     }
     if let Some(root) = &entry.root {
@@ -290,13 +303,13 @@ fn enter(
     }
     let mut ids = [None, None];
     for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
-        if let Some(own) = &entry.own {
+        if let Some(own) = &own {
             let map = sys::read_file(cx, Some(own.as_fd()), map)?;
             *id = users::smallest_mapped(&map).map(|[inside, _]| inside);
         }
     }
     container.map_or(Ok(()), |container| confine(cx, container))?;
-    Ok(ids)
+    be(cx, ids, container)
 }
 
 /// Give up all supplementary groups. False: we may not.
@@ -307,8 +320,7 @@ fn leave_groups(cx: &Cx) -> Result<bool, Error> {
     }
 }
 
-/// Have no more rights than the container's processes, but for what is needed until PROG begins. This
-/// comes before the clone: what is seen in the container has no right that is the host's.
+/// Have no more rights than the container's processes, but for what is needed until PROG begins.
 fn confine(cx: &Cx, container: &Container) -> Result<(), Error> {
     match sys::keyctl_join_session_keyring(cx) {
         Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
@@ -318,7 +330,7 @@ fn confine(cx: &Cx, container: &Container) -> Result<(), Error> {
     if container.no_new_privs {
         sys::prctl_set_no_new_privs(cx)?;
     }
-    keep(cx, container.capabilities | 1 << CAP_KILL | 1 << CAP_SETGID | 1 << CAP_SETUID)
+    keep(cx, container.capabilities | 1 << CAP_SETGID | 1 << CAP_SETUID)
 }
 
 /// Of our capabilities keep only these.
@@ -327,20 +339,6 @@ fn keep(cx: &Cx, capabilities: u64) -> Result<(), Error> {
     let all = flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
     let held = if cx.dry() { all } else { sys::capget(cx)?.permitted() };
     caps::set(cx, held & capabilities, false)
-}
-
-/// Go on as a child in the pid namespace and the cgroups. The parent stays out of both, and ends as PROG
-/// ended.
-fn fork(cx: &Cx, entry: &Entry) -> Result<(), Error> {
-    let side = child::spawn(cx, 0, entry.cgroups.v2.as_ref().map(AsFd::as_fd));
-    match side.map_err(why_no_child)? {
-        Side::Child => move_in_v1(cx, &entry.cgroups),
-        Side::Parent(child) => {
-            chain::close_all(cx)?;
-            let ended = child::wait(cx, child).inspect_err(|_| child::end(cx, child))?;
-            sys::exit(cx, ended.exit_status())
-        }
-    }
 }
 
 /// Be who one is in there, with the capabilities of the container.

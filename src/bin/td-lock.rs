@@ -21,15 +21,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
-use td::cgroup::tree;
 use td::chain::{self, Prog};
 use td::cli::{Cli, Never};
 use td::directories::{self, Made, Place};
 use td::error::{Error, FAILED};
-use td::flags;
 use td::show::plain;
 use td::structs::{Flock, Statx};
 use td::sys::{self, Cx};
+use td::{flags, lock};
 
 td::step!(HELP, parse, apply);
 
@@ -136,7 +135,7 @@ const PAUSES: (i64, i64) = (1_000_000, 64_000_000);
 /// and a handler needs a way back that only the C library has. So with a limit we ask again and again.
 fn lock(cx: &Cx, opts: &Opts, file: BorrowedFd) -> Result<(), Error> {
     let kind = if opts.shared { libc::F_RDLCK } else { libc::F_WRLCK };
-    let (start, length) = opts.key.as_ref().map_or((0, 0), |key| (place(key), 1));
+    let (start, length) = opts.key.as_ref().map_or((0, 0), |key| (lock::place(key), 1));
     let lock = Flock::new(kind, start, length);
     let (mut pause, longest) = PAUSES;
     let mut left = opts.wait.unwrap_or(0);
@@ -160,15 +159,6 @@ fn lock(cx: &Cx, opts: &Opts, file: BorrowedFd) -> Result<(), Error> {
     }
 }
 
-/// The byte that stands for a word, which FILE need not have: a hash of 62 bits, FNV-1a. A file for each
-/// name would have to be removed some day, and who waits for a lock on a removed file has one on nothing.
-fn place(word: &CStr) -> i64 {
-    let hash = word.to_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (hash >> 2) as i64
-}
-
 /// The directory that FILE is in, if it is not the working directory.
 fn parent(file: &CStr) -> Option<CString> {
     let path = file.to_bytes();
@@ -179,11 +169,7 @@ fn parent(file: &CStr) -> Option<CString> {
 /// Who has the lock?
 fn why_locked(cx: &Cx, opts: &Opts, pid: i32, error: Error) -> Error {
     let file = plain(opts.file.to_bytes());
-    let holder = match pid {
-        1.. => [" is locked by process ", &tree::names(cx, &[pid])].concat(),
-        0 => String::from(" is locked by a process of another pid namespace"),
-        _ => String::from(" is locked by an open file description, or from another machine"),
-    };
+    let holder = [" is locked by ", &lock::shown(cx, pid)].concat();
     let waits = error.is(Errno::EDEADLK);
     let error = error.because(format_args!("{file}{holder}"));
     match opts.wait {

@@ -31,7 +31,7 @@ The first eight take =FILE, which keeps the namespace.
       --boottime SECONDS   offset of the boot clock (implies --time)
       --into-cgroup PATH   the child is born in this cgroup
       --remove-cgroup PATH at the end, remove this cgroup
-      --pid-file FILE has the child's pid while it lives
+      --pid-file FILE names the child while it lives (repeatable)
       --remove DIR    at the end, remove DIR with all it holds
       --rmdir DIR     at the end, remove DIR if it is empty
       --fresh         remove each DIR of --remove at the beginning, too
@@ -72,7 +72,7 @@ struct Opts {
     offsets: Vec<String>,
     into_cgroup: Option<CString>,
     remove_cgroup: Option<CString>,
-    pid_file: Option<CString>,
+    pid_files: Vec<CString>,
     remove: Vec<CString>,
     rmdir: Vec<CString>,
     fresh: bool,
@@ -111,7 +111,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             }
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
             "--remove-cgroup" => opts.remove_cgroup = Some(cli.path()?),
-            "--pid-file" => opts.pid_file = Some(named(cli, "--pid-file")?),
+            "--pid-file" => opts.pid_files.push(named(cli, "--pid-file")?),
             "--remove" => opts.remove.push(named(cli, "--remove")?),
             "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
             "--fresh" => opts.fresh = true,
@@ -165,7 +165,7 @@ impl Opts {
 
     /// Is some of that done when the child is there, and has not become PROG yet?
     fn meets(&self, maps: &IdMaps) -> bool {
-        maps.need_parent() || !self.pins.is_empty() || self.pid_file.is_some()
+        maps.need_parent() || !self.pins.is_empty() || !self.pid_files.is_empty()
     }
 
     fn add(&mut self, namespace: c_int) {
@@ -179,7 +179,7 @@ impl Opts {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
-    if let Some(path) = &opts.pid_file {
+    for path in &opts.pid_files {
         // Until that process has ended, the directories are still in use.
         pid_file::await_end(cx, opts.state.as_deref(), path)
             .inspect_err(|_| remove_cgroup(cx, opts))?;
@@ -215,7 +215,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 struct Outside<'a> {
     /// What is removed, where that is if its directory exists, and how.
     remove: Vec<(&'a CStr, Option<Place>, Remove)>,
-    pid_file: Option<PidFile>,
+    pid_files: Vec<PidFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
     /// PROG was never there.
@@ -248,28 +248,27 @@ fn give_birth(
     for (_, place, how) in outside.remove.iter().take(opts.remove.len()).filter(|_| opts.fresh) {
         place.iter().try_for_each(|place| remove_as(cx, opts, Some(maps), place, *how))?;
     }
-    let state = opts.state.as_deref();
-    outside.pid_file =
-        opts.pid_file.as_ref().map(|path| PidFile::new(cx, state, path)).transpose()?;
-    let cradle = match &opts.into_cgroup {
+    for path in &opts.pid_files {
+        outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
+    }
+    let mut cradle = match &opts.into_cgroup {
         Some(path) => cradle::open(cx, path)?,
         None => Cradle::default(),
     };
     let line = opts.meets(maps).then(|| Line::new(cx)).transpose()?;
     let at_once = opts.namespaces & !later(opts, &cradle);
-    let side = child::spawn(cx, at_once, cradle.v2.as_ref().map(AsFd::as_fd))
-        .map_err(|e| why(cx, opts, e))?;
+    let side = child::spawn(cx, at_once, &mut cradle).map_err(|e| why(cx, opts, e))?;
     Ok((side, cradle, line))
 }
 
 /// The namespaces that the child makes itself. *time*: its offsets are written while it has no process.
-/// *cgroup*, on version 1: its root is where the child is then, and there it moves itself.
+/// *cgroup*, where the child moves itself (on version 1): its root is where the child is then.
 fn later(opts: &Opts, cradle: &Cradle) -> u64 {
     let cgroup = if cradle.tasks.is_empty() { 0 } else { libc::CLONE_NEWCGROUP };
     opts.namespaces & (libc::CLONE_NEWTIME | cgroup) as u64
 }
 
-/// The child's way into its version 1 cgroups, before its ids are mapped: afterwards it is refused.
+/// The child's way into the cgroups in which it was not born, before its ids are mapped: afterwards it is refused.
 fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
     for tasks in &cradle.tasks {
         let cgroup = opts.into_cgroup.as_deref().unwrap_or_default();
@@ -341,7 +340,7 @@ fn attend<'a>(
         for (namespace, file) in &opts.pins {
             outside.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
         }
-        outside.pid_file.as_mut().map_or(Ok(()), |file| file.write(cx, child))
+        outside.pid_files.iter_mut().try_for_each(|file| file.write(cx, child))
     };
     let met = line.map_or(Ok(None), |line| line.answer(cx, publish));
     let ended = met.and_then(|end| Ok((child::wait(cx, child)?, end)));
@@ -367,7 +366,7 @@ fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
 /// it goes too where PROG was never there.
 fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &mut Outside) {
     let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
-    outside.pid_file.iter().for_each(|file| say(file.remove(cx)));
+    outside.pid_files.iter().for_each(|file| say(file.remove(cx)));
     for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
         say(namespaces::unpin(cx, file, made));
     }
@@ -383,7 +382,7 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &mut Outside) 
             place.iter().try_for_each(|place| remove_as(cx, opts, maps, place, how))
         }));
     }
-    outside.pid_file.iter().filter(|_| outside.failed).for_each(|file| file.undo(cx));
+    outside.pid_files.iter().rev().filter(|_| outside.failed).for_each(|file| file.undo(cx));
 }
 
 fn remove_cgroup(cx: &Cx, opts: &Opts) {

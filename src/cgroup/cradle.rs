@@ -22,6 +22,17 @@ pub struct Cradle {
     pub tasks: Vec<OwnedFd>,
 }
 
+impl Cradle {
+    /// Without CLONE_INTO_CGROUP the child moves itself to the version 2 cgroup too, by its cgroup.procs.
+    /// Returns whether it has one.
+    pub fn without_clone3(&mut self, cx: &Cx) -> Result<bool, Error> {
+        let Some(directory) = self.v2.take() else { return Ok(false) };
+        let procs = sys::openat(cx, Some(directory.as_fd()), c"cgroup.procs", libc::O_WRONLY)?;
+        self.tasks.push(procs);
+        Ok(true)
+    }
+}
+
 /// Open the cgroup `typed` wherever a hierarchy has it.
 pub fn open(cx: &Cx, typed: &CStr) -> Result<Cradle, Error> {
     let hierarchies = hierarchies(cx)?;

@@ -370,6 +370,37 @@ pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 's
     });
 }
 
+/// Let the system calls `numbers` fail with `errno` in the program, and in all that it starts. Only who is not root
+/// has no_new_privs then.
+pub fn refuse_calls(cmd: &mut Command, numbers: &'static [libc::c_long], errno: i32) {
+    let code = |class: u32, k: u32, jt: usize| libc::sock_filter {
+        code: class as u16,
+        jt: jt as u8,
+        jf: 0,
+        k,
+    };
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let mut program = vec![code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)]; // the number of the call
+    let tests = numbers.iter().enumerate();
+    program.extend(tests.map(|(i, number)| code(equal, *number as u32, numbers.len() - i)));
+    let answer = libc::BPF_RET | libc::BPF_K;
+    program.push(code(answer, libc::SECCOMP_RET_ALLOW, 0));
+    program.push(code(answer, libc::SECCOMP_RET_ERRNO | errno as u32, 0));
+    before_exec(cmd, move || {
+        let list =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: numbers; a program that outlives the call.
+        let load =
+            || unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &list) };
+        if load() < 0 {
+            // SAFETY: numbers.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+            check(load())?;
+        }
+        Ok(())
+    });
+}
+
 /// The writing end of a pipe that nobody reads.
 pub fn broken_pipe() -> OwnedFd {
     let mut ends = [0; 2];
@@ -423,6 +454,20 @@ pub fn status_of(pid: impl Display, field: &str) -> String {
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("{path} has no {field}")).trim().to_string()
+}
+
+/// When a process started, in clock ticks: field 22 of proc_pid_stat(5).
+#[track_caller]
+pub fn start_of(pid: i32) -> u64 {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let fields = stat.rsplit(") ").next().expect("fields behind the name");
+    fields.split(' ').nth(22 - 3).expect("22 fields").parse().expect("a number")
+}
+
+/// What a pid file says of a process.
+pub fn pid_text(pid: i32) -> String {
+    format!("{pid}\nstart={}\n", start_of(pid))
 }
 
 /// Is this Linux MAJOR.MINOR or newer?
