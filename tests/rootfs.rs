@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{as_usual, script, shell_takes, words};
+use common::{LIMIT, as_usual, script, shell_takes, words};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
 const ROOTFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rootfs");
@@ -491,7 +491,7 @@ fn started(scratch: &Scratch) -> Child {
     command.env("PATH", path).stderr(Stdio::null()).process_group(0);
     as_usual();
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + LIMIT;
     while !scratch.path("tools/started").exists() {
         assert!(Instant::now() < deadline, "it did not come as far as ldd");
         std::thread::sleep(Duration::from_millis(2));

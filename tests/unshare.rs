@@ -328,7 +328,7 @@ mod root {
                 let running = start(unshare_sh(options, &script).arg("sh"));
                 running.prints("ready\n");
                 running.kill(signal);
-                assert!(ended_within(running.pid(), Duration::from_secs(5)), "{options}: {signal}");
+                assert!(ended_within(running.pid(), LIMIT), "{options}: {signal}");
                 running.wait().exits(9);
             }
         }
@@ -458,10 +458,7 @@ mod root {
             running.prints("ready\n");
             running.kill(libc::SIGTSTP);
             running.kill(libc::SIGTERM); // taken before SIGTSTP, which has the larger number
-            assert!(
-                ended_within(running.pid(), Duration::from_secs(5)),
-                "{ignored}: it is stopped"
-            );
+            assert!(ended_within(running.pid(), LIMIT), "{ignored}: it is stopped");
             running.wait().exits(128 + libc::SIGTERM);
         }
     }
