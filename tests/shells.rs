@@ -11,15 +11,19 @@ use common::house::TD_RUN;
 use common::*;
 use std::os::unix::process::CommandExt;
 
-/// td-run beside a td-lock that prints, as the kernel has them, its arguments and its environment; and a state with images.
+/// td-run beside a td-lock that prints, as the kernel has them, its arguments, its environment and the descriptors
+/// that td-run opens; and a state with images.
 fn place() -> TempDir {
     let dir = TempDir::new();
     chmod(dir.path(), 0o755);
     dir.program("td-run", fs::read(TD_RUN).expect("td-run"));
     dir.program("td-unshare", "");
+    dir.file("policy", "");
+    chmod(dir.join("policy"), 0o644);
     dir.program(
         "td-lock",
-        "#!/bin/sh\ncat /proc/$$/cmdline\nprintf '\\n\\0'\ncat /proc/$$/environ\n",
+        "#!/bin/sh\ncat /proc/$$/cmdline\nprintf '\\n\\0'\ncat /proc/$$/environ\n\
+        for fd in 7 8 9; do printf '%s\\0' \"$fd=$(readlink /proc/$$/fd/$fd)\"; done\n",
     );
     for image in ["default", "other", "with space"] {
         dir.dir(&format!("state/images/{image}"));
@@ -147,6 +151,9 @@ const LINES: &[&[&str]] = &[
     &["--read-only", "--keep", "name", "true"],
     &["--keep", "--rm", "name", "true"],
     &["--no-init", "--privileged", "name", "true"],
+    &["--security-opt", "seccomp=unconfined", "name", "true"],
+    &["--security-opt=seccomp=./policy", "name", "true"],
+    &["--security-opt", "no-new-privileges=false", "--security-opt=no-new-privileges=true", "name"],
     &["--trace", "name", "true"],
     &["--trace=2", "--dry-run", "name", "true"],
     &["--version"],
@@ -164,6 +171,8 @@ const LINES: &[&[&str]] = &[
     &["--publish=80:80", "name"],
     &["--name=x"],
     &["--keep=yes", "name"],
+    &["--security-opt", "seccomp=/no/such", "name"],
+    &["--security-opt", "apparmor=x", "name"],
     &["--memory"],
     &["--nothing", "name"],
     &["-v", "src", "name"],
