@@ -3,90 +3,12 @@
 
 mod common;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use common::bytes::*;
 use common::*;
-
-/// What does harm to a terminal: escapes of 7 and of 8 bits, also as UTF-8; bytes that are not text; and lines that
-/// would pass for those of others.
-const HOSTILE: &[u8] = b"\x1b[31mx\x07\x08\r\nforged\n\x9b31m\xc2\x9b\xff\x7f\\'\"";
-
-/// Words of every kind that a message may repeat.
-fn words_of_others() -> Vec<OsString> {
-    [HOSTILE, b"\nforged", b"\xff"].map(|word| OsString::from_vec(word.to_vec())).into()
-}
-
-/// One of 64 KiB. Of two processes that write so much into one pipe, one may come into the middle of the other's line.
-fn long_word() -> OsString {
-    OsString::from_vec([0x1b, 0x9b, b'\n', 0xff].repeat(16384))
-}
-
-/// What was printed is printable ASCII, in lines that the program began.
-#[track_caller]
-fn is_plain(output: &Output, what: &str) {
-    for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
-        let odd = bytes.iter().find(|byte| !matches!(byte, b' '..=b'~' | b'\n'));
-        let shown: String = String::from_utf8_lossy(bytes).chars().take(500).collect();
-        assert!(odd.is_none(), "{what}: {stream} has {odd:?}: {shown:?}");
-        let forged = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"forged"));
-        assert!(!forged, "{what}: {stream} has a line of others: {shown:?}");
-    }
-}
-
-/// `before`, the word, `after`: in one.
-fn joined(before: &str, word: &OsStr, after: &str) -> OsString {
-    let parts = [before.as_bytes(), word.as_bytes(), after.as_bytes()];
-    OsString::from_vec(parts.concat())
-}
-
-/// The options of a program, as its `--help` has them.
-fn options_of(help: &str) -> Vec<String> {
-    let mut options = Vec::new();
-    for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
-        let named = line.trim_start().split("  ").next().unwrap_or_default();
-        for word in named.split([' ', ',', '|']).filter(|word| word.starts_with('-')) {
-            let end = word.find(['[', '=']).unwrap_or(word.len());
-            options.push(word[..end].to_string());
-        }
-    }
-    assert!(options.len() > 1, "{help}");
-    options
-}
-
-/// The command lines, short of the program, in which `word` stands at every place of one that `prefix` begins.
-fn lines(prefix: &[&str], options: &[String], word: &OsStr) -> Vec<Vec<OsString>> {
-    let prefix = || prefix.iter().map(OsString::from).collect::<Vec<_>>();
-    let mut lines = Vec::new();
-    let mut add = |words: &[&OsStr]| {
-        let words = words.iter().map(|word| word.to_os_string());
-        lines.push(prefix().into_iter().chain(words).collect());
-    };
-    let true_ = OsStr::new("true");
-    add(&[word]);
-    add(&[word, word]);
-    add(&[word, word, word]);
-    for named in ["--", "-"].map(|dashes| joined(dashes, word, "")) {
-        add(&[&named]);
-        add(&[&named, true_]);
-        add(&[&joined("", &named, "=x"), true_]);
-    }
-    for option in options {
-        let name = OsStr::new(option);
-        add(&[name, word]);
-        add(&[name, word, word]);
-        add(&[name, word, true_, true_]);
-        add(&[&joined(&format!("{option}="), word, ""), word, word]);
-        add(&[&joined(&format!("{option}=a"), word, ":b=c"), true_]);
-        add(&[&joined(&format!("{option}=1:"), word, ",2"), true_]);
-        if !option.starts_with("--") {
-            add(&[&joined(option, word, ""), true_]);
-        }
-    }
-    lines
-}
 
 /// The programs in bin/.
 fn programs() -> Vec<String> {
@@ -95,15 +17,6 @@ fn programs() -> Vec<String> {
     let names: Vec<_> = names.map(|name| name.expect("a plain name")).collect();
     assert!(!names.is_empty(), "run scripts/build first");
     names.into_iter().filter(|name| name.starts_with("td")).collect()
-}
-
-/// Run a command and look at what it prints.
-#[track_caller]
-fn prints_plainly(cmd: &mut Command) -> Output {
-    let output = run(cmd);
-    let line: String = format!("{:?}", words(cmd).collect::<Vec<_>>()).chars().take(300).collect();
-    is_plain(&output, &line);
-    output
 }
 
 /// Of each tool, each option and each place. td-cgroup is tried dry: it would make a cgroup of the machine's.
@@ -239,7 +152,7 @@ mod root {
             shown(td("td-overlay", ["--lower"]).arg(place.join("none")).arg(&place).arg("true"))
                 .exits(125);
             std::fs::remove_dir(&place).expect("it is empty again");
-            dir.program("script", joined("#!", &word, "\n").as_bytes());
+            dir.program("script", joined("#!", &word, "\n").as_encoded_bytes());
             prints_plainly(&mut td("td-exec", [dir.join("script")])).exits(126);
         }
     }

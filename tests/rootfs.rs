@@ -430,7 +430,7 @@ fn never_moves_the_image_into_a_directory_that_another_made_meanwhile() {
     // (By sh: busybox has a rmdir of its own.)
     let mut command = Command::new(SCRIPT);
     command.arg("--busybox").arg(&dest).env("PATH", path);
-    refuses(&mut command, "what is said above went wrong");
+    refuses(&mut command, "td-rootfs: mv: ");
     assert_eq!(tree(&dest).len(), 2, "the directory, and theirs");
     assert_eq!(scratch.names(), ["bin", "image"]);
 }
