@@ -5,7 +5,7 @@
 //! `kill $(cat FILE)` hits no other process.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 
 use syscalls::Errno;
 
@@ -106,6 +106,17 @@ impl Named {
         let start = rest.strip_prefix(START.as_bytes())?.strip_suffix(b"\n")?;
         Some(Named { pid, start: Some(decimal(start)?) })
     }
+}
+
+/// Have PROG write to the new file `path` as descriptor `fd`: what td-exec leaves beside a pid file for td-enter.
+pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(), Error> {
+    if sys::inherited_fd(cx, fd).is_ok() {
+        return Err(Error::refusal(format_args!("--record: descriptor {fd} is in use")));
+    }
+    let place = Place::make(cx, state, path, &mut Vec::new())?;
+    let flags = libc::O_WRONLY | libc::O_EXCL | libc::O_NOFOLLOW;
+    let file = sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)?;
+    sys::dup3(cx, file.as_fd(), fd)
 }
 
 /// If the file is there, a killed run has left it: where the process that it names is a container that is

@@ -129,6 +129,19 @@ impl Confinement {
         check::process_1(&self.program)
     }
 
+    /// Write the program to descriptor `fd`, for td-enter: [`Program::from_bytes`] reads it. (Where there is no policy,
+    /// nothing is written.)
+    pub fn record(&self, cx: &Cx, fd: RawFd) -> Result<(), Error> {
+        let file = sys::inherited_fd_made(cx, fd)?;
+        let bytes = self.program.to_bytes();
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            let n = sys::write(cx, file, left)?;
+            left = left.get(if cx.dry() { left.len() } else { n }..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// Before ids and capabilities change: load it, if it is time.
     pub fn load_first(&self, cx: &Cx) -> Result<(), Error> {
         if self.last { Ok(()) } else { self.program.load(cx) }

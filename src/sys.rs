@@ -746,6 +746,15 @@ pub fn inherited_fd(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// As [`inherited_fd`], of one that an earlier step of the chain has made: a dry run takes it to be there.
+pub fn inherited_fd_made(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
+    if cx.dry {
+        // SAFETY: nothing is done with it but to print its number, which is not -1.
+        return Ok(unsafe { BorrowedFd::borrow_raw(fd.max(0)) });
+    }
+    inherited_fd(cx, fd)
+}
+
 /// `fcntl(fd, F_DUPFD, lowest)`: fcntl(2). The same file at the lowest number that is free from `lowest`
 /// up: for PROG, and never closed. It is ours alone, and a dry run makes it too, so that the calls after
 /// it have the right number. EINVAL: there is no such number, EMFILE: none is free.

@@ -26,6 +26,7 @@ Descriptors above 2 are closed.
       --seccomp POLICY  which system calls PROG may make: default, unconfined,
                        or a file of this root
       --seccomp-fd N   the same, from descriptor N; also compiled
+      --record-fd N    write the policy, compiled, to descriptor N
       --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
       --setsid         a new session, without a controlling terminal
       --ctty[=DEV]     a new session on the terminal DEV, or on the real console
@@ -71,6 +72,7 @@ struct Opts {
     ambient: bool,
     no_new_privs: bool,
     policy: Option<policy::Source>,
+    record: Option<RawFd>,
     rlimits: Vec<(u64, RLimit)>,
     setsid: bool,
     ctty: Option<Terminal>,
@@ -117,6 +119,7 @@ fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
             "--no-new-privs" => opts.no_new_privs = true,
             "--seccomp" => opts.policy = Some(policy::Source::of_option(cli)?),
             "--seccomp-fd" => opts.policy = Some(policy::Source::Fd(cli.fd()?)),
+            "--record-fd" => opts.record = Some(cli.fd()?),
             "--rlimit" => opts.rlimits.push(rlimit(cli)?),
             "--setsid" => opts.setsid = true,
             "--ctty" => {
@@ -192,6 +195,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let held = sys::capget(cx)?.permitted();
     let policy = policy.map_or(Ok(None), |policy| confinement(opts, &policy, held, !is_root))?;
     let policy = policy.as_ref();
+    if let (Some(policy), Some(fd)) = (policy, opts.record) {
+        policy.record(cx, fd)?;
+    }
 
     prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {

@@ -32,6 +32,7 @@ The first eight take =FILE, which keeps the namespace.
       --into-cgroup PATH   the child is born in this cgroup
       --remove-cgroup PATH at the end, remove this cgroup
       --pid-file FILE names the child while it lives (repeatable)
+      --record N:FILE  PROG writes to the new FILE as descriptor N
       --remove DIR    at the end, remove DIR with all it holds
       --rmdir DIR     at the end, remove DIR if it is empty
       --fresh         remove each DIR of --remove at the beginning, too
@@ -39,7 +40,7 @@ The first eight take =FILE, which keeps the namespace.
 ";
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use td::cgroup::cradle::{self, Cradle};
@@ -50,11 +51,12 @@ use td::cli::{Cli, Never};
 use td::directories::Place;
 use td::error::Error;
 use td::id_maps::{Asked, IdMaps, Remove};
+use td::number::decimal;
 use td::pid_file::{self, PidFile};
 use td::show::plain;
 use td::structs::{IfReq, WaitStatus};
-use td::sys::{self, Cx};
-use td::{caps, flags, namespaces, remove};
+use td::sys::{self, Cx, cstring};
+use td::{caps, flags, namespaces, remove, text};
 
 td::step!(HELP, parse, apply);
 
@@ -73,6 +75,8 @@ struct Opts {
     into_cgroup: Option<CString>,
     remove_cgroup: Option<CString>,
     pid_files: Vec<CString>,
+    /// A descriptor of PROG, and the file that it is.
+    record: Option<(RawFd, CString)>,
     remove: Vec<CString>,
     rmdir: Vec<CString>,
     fresh: bool,
@@ -112,6 +116,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
             "--remove-cgroup" => opts.remove_cgroup = Some(cli.path()?),
             "--pid-file" => opts.pid_files.push(named(cli, "--pid-file")?),
+            "--record" => opts.record = Some(record(cli)?),
             "--remove" => opts.remove.push(named(cli, "--remove")?),
             "--rmdir" => opts.rmdir.push(named(cli, "--rmdir")?),
             "--fresh" => opts.fresh = true,
@@ -130,6 +135,18 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
     let found = WORDS.iter().find(|(known, _)| *known == &*word);
     found.map(|(_, flag)| *flag).ok_or_else(|| {
         cli.usage(format_args!("--propagation {word}: private, slave, shared, unchanged"))
+    })
+}
+
+/// `N:FILE`.
+fn record(cli: &mut Cli) -> Result<(RawFd, CString), Error> {
+    let typed = cli.path()?;
+    let parts = text::pair(typed.to_bytes(), b':');
+    let parts =
+        parts.and_then(|(n, file)| Some((decimal(n)? as RawFd, remove::named(&cstring(file))?)));
+    parts.filter(|(fd, _)| *fd > 2).ok_or_else(|| {
+        let typed = plain(typed.to_bytes());
+        cli.usage(format_args!("--record {typed}: it is N:FILE, N a descriptor above 2"))
     })
 }
 
@@ -250,6 +267,9 @@ fn give_birth(
     }
     for path in &opts.pid_files {
         outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
+    }
+    if let Some((fd, file)) = &opts.record {
+        pid_file::record(cx, opts.state.as_deref(), *fd, file)?;
     }
     let mut cradle = match &opts.into_cgroup {
         Some(path) => cradle::open(cx, path)?,

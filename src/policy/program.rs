@@ -78,6 +78,17 @@ impl Program {
         Some(Program(program))
     }
 
+    /// The same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for i in &self.0 {
+            bytes.extend_from_slice(&i.code.to_ne_bytes());
+            bytes.extend_from_slice(&[i.jt, i.jf]);
+            bytes.extend_from_slice(&i.k.to_ne_bytes());
+        }
+        bytes
+    }
+
     /// What it answers to a call. An error is the number of an instruction that seccomp(2) does not take, or that
     /// lies behind the end.
     pub fn evaluate(&self, data: &Data) -> Result<u32, usize> {
