@@ -9,7 +9,7 @@ use crate::Hole;
 use crate::table::PRIVILEGED;
 
 /// Without the policy for system calls.
-const UNCONFINED: &[&str] = &["--security-opt", "seccomp=unconfined"];
+pub const UNCONFINED: &[&str] = &["--security-opt", "seccomp=unconfined"];
 
 pub const CALLS: &[Hole] = &[
     // ---- system calls that the policy refuses ----

@@ -3,6 +3,7 @@
 //! tried, what must come back, and how the attempt is known to succeed where the hole is open.
 
 mod calls;
+mod cgroups;
 #[path = "../common/mod.rs"]
 mod common;
 mod table;
@@ -102,15 +103,18 @@ release() { exec 9>&-; wait "$!"; }
 struct Caller {
     house: House,
     work: PathBuf,
-    /// `attempt.rs`, on the host.
+    /// `attempt.rs`, on the host; nothing where the rows do without it.
     attempt: PathBuf,
 }
 
 impl Caller {
     fn new(who: Who) -> Caller {
+        Caller::without_attempt(who).with_attempt()
+    }
+
+    /// For the virtual machines, which have no compiler.
+    fn without_attempt(who: Who) -> Caller {
         let house = House::of(who);
-        let attempt = house.dir.program("attempt", std::fs::read(attempt()).expect("attempt"));
-        std::fs::copy(&attempt, house.image().join("bin/try")).expect("try");
         let work = house.dir.dir("work");
         let node = house.image().join("node");
         run(Command::new("mknod").args(["-m", "666"]).arg(&node).args(["c", "1", "5"])).ok();
@@ -119,7 +123,14 @@ impl Caller {
         house.dir.file("work/outside/file", "of the host\n");
         house.give(&work);
         house.give(&house.state());
-        Caller { house, work, attempt }
+        Caller { house, work, attempt: PathBuf::new() }
+    }
+
+    fn with_attempt(mut self) -> Caller {
+        let program = std::fs::read(attempt()).expect("attempt");
+        self.attempt = self.house.dir.program("attempt", program);
+        std::fs::copy(&self.attempt, self.house.image().join("bin/try")).expect("try");
+        self
     }
 
     /// A script of the table, with these options for each container.
@@ -166,7 +177,7 @@ impl Caller {
     }
 
     /// Why this hole is not known to be closed.
-    fn fault_of(&self, hole: &Hole) -> Option<String> {
+    fn fault_of(&self, hole: &Hole, caller: fn(Who) -> Caller) -> Option<String> {
         let expected = match hole.back {
             Back::All(text) => text,
             Back::Each(each) => match each[self.house.who.place()] {
@@ -194,7 +205,7 @@ impl Caller {
         };
         let came = match hole.attempt {
             // In a state and an image that the attempt has not seen.
-            Attempt::Outside(_) => Caller::new(self.house.who).tries(&hole.attempt, options),
+            Attempt::Outside(_) => caller(self.house.who).tries(&hole.attempt, options),
             _ => self.tries(&hole.attempt, options),
         };
         // A call that the kernel itself has seen.
@@ -249,7 +260,7 @@ fn attempt() -> &'static PathBuf {
 
 /// Every row as this caller.
 #[track_caller]
-fn all_are_closed(who: Who, lists: &[&[Hole]]) {
+fn all_are_closed(who: Who, lists: &[&[Hole]], caller: fn(Who) -> Caller) {
     must_be_root();
     // What runs in a container changes nothing for the next row.
     let inside = OnceCell::new();
@@ -258,10 +269,10 @@ fn all_are_closed(who: Who, lists: &[&[Hole]]) {
         let fault = match hole.attempt {
             // A thread, whose mount namespace ends with it.
             Attempt::Outside(_) => std::thread::scope(|scope| {
-                let row = scope.spawn(|| Caller::new(who).fault_of(hole));
+                let row = scope.spawn(|| caller(who).fault_of(hole, caller));
                 row.join().unwrap_or_else(|_| Some("the test failed, see above".into()))
             }),
-            _ => inside.get_or_init(|| Caller::new(who)).fault_of(hole),
+            _ => inside.get_or_init(|| caller(who)).fault_of(hole, caller),
         };
         open.extend(fault.map(|fault| format!("{}: {}: {fault}", hole.known, hole.tried)));
     }
@@ -274,7 +285,7 @@ fn what_cannot_be_tried_is_in_no_row() {
         text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
             .filter(|n| n.starts_with("CVE-"))
     };
-    let rows = table::HOLES.iter().chain(calls::CALLS);
+    let rows = table::HOLES.iter().chain(calls::CALLS).chain(cgroups::CGROUPS);
     let tried: Vec<&str> = rows.flat_map(|hole| numbers(hole.known)).collect();
     for (known, reason) in table::ELSEWHERE {
         assert!(!reason.is_empty() && numbers(known).all(|n| !tried.contains(&n)), "{known}");
@@ -286,18 +297,39 @@ mod root {
 
     const ALL: &[&[Hole]] = &[table::HOLES, calls::CALLS];
 
+    /// On whichever versions there are.
+    fn none_of_cgroups() {
+        for who in [Who::Root, Who::Made, Who::Nobody] {
+            all_are_closed(who, &[cgroups::CGROUPS], Caller::without_attempt);
+        }
+    }
+
+    mod v1 {
+        #[test]
+        fn no_known_hole_of_cgroups_is_open() {
+            super::none_of_cgroups();
+        }
+    }
+
+    mod v2 {
+        #[test]
+        fn no_known_hole_of_cgroups_is_open() {
+            super::none_of_cgroups();
+        }
+    }
+
     #[test]
     fn no_known_hole_is_open_to_a_container_of_root() {
-        all_are_closed(Who::Root, ALL);
+        all_are_closed(Who::Root, ALL, Caller::new);
     }
 
     #[test]
     fn no_known_hole_is_open_to_a_container_of_a_user_with_ranges() {
-        all_are_closed(Who::Made, ALL);
+        all_are_closed(Who::Made, ALL, Caller::new);
     }
 
     #[test]
     fn no_known_hole_is_open_to_a_container_of_a_user_with_one_id() {
-        all_are_closed(Who::Nobody, ALL);
+        all_are_closed(Who::Nobody, ALL, Caller::new);
     }
 }

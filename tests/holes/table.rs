@@ -466,6 +466,32 @@ pub const HOLES: &[Hole] = &[
         back: All("127\n127\n127\nrefused\nrefused\nrefused\nrefused\nrefused\nrefused"),
         control: Without("before NAME they are options"),
     },
+    Hole {
+        known: "CVE-2024-28085 (util-linux wall), CVE-2023-28101 (flatpak)",
+        tried: "escape sequences in names reach the terminal",
+        attempt: Outside(
+            "esc=$(printf '\\033]0;x\\007\\033[2J')
+            printf '%s:x:0:0:::\n' \"$esc\" >>\"$image/etc/passwd\"
+            {
+                for option in --image -u -w --net --tmpfs -v -m --pids -h --state; do
+                    run \"$option\" \"$esc\" \"$name\" true
+                done
+                run --image \"./$esc\" \"$name\" true
+                run --\"$esc\" \"$name\" true
+                run -e \"$esc\" \"$name\" true
+                run \"$esc\" true
+                run \"$name\" \"$esc\"
+                run --reclaim \"$esc\"
+                \"$bin/td-enter\" --state \"./$esc\" --name \"$name\" true
+                \"$bin/td-enter\" --state \"$state\" --name \"$esc\" true
+                \"$bin/td-exec\" --\"$esc\" true
+            } >said 2>&1
+            tr -cd '\\033\\007' <said | wc -c
+            [ \"$(wc -l <said)\" -gt 15 ] || cat said",
+        ),
+        back: All("0"),
+        control: Without("each of these words is refused by a message that repeats it"),
+    },
     // ---- the kernel's own files and devices ----
     Hole {
         known: "CVE-2015-3630 (docker), CVE-2018-10892 (docker), CVE-2022-0811 (cri-o): core_pattern, uevent_helper, \
@@ -537,6 +563,15 @@ pub const HOLES: &[Hole] = &[
         tried: "a device node that the image brings is opened",
         attempt: Inside(&[], "try read /node /dev/zero"),
         back: All("/node EACCES\n/dev/zero ok"),
+        control: Without("the same device in /dev is opened"),
+    },
+    Hole {
+        known: "docker's --device, by -v",
+        tried: "a device on a volume is opened",
+        attempt: Outside(
+            "run -v /dev/zero:/node2 -v /dev:/devices \"$name\" try read /node2 /devices/zero /dev/zero",
+        ),
+        back: All("/node2 EACCES\n/devices/zero EACCES\n/dev/zero ok"),
         control: Without("the same device in /dev is opened"),
     },
     Hole {
