@@ -16,10 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::error::Error;
-use crate::show::plain;
+use crate::show::{number, plain};
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
-use crate::text::split_name;
+use crate::text::{split, split_name};
 
 /// A name in a directory that is held open.
 pub struct Place {
@@ -46,7 +46,7 @@ impl Place {
         path: &CStr,
     ) -> Result<Option<Place>, Error> {
         let (parent, name) = split_name(path.to_bytes());
-        let mut walk = Walk::new(parent, state, Last::Checked);
+        let mut walk = Walk::new(&cstring(parent), state, Last::Checked);
         walk.owner = Some(owner);
         let directory = walk.run(cx, None)?;
         let place = |directory| Place { directory, name: cstring(name), path: path.into() };
@@ -122,7 +122,7 @@ pub fn open(
     path: &CStr,
     last: Last,
 ) -> Result<Option<OwnedFd>, Error> {
-    Walk::new(path.to_bytes(), state, last).run(cx, None)
+    Walk::new(path, state, last).run(cx, None)
 }
 
 /// Make the directory `path` and the parents that are missing, all of them with mode 0700, and append them to
@@ -134,13 +134,10 @@ pub fn make(
     last: Last,
     made: &mut Vec<Made>,
 ) -> Result<(OwnedFd, bool), Error> {
-    let before = made.len();
-    let mut walk = Walk::new(path.to_bytes(), state, last);
+    let mut walk = Walk::new(path, state, last);
     let found = walk.run(cx, Some(made))?;
-    let last = made.get(before..).unwrap_or_default().last();
-    let is_new = last.is_some_and(|last| last.path == walk.shown);
-    // Whoever makes what is missing always arrives.
-    found.map(|directory| (directory, is_new)).ok_or_else(|| Error::refusal("no directory"))
+    // What is missing is made, so there always is one.
+    found.map(|directory| (directory, walk.is_new)).ok_or_else(|| Error::refusal("no directory"))
 }
 
 /// Does `path` begin with `state`, so that it leads into it?
@@ -169,22 +166,33 @@ const MOST_LINKS: u32 = 40;
 const DIRECTORY: i32 = libc::O_DIRECTORY | libc::O_NOFOLLOW;
 
 struct Walk {
-    /// What has been walked, as it was typed or as a link says.
-    shown: Vec<u8>,
-    /// What is left to walk.
-    rest: Vec<u8>,
+    /// The path, in which a link is replaced by what it says.
+    path: Vec<u8>,
+    /// Where the name begins and ends that was taken last.
+    name: [usize; 2],
     /// When no more than this is left, the walk is in the state.
     below: usize,
     last: Last,
     /// Who is trusted in the caller's place.
     owner: Option<u32>,
     links: u32,
+    /// Was the directory made that was taken last?
+    is_new: bool,
 }
 
 impl Walk {
-    fn new(path: &[u8], state: Option<&CStr>, last: Last) -> Walk {
+    fn new(path: &CStr, state: Option<&CStr>, last: Last) -> Walk {
+        let path = path.to_bytes();
         let below = state.and_then(|state| within(path, state)).map_or(0, <[u8]>::len);
-        Walk { shown: Vec::new(), rest: path.to_vec(), below, last, owner: None, links: 0 }
+        Walk {
+            path: path.to_vec(),
+            name: [0; 2],
+            below,
+            last,
+            owner: None,
+            links: 0,
+            is_new: false,
+        }
     }
 
     /// Walk to the end. With `made`, what is missing is made.
@@ -193,61 +201,69 @@ impl Walk {
         // In a dry run: this directory would have been made.
         let mut imagined = false;
         while let Some(name) = self.next() {
-            let parent = here.as_fd();
             let flags = libc::O_PATH | DIRECTORY;
             let opened = match imagined {
-                true => Err(None),
-                false => sys::openat(cx, Some(parent), &name, flags).map_err(Some),
+                false => sys::openat(cx, Some(here.as_fd()), &name, flags),
+                true => Err(Error::refusal("")),
             };
-            here = match opened {
+            let error = match opened {
                 Ok(directory) => {
-                    self.check_next(cx, directory.as_fd())?;
-                    directory
+                    self.is_new = false;
+                    here = self.checked(cx, directory)?;
+                    continue;
                 }
-                Err(Some(e)) if e.is(Errno::ENOTDIR) || e.is(Errno::ELOOP) => {
-                    match self.follow(cx, parent, &name, e)? {
-                        true => self.begin(cx)?,
-                        false => here,
-                    }
-                }
-                Err(Some(e)) if !e.is(Errno::ENOENT) => return Err(e),
-                _ => {
-                    let Some(made) = &mut made else { return Ok(None) };
-                    imagined = cx.dry();
-                    self.make(cx, here, name, made)?
-                }
+                Err(error) => error,
             };
+            if error.is(Errno::ENOTDIR) {
+                if self.follow(cx, here.as_fd(), &name, error)? {
+                    here = self.begin(cx)?;
+                }
+            } else if imagined || error.is(Errno::ENOENT) {
+                let Some(made) = &mut made else { return Ok(None) };
+                imagined = cx.dry();
+                here = self.make(cx, here, name, made)?;
+            } else {
+                return Err(error);
+            }
         }
         Ok(Some(here))
     }
 
-    /// Open where the rest of the path begins.
+    /// Open where the path begins.
     fn begin(&mut self, cx: &Cx) -> Result<OwnedFd, Error> {
-        let start = if self.rest.starts_with(b"/") { c"/" } else { c"." };
-        self.shown = start.to_bytes().to_vec();
+        let is_absolute = self.path.starts_with(b"/");
+        self.name = [0, is_absolute.into()];
+        let start = if is_absolute { c"/" } else { c"." };
         let directory = sys::openat(cx, None, start, libc::O_PATH | libc::O_DIRECTORY)?;
         self.check(cx, directory.as_fd())?;
-        if start == c"." {
-            self.shown.clear();
-        }
         Ok(directory)
     }
 
-    /// The next name. It goes over to what is shown.
+    /// Take the next name.
     fn next(&mut self) -> Option<CString> {
         loop {
-            let start = self.rest.iter().position(|byte| *byte != b'/')?;
-            let rest = self.rest.split_off(start);
-            let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
-            let (name, rest) = rest.split_at(end);
-            self.rest = rest.to_vec();
-            if name != b"." {
-                if !matches!(self.shown.last(), None | Some(b'/')) {
-                    self.shown.push(b'/');
-                }
-                self.shown.extend(name);
-                return Some(cstring(name));
+            let rest = self.rest();
+            let start = rest.iter().position(|byte| *byte != b'/')?;
+            let name = split(rest.get(start..)?, b'/').next()?;
+            let is_here = name == b".";
+            let (start, found) = (self.name[1] + start, cstring(name));
+            self.name = [start, start + found.count_bytes()];
+            if !is_here {
+                return Some(found);
             }
+        }
+    }
+
+    /// What is left to walk.
+    fn rest(&self) -> &[u8] {
+        self.path.get(self.name[1]..).unwrap_or_default()
+    }
+
+    /// What has been walked.
+    fn shown(&self) -> String {
+        match self.path.get(..self.name[1]) {
+            Some([]) | None => ".".into(),
+            Some(walked) => plain(walked),
         }
     }
 
@@ -259,39 +275,34 @@ impl Walk {
         name: &CStr,
         error: Error,
     ) -> Result<bool, Error> {
-        let shown = plain(&self.shown);
         let link = sys::statx(cx, Some(parent), name, libc::AT_SYMLINK_NOFOLLOW)?;
         if link.file_type() != libc::S_IFLNK {
-            return Err(error.because(format_args!("{shown} is not a directory")));
+            return Err(error.because([&self.shown(), " is not a directory"].concat()));
         }
-        if self.is_anyones() {
-            let what = format!("{shown} is a symbolic link, and not a directory");
-            return Err(Error::refusal(what).way_out("give the directory itself"));
-        }
-        if self.rest.len() < self.below {
-            let what =
-                format!("{shown} is a symbolic link, and in a state directory none is followed");
-            return Err(Error::refusal(what)
-                .way_out(format_args!("remove it, or mount the directory there")));
+        if self.is_anyones() || self.rest().len() < self.below {
+            return Err(error
+                .because(
+                    [&self.shown(), " is a symbolic link, which is not followed here"].concat(),
+                )
+                .way_out("give or mount the directory itself"));
         }
         self.check_owner(cx, &link)?;
         self.links += 1;
         if self.links > MOST_LINKS {
-            return Err(
-                error.because(format_args!("too many symbolic links on the way to {shown}"))
-            );
+            return Err(error.because(["too many symbolic links: ", &self.shown()].concat()));
         }
-        let mut target = sys::readlinkat(cx, Some(parent), name)?;
-        let begins = target.starts_with(b"/");
-        target.append(&mut self.rest);
-        self.rest = target;
-        self.shown.truncate(self.shown.len() - name.count_bytes());
-        Ok(begins)
+        let target = sys::readlinkat(cx, Some(parent), name)?;
+        let is_absolute = target.starts_with(b"/");
+        let before = if is_absolute { 0 } else { self.name[0] };
+        let walked = self.path.get(..before).unwrap_or_default();
+        self.path = [walked, &target, self.rest()].concat();
+        self.name = [before; 2];
+        Ok(is_absolute)
     }
 
     /// Make the directory `name`, which does not exist.
     fn make(
-        &self,
+        &mut self,
         cx: &Cx,
         parent: OwnedFd,
         name: CString,
@@ -299,21 +310,23 @@ impl Walk {
     ) -> Result<OwnedFd, Error> {
         let dir = Some(parent.as_fd());
         let flags = libc::O_RDONLY | DIRECTORY;
+        let path = self.path.get(..self.name[1]).unwrap_or_default();
         // A dry run has made it already where an earlier path led through it.
-        if cx.dry() && made.iter().any(|made| made.path == self.shown) {
+        self.is_new = !(cx.dry() && made.iter().any(|made| made.path == path));
+        if !self.is_new {
             return sys::openat_made(cx, dir, &name, flags);
         }
         match sys::mkdirat(cx, dir, &name, 0o700) {
             // Another was quicker, and it is theirs.
             Err(e) if e.is(Errno::EEXIST) => {
+                self.is_new = false;
                 let directory = sys::openat(cx, dir, &name, libc::O_PATH | DIRECTORY)?;
-                self.check_next(cx, directory.as_fd())?;
-                return Ok(directory);
+                return self.checked(cx, directory);
             }
             other => other?,
         }
         let opened = sys::openat_made(cx, dir, &name, flags);
-        made.push(Made { parent, name, path: self.shown.clone() });
+        made.push(Made { path: path.to_vec(), parent, name });
         let opened = opened?;
         // The umask, a default ACL or a set-group-id parent may have made 0700 something else.
         sys::fchmod(cx, opened.as_fd(), 0o700)?;
@@ -322,11 +335,14 @@ impl Walk {
 
     /// Is the name that was last taken the last of the path, and anyone's?
     fn is_anyones(&self) -> bool {
-        self.last == Last::Anyones && self.rest.iter().all(|byte| *byte == b'/')
+        self.last == Last::Anyones && self.rest().iter().all(|byte| *byte == b'/')
     }
 
-    fn check_next(&self, cx: &Cx, directory: BorrowedFd) -> Result<(), Error> {
-        if self.is_anyones() { Ok(()) } else { self.check(cx, directory) }
+    fn checked(&self, cx: &Cx, directory: OwnedFd) -> Result<OwnedFd, Error> {
+        if !self.is_anyones() {
+            self.check(cx, directory.as_fd())?;
+        }
+        Ok(directory)
     }
 
     /// Can nobody but root and the caller change what is in this directory?
@@ -334,21 +350,23 @@ impl Walk {
         let stat = sys::fstatx(cx, directory)?;
         self.check_owner(cx, &stat)?;
         let mode = stat.permissions();
-        if mode & (libc::S_IWGRP | libc::S_IWOTH) == 0 || mode & libc::S_ISVTX != 0 {
-            return Ok(());
-        }
         // Where the umask is 002, the group is the user's own and has the user's number. In a user namespace
         // it may look like another.
         let caller = (cx.start.euid, cx.start.egid);
-        let own = stat.uid == stat.gid || (stat.uid, stat.gid) == caller && owner_of_root(cx)? != 0;
-        if own && mode & libc::S_IWOTH == 0 {
+        let is_own = |stat: &Statx| {
+            stat.uid == stat.gid
+                || (stat.uid, stat.gid) == caller && owner_of_root(cx).is_ok_and(|owner| owner != 0)
+        };
+        if mode & libc::S_ISVTX != 0
+            || mode & libc::S_IWOTH == 0 && (mode & libc::S_IWGRP == 0 || is_own(&stat))
+        {
             return Ok(());
         }
-        let shown = plain(&self.shown);
-        let what =
-            format!("others can write to {shown} (mode {mode:04o}), and replace what is in it");
-        Err(Error::refusal(what)
-            .way_out(format_args!("chmod go-w {shown}, or choose another directory")))
+        let shown = self.shown();
+        Err(Error::refusal(
+            ["others can write to ", &shown, ", and replace what is in it"].concat(),
+        )
+        .way_out(["chmod go-w ", &shown, ", or choose another directory"].concat()))
     }
 
     fn check_owner(&self, cx: &Cx, stat: &Statx) -> Result<(), Error> {
@@ -356,12 +374,10 @@ impl Walk {
         if owner == 0 || owner == caller || owner == owner_of_root(cx)? {
             return Ok(());
         }
-        let what = format!(
-            "{} belongs to uid {owner}, whom uid {caller} does not trust",
-            plain(&self.shown)
-        );
-        let own = if caller == 0 { "root" } else { "root or to the caller" };
-        Err(Error::refusal(what).way_out(format_args!("choose a directory that belongs to {own}")))
+        let [owner, caller] = [owner, caller].map(|id| number(id.into()));
+        let whom = [" belongs to uid ", &owner, ", whom uid ", &caller, " does not trust"];
+        Err(Error::refusal([self.shown(), whom.concat()].concat())
+            .way_out("choose a directory that belongs to root or to the caller"))
     }
 }
 

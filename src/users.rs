@@ -1,7 +1,7 @@
 //! Users and groups of the root that we are in: passwd(5), group(5); and taking their ids.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -33,17 +33,44 @@ pub struct Databases {
 /// No database of users is larger.
 const LARGEST: usize = 16 << 20;
 
-/// A file of an image, which may be hostile: neither must a FIFO hold us, nor a device fill the memory.
-fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
-    let file = match sys::openat(cx, None, path, libc::O_RDONLY | libc::O_NONBLOCK) {
-        // A root without it has ids all the same; a dry run may be in another root.
-        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => return Ok(Vec::new()),
-        other => other?,
-    };
+/// Open a file of an image, which may be hostile. `None`: it does not exist. Nothing is opened for reading before
+/// it is known to be a regular file: to open a FIFO or a device does something, and what `/proc` shows as a regular
+/// file may be the kernel's log, which is gone once it is read.
+///
+/// Whoever fills the root may mount the file, or its directory. A symbolic link is the image's: it may not lead to
+/// another mount.
+fn open(cx: &Cx, path: &CStr) -> Result<Option<OwnedFd>, Error> {
+    let root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     let shown = plain(path.to_bytes());
-    if sys::fstatx(cx, file.as_fd())?.file_type() != libc::S_IFREG {
-        return Err(Error::refusal(format_args!("{shown} of this root is no regular file")));
+    let mut resolve = libc::RESOLVE_NO_SYMLINKS;
+    loop {
+        let open = |flags| sys::openat2(cx, root.as_fd(), path, flags, resolve);
+        let seen = match open(libc::O_PATH) {
+            // A root without it has ids all the same; a dry run may be in another root.
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => return Ok(None),
+            Err(e) if e.is(Errno::ELOOP) && resolve == libc::RESOLVE_NO_SYMLINKS => {
+                resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
+                continue;
+            }
+            Err(e) if e.is(Errno::EXDEV) => {
+                let what = format_args!("{shown} is a symbolic link to another mount");
+                return Err(e.because(what).way_out("use numbers, or mount the file there"));
+            }
+            other => sys::fstatx(cx, other?.as_fd())?,
+        };
+        if seen.file_type() != libc::S_IFREG {
+            return Err(Error::refusal(format_args!("{shown} is not a regular file")));
+        }
+        let file = open(libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
+        return match sys::fstatx(cx, file.as_fd())?.same_file(&seen) {
+            true => Ok(Some(file)),
+            false => Err(Error::refusal(format_args!("{shown} was replaced while it was opened"))),
+        };
     }
+}
+
+fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
+    let Some(file) = open(cx, path)? else { return Ok(Vec::new()) };
     let mut text = Vec::new();
     let mut block = vec![0; 32768];
     while text.len() <= LARGEST {
@@ -52,7 +79,8 @@ fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
             n => text.extend_from_slice(block.get(..n).unwrap_or_default()),
         }
     }
-    Err(Error::refusal(format_args!("{shown} of this root is larger than {LARGEST} bytes")))
+    let shown = plain(path.to_bytes());
+    Err(Error::refusal(format_args!("{shown} is larger than {LARGEST} bytes")))
 }
 
 impl Databases {
@@ -69,17 +97,15 @@ impl Databases {
             None => (Some(text), None),
         };
         let name = name.unwrap_or_default();
-        // A name may be all digits: it comes first, as for chown(1).
-        let by_number = || decimal(name).and_then(|_| line(&self.passwd, 2, name));
-        let line = line(&self.passwd, 0, name).or_else(by_number);
-        let mut user = match (line, number(name)) {
+        let uid = typed(name)?;
+        let mut user = match (line(&self.passwd, if uid.is_some() { 2 } else { 0 }, name), uid) {
             (Some(fields), _) => self.known(&fields).ok_or_else(|| {
                 let what = format!("the line of {} in /etc/passwd has no valid ids", plain(name));
                 Error::refusal(what)
             })?,
             (None, Some(uid)) => User { uid, gid: 0, home: b"/".to_vec(), groups: vec![0] },
             (None, None) => {
-                let what = format!("there is no user {} in /etc/passwd", plain(name));
+                let what = format!("the user {} does not exist in /etc/passwd", plain(name));
                 return Err(Error::refusal(what).way_out("give the number instead"));
             }
         };
@@ -111,9 +137,11 @@ impl Databases {
 
     /// A group, by name or number.
     pub fn group(&self, name: &[u8]) -> Result<u32, Error> {
-        let named = line(&self.group, 0, name).and_then(|fields| number(fields.get(2)?));
-        named.or_else(|| number(name)).ok_or_else(|| {
-            let what = format!("there is no group {} in /etc/group", plain(name));
+        if let Some(gid) = typed(name)? {
+            return Ok(gid);
+        }
+        line(&self.group, 0, name).and_then(|fields| number(fields.get(2)?)).ok_or_else(|| {
+            let what = format!("the group {} does not exist in /etc/group", plain(name));
             Error::refusal(what).way_out("give the number instead")
         })
     }
@@ -203,6 +231,24 @@ fn line<'a>(text: &'a [u8], index: usize, value: &[u8]) -> Option<Vec<&'a [u8]>>
     table(text).filter(|_| !value.is_empty()).find(is)
 }
 
+/// The id that was typed. `None`: it is a name. What looks like a number is never one: a line of the image,
+/// `1000:x:0:0:…`, would decide what 1000 is (CVE-2016-3697). So a name begins with a letter, `_`, or a byte that
+/// is not ASCII.
+fn typed(text: &[u8]) -> Result<Option<u32>, Error> {
+    match text {
+        [] => Ok(None),
+        [b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.., ..] => Ok(None),
+        // Zeros in front mean another base to others.
+        [b'0', _, ..] => Err(no_id(text)),
+        _ => number(text).map(Some).ok_or_else(|| no_id(text)),
+    }
+}
+
+fn no_id(text: &[u8]) -> Error {
+    let what = format!("{} is not an id, and no name begins like this", plain(text));
+    Error::refusal(what).way_out("an id is a decimal number from 0 to 4294967294")
+}
+
 /// An id. The largest is no id: for setresuid(2) it means *leave it*.
 fn number(text: &[u8]) -> Option<u32> {
     u32::try_from(decimal(text)?).ok().filter(|id| *id != u32::MAX)
@@ -227,6 +273,37 @@ mod tests {
         let app = User { uid: 1000, gid: 100, home: b"/srv/app".to_vec(), groups: vec![100, 10] };
         assert_eq!(databases().user(b"app").expect("by name"), app);
         assert_eq!(databases().user(b"1000").expect("by number"), app);
+    }
+
+    #[test]
+    fn a_number_is_never_a_name() {
+        let names =
+            ["1000", "0x10", "+7", "-1", "007", " 7", "4294967295", "4294967296", "7a", "1"];
+        let line = |name| format!("{name}:x:0:0:::\n");
+        let lines = names.map(line).concat().into_bytes();
+        let hostile = Databases { passwd: lines.clone(), group: lines };
+        for name in names {
+            let ids = [
+                hostile.user(name.as_bytes()).map(|user| user.uid),
+                hostile.group(name.as_bytes()),
+            ];
+            let also = [
+                hostile.user([b"1:", name.as_bytes()].concat().as_slice()).map(|user| user.gid),
+                hostile.groups(name.as_bytes()).map(|groups| groups[0]),
+            ];
+            for id in ids.into_iter().chain(also) {
+                match (name, id) {
+                    ("1000", Ok(1000)) | ("1", Ok(1)) => {}
+                    ("1000" | "1", other) => panic!("{name}: {other:?}"),
+                    (_, Ok(id)) => panic!("{name} was taken for {id}"),
+                    (_, Err(error)) => {
+                        let error = error.text("x");
+                        assert!(error.contains("is not an id"), "{name}: {error}");
+                    }
+                }
+            }
+        }
+        assert_eq!(hostile.home(1000), b"/");
     }
 
     #[test]

@@ -234,6 +234,7 @@ fn only_process_1_has_something_to_do_on_exit() {
 
 mod root {
     use std::fs;
+    use std::path::Path;
     use std::time::{Duration, Instant};
 
     use super::common::strace::{strace, under_strace};
@@ -374,10 +375,41 @@ mod root {
         assert_eq!(out("-i --user 7 --home", "echo $HOME"), "/\n");
         assert_eq!(out("-i --home", "echo $HOME"), "/root\n");
         assert_eq!(out("--env HOME=/x --home", "echo $HOME"), "/x\n");
-        refused("--user nobody-here", "there is no user nobody-here in /etc/passwd");
-        refused("--user app:none", "there is no group none in /etc/group");
-        refused("--groups none", "there is no group none in /etc/group");
+        refused("--user nobody-here", "the user nobody-here does not exist in /etc/passwd");
+        refused("--user app:none", "the group none does not exist in /etc/group");
+        refused("--groups none", "the group none does not exist in /etc/group");
         refused("--user odd", "the line of odd in /etc/passwd has no valid ids");
+    }
+
+    /// CVE-2016-3697.
+    #[test]
+    fn a_number_is_never_looked_up_as_a_name() {
+        private_mounts();
+        let dir = TempDir::new();
+        let odd =
+            ["0x10", "+1000", "-1000", "-1", "01000", "00", "4294967295", "4294967296", "7up"];
+        let line = |name: &str| format!("{name}:x:0:0:::\n");
+        let hostile = ["1000", "1001"].into_iter().chain(odd).map(line).collect::<String>();
+        for name in ["passwd", "group"] {
+            let file = dir.file(name, &hostile);
+            mount([Path::new("--bind"), &file, &Path::new("/etc").join(name)]);
+        }
+        let ids = "grep -E '^(Uid|Gid|Groups)' /proc/self/status | tr -s '\\t \\n' ' '";
+        for (options, expected) in [
+            ("--user 1000", "Uid: 1000 1000 1000 1000 Gid: 0 0 0 0 Groups: 0 "),
+            ("--user 1000:1001", "Uid: 1000 1000 1000 1000 Gid: 1001 1001 1001 1001 Groups: 1001 "),
+            ("--groups 1000,1001", "Uid: 0 0 0 0 Gid: 0 0 0 0 Groups: 1000 1001 "),
+        ] {
+            assert_eq!(out(options, ids), expected, "{options}");
+        }
+        for word in odd {
+            let says = format!("{word} is not an id");
+            for option in
+                [format!("--user={word}"), format!("--user=1:{word}"), format!("--groups=1,{word}")]
+            {
+                refused(&option, &says);
+            }
+        }
     }
 
     #[test]
@@ -724,7 +756,7 @@ mod root {
             ("--on-exit poweroff", "--on-exit needs --init"),
             ("--on-exit off --init", "--on-exit off: poweroff, reboot, halt, respawn"),
             (&format!("{on_exit} --nonsense"), "--nonsense: there is no such option"),
-            (&format!("{on_exit} --user nobody-of-this-name"), "there is no user"),
+            (&format!("{on_exit} --user nobody-of-this-name"), "does not exist in /etc/passwd"),
             (&format!("{on_exit} --ctty=/dev/null"), "/dev/null is no terminal"),
             (&format!("{on_exit} --chdir /nowhere"), "there is no /nowhere in this root"),
             (&format!("{on_exit} --keep-fd 77"), "descriptor 77 is not open"),

@@ -657,22 +657,74 @@ mod root {
     }
 
     #[test]
-    fn databases_of_an_image_that_are_no_files_are_refused_by_name() {
+    fn databases_of_an_image_that_are_not_its_own_files_are_refused_by_name() {
         for house in House::each() {
             let passwd = house.image().join("etc/passwd");
+            let volume = house.dir.dir("volume");
+            fs::write(volume.join("passwd"), "root:x:0:0::/:/bin/sh\n").expect("a file");
+            let volume = format!("{}:/mnt", volume.display());
+            fs::create_dir(house.image().join("mnt")).expect("a directory");
+            let to_another = "is a symbolic link to another mount";
+            // Would it be drained? Something is there to be read.
+            fs::write("/dev/kmsg", "<7>td: a test of the kernel's log\n")
+                .expect("a line in the log");
             for (make, what) in [
-                ("mkfifo \"$0\"", "is no regular file"),
-                ("ln -s /dev/zero \"$0\"", "is no regular file"),
-                ("mkdir \"$0\"", "is no regular file"),
+                ("mkfifo \"$0\"", "is not a regular file"),
+                ("mkdir \"$0\"", "is not a regular file"),
                 ("truncate -s 1G \"$0\"", "is larger than 16777216 bytes"),
+                ("ln -s /proc/kmsg \"$0\"", to_another),
+                ("ln -s ../proc/self/environ \"$0\"", to_another),
+                ("ln -s /proc/self/root/etc/group \"$0\"", to_another),
+                ("ln -s /proc/1/fd/0 \"$0\"", to_another),
+                ("ln -s /sys/kernel/notes \"$0\"", to_another),
+                ("ln -s /dev/zero \"$0\"", to_another),
+                ("ln -s /mnt/passwd \"$0\"", to_another),
+                ("ln -s a \"$0\"; ln -sf /proc/kmsg \"${0%/*}/a\"", to_another),
             ] {
+                let unread = unread_of_the_log();
                 run(Command::new("rm").arg("-rf").arg(&passwd)).ok();
                 run(sh(make).arg(&passwd)).ok();
-                let output = house.sh(&[], "echo it runs").exits(125);
+                let output = house.sh(&["-v", &volume], "echo it runs").exits(125);
                 assert_eq!(output.out(), "");
-                output.says(&format!("/etc/passwd of this root {what}"));
+                output.says(&format!("/etc/passwd {what}"));
                 house.nothing_is_left();
+                assert!(unread_of_the_log() >= unread && unread > 0, "{make}: the log was read");
             }
+        }
+    }
+
+    /// How many bytes of the kernel's log nobody has read: syslog(2).
+    fn unread_of_the_log() -> i32 {
+        const SYSLOG_ACTION_SIZE_UNREAD: i32 = 9;
+        // SAFETY: it takes no buffer.
+        check(unsafe { libc::klogctl(SYSLOG_ACTION_SIZE_UNREAD, std::ptr::null_mut(), 0) })
+            .expect("the size of the log")
+    }
+
+    #[test]
+    fn databases_of_an_image_may_be_links_in_it_or_mounted_there() {
+        let user = "app:x:4001:4002::/srv:/bin/sh\n";
+        // One who has one id is nobody else.
+        for house in [Who::Root, Who::Made].into_iter().map(House::of) {
+            let etc = house.image().join("etc");
+            let [whole, file] = [house.dir.dir("volume"), house.dir.file("users", user)];
+            fs::copy(&file, whole.join("passwd")).expect("a copy");
+            house.give(&whole);
+            let is_user = |options: &[&str]| {
+                let options = [options, &["-u", "app"]].concat();
+                assert_eq!(house.sh(&options, "id -u; echo $HOME").ok().out(), "4001\n/srv\n");
+            };
+            is_user(&["-v", &format!("{}:/etc/passwd:ro", file.display())]);
+            is_user(&["-v", &format!("{}:/etc", whole.display())]);
+            fs::copy(&file, etc.join("users")).expect("a copy");
+            for to in ["users", "/etc/users", "../../etc/./users"] {
+                fs::remove_file(etc.join("passwd")).expect("the file");
+                symlink(to, etc.join("passwd")).expect("a link");
+                is_user(&[]);
+            }
+            fs::rename(&etc, house.image().join("settings")).expect("a move");
+            symlink("settings", &etc).expect("a link");
+            is_user(&[]);
         }
     }
 

@@ -5,6 +5,7 @@ use syscalls::Errno;
 use crate::error::Error;
 use crate::id_maps::Kind;
 use crate::id_maps::range::{END, Range};
+use crate::number::decimal;
 use crate::show::{self, plain};
 use crate::sys::{self, Cx};
 use crate::text::{lines, split};
@@ -35,7 +36,8 @@ impl Subordinate {
             let name = fields.next()?;
             (fields.nth(1)? == number.as_bytes()).then_some(name)
         });
-        let name = name.unwrap_or(number.as_bytes());
+        // A name that is all digits is another user's number in that file.
+        let name = name.filter(|name| decimal(name).is_none()).unwrap_or(number.as_bytes());
         let (ranges, free) = given(&text, [name, number.as_bytes()]);
         let file = plain(kind.subordinate.to_bytes());
         Ok(Subordinate { file, caller: plain(name), ranges, free })
