@@ -201,10 +201,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         pid_file::await_end(cx, opts.state.as_deref(), path)
             .inspect_err(|_| remove_cgroup(cx, opts))?;
     }
-    let mut outside = Outside::default();
-    outside.find(cx, opts).inspect_err(|_| remove_cgroup(cx, opts))?;
-    let maps =
-        IdMaps::new(cx, &opts.ids).inspect_err(|_| clean_up(cx, opts, None, &mut outside))?;
+    // Where others can change the way to what is removed at the end, nothing is begun.
+    let mut removed = opts.remove.iter().chain(&opts.rmdir);
+    removed
+        .try_for_each(|path| Place::find(cx, opts.state.as_deref(), path).map(drop))
+        .inspect_err(|_| remove_cgroup(cx, opts))?;
+    let maps = IdMaps::new(cx, &opts.ids)
+        .inspect_err(|_| clean_up(cx, opts, None, &Outside::default()))?;
     if !opts.waits(&maps) {
         if opts.namespaces != 0 {
             sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
@@ -213,6 +216,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         return prog.exec(cx);
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
+    let mut outside = Outside::default();
     let ended = match give_birth(cx, opts, &maps, &mut outside) {
         Ok((Side::Child, cradle, line)) => {
             move_in(cx, opts, &cradle)?;
@@ -223,15 +227,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         Err(error) => Err(error),
     };
     outside.failed |= ended.is_err();
-    clean_up(cx, opts, Some(&maps), &mut outside);
+    clean_up(cx, opts, Some(&maps), &outside);
     sys::exit(cx, ended?.exit_status())
 }
 
-/// What the parent makes and removes outside of the new namespaces, and how that ended.
+/// What the parent has made outside of the new namespaces, and how that ended.
 #[derive(Default)]
 struct Outside<'a> {
-    /// What is removed, where that is if its directory exists, and how.
-    remove: Vec<(&'a CStr, Option<Place>, Remove)>,
     pid_files: Vec<PidFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
@@ -239,18 +241,6 @@ struct Outside<'a> {
     failed: bool,
     /// The exit status of PROG.
     status: u8,
-}
-
-impl<'a> Outside<'a> {
-    /// Find what is to be removed at the end. Where others can change the way to it, nothing is begun.
-    fn find(&mut self, cx: &Cx, opts: &'a Opts) -> Result<(), Error> {
-        let trees = opts.remove.iter().map(|path| (path, remove::remove_tree as Remove));
-        let empty = opts.rmdir.iter().map(|path| (path, remove::remove_empty as Remove));
-        for (path, how) in trees.chain(empty) {
-            self.remove.push((path, Place::find(cx, opts.state.as_deref(), path)?, how));
-        }
-        Ok(())
-    }
 }
 
 /// See to what a killed run has left, then clone, into the version 2 cgroup and into all namespaces but
@@ -261,9 +251,8 @@ fn give_birth(
     maps: &IdMaps,
     outside: &mut Outside,
 ) -> Result<(Side, Cradle, Option<Line>), Error> {
-    // The trees stand first.
-    for (_, place, how) in outside.remove.iter().take(opts.remove.len()).filter(|_| opts.fresh) {
-        place.iter().try_for_each(|place| remove_as(cx, opts, Some(maps), place, *how))?;
+    for path in opts.remove.iter().filter(|_| opts.fresh) {
+        remove_as(cx, opts, Some(maps), path, remove::remove_tree)?;
     }
     for path in &opts.pid_files {
         outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
@@ -384,7 +373,7 @@ fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
 
 /// When the container has ended: what is not removed is said, and changes nothing else. What would outlive
 /// it goes too where PROG was never there.
-fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &mut Outside) {
+fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
     let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
     outside.pid_files.iter().for_each(|file| say(file.remove(cx)));
     for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
@@ -392,16 +381,8 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &mut Outside) 
     }
     say_how_killed(cx, opts, outside.status);
     remove_cgroup(cx, opts);
-    for (path, place, how) in outside.remove.drain(..) {
-        // The directory that it is in may have been made meanwhile.
-        let found = match place {
-            None => Place::find(cx, opts.state.as_deref(), path),
-            found => Ok(found),
-        };
-        say(found.and_then(|place| {
-            place.iter().try_for_each(|place| remove_as(cx, opts, maps, place, how))
-        }));
-    }
+    opts.remove.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_tree)));
+    opts.rmdir.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_empty)));
     outside.pid_files.iter().rev().filter(|_| outside.failed).for_each(|file| file.undo(cx));
 }
 
@@ -415,12 +396,13 @@ fn remove_as(
     cx: &Cx,
     opts: &Opts,
     maps: Option<&IdMaps>,
-    place: &Place,
+    path: &CStr,
     how: Remove,
 ) -> Result<(), Error> {
+    let Some(place) = Place::find(cx, opts.state.as_deref(), path)? else { return Ok(()) };
     match maps {
-        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, place, how),
-        _ => how(cx, place),
+        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, &place, how),
+        _ => how(cx, &place),
     }
 }
 
