@@ -187,7 +187,7 @@ type Made = (i64, [u64; 6], i32);
 /// Make calls in a child process under the policy of these capabilities (`None`: under none), each in a process of its
 /// own. Returns the errno of each, 0 where it went well, and 255 where the process was ended.
 fn make(calls: &[(i64, [u64; 6])], policy: Option<Program>) -> Vec<Made> {
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let (reader, writer) = common::house::pipe();
     let list = calls.to_vec();
     let filter: Vec<libc::sock_filter> = policy
         .iter()
@@ -229,7 +229,7 @@ fn make(calls: &[(i64, [u64; 6])], policy: Option<Program>) -> Vec<Made> {
     drop(cmd); // and with it our end of the pipe
     done.ok();
     let mut ended = Vec::new();
-    reader.read_to_end(&mut ended).expect("what they returned");
+    std::fs::File::from(reader).read_to_end(&mut ended).expect("what they returned");
     assert_eq!(ended.len(), calls.len());
     calls.iter().zip(ended).map(|((number, args), errno)| (*number, *args, errno.into())).collect()
 }

@@ -76,7 +76,7 @@ fn a_policy_comes_from_a_descriptor_as_text_or_compiled_and_prog_does_not_have_i
             let mut cmd =
                 prog("--no-new-privs --seccomp-fd 77", &format!("{SECCOMP}; ls /proc/self/fd"));
             if pipe {
-                let (reader, mut writer) = std::io::pipe().expect("a pipe");
+                let (reader, mut writer) = common::house::pipe();
                 give_fd(&mut cmd, 77, reader);
                 std::io::Write::write_all(&mut writer, bytes).expect("a policy fits into a pipe");
             } else {

@@ -418,7 +418,7 @@ mod tests {
             };
             let errno = ["EPERM", "ENOENT", "ESRCH"][number as usize % 3];
             text.push_str(&format!("{errno} {name} if arg0 = 5\nallow {name} if arg0 = 6\n"));
-            expected.push((name, answer::ERRNO | number % 3 + 1));
+            expected.push((name, answer::ERRNO | (number % 3 + 1)));
         }
         let program = compiled(&text, Arch::OWN, 0);
         assert!(program.0.len() > 2000 && program.0.len() < LONGEST);

@@ -80,6 +80,7 @@ x" "$(td-unshare -m td-pivot /new sh -c "$escape" 2>&1)"
 bin" "$(td-unshare -m td-pivot --move /proc /new sh -c "$unmount" 2>&1)"
   is 'the mounts of the machine stay when a container has taken one along' / \
     "$(td-unshare -m td-pivot --move /proc /new true 2>/dev/null; cut -d' ' -f4 /proc/self/mountinfo | sort -u)"
+  policy
   container 'the initramfs' /run/state
   # What is mounted on the initramfs is let go of: the new root has it in another place, with its files.
   mkdir /other /new/other
@@ -92,11 +93,36 @@ bin" "$(td-unshare -m td-pivot --move /proc /new sh -c "$unmount" 2>&1)"
   exec td-pivot --move /dev,/proc,/sys,/run --free-initramfs /new sh /initramfs.sh pivoted "$(available)"
 }
 
+# The default policy, by the numbers of this machine: what it refuses, and that the rest goes.
+policy() {
+  # shellcheck disable=SC2016 # for the shell that is under it
+  seen=$(td-exec --no-new-privs --cap-keep none --seccomp default sh -c '
+    grep ^Seccomp: /proc/self/status
+    unshare -U true
+    mount -t tmpfs t /run
+    mknod /run/pipe p && mkdir /run/dir && mv /run/pipe /run/dir && rm -r /run/dir && sleep 0.1 | cat && kill -0 $$
+    echo $?' 2>&1) || :
+  is 'a policy holds' "Seccomp:	2
+unshare: unshare(0x10000000): Operation not permitted
+mount: permission denied (are you root?)
+0" "$seen"
+  printf 'default\nENOSYS mkdir mkdirat\n' >/run/policy
+  seen=$(td-exec --no-new-privs --seccomp /run/policy --init sh -c 'mkdir /run/x' 2>&1) || :
+  has 'a policy from a file holds' "can't create directory '/run/x': Function not implemented" "$seen"
+  printf 'default\nEPERM wait4\n' >/run/policy
+  has 'what process 1 needs is checked' 'the policy refuses wait4(2), which lets process 1 wait' \
+    "$(td-exec --no-new-privs --seccomp /run/policy --init true 2>&1)"
+  has 'without a right to it there is no policy' 'this process has neither no_new_privs nor CAP_SYS_ADMIN' \
+    "$(td-exec --user 1000 --cap-keep none td-exec --seccomp default true 2>&1)"
+}
+
 # td-run's whole flow. Its state is on a tmpfs, on which an overlay can have its upper.
 container() {
   mkdir -p "$2/images"
   tree "$2/images/default"
   seen=$(td-run --state "$2" one sh -c 'echo $$; hostname; echo in >/file; cat /file; ls -d /..' 2>&1) || :
+  has "the default policy is on in it" 'unshare(0x10000000): Operation not permitted' \
+    "$(td-run --state "$2" one unshare -U true 2>&1)"
   has "td-run runs a container from $1" '2
 one
 in
