@@ -12,6 +12,7 @@ use crate::directories::Place;
 use crate::error::Error;
 use crate::join::USER;
 use crate::pid_file::{self, Named};
+use crate::policy::Policy;
 use crate::proc::{self, path};
 use crate::show::plain;
 use crate::sys::{self, Cx, cstring};
@@ -26,6 +27,8 @@ pub struct Container {
     /// What process 1 and all that it has made can have: its bounding set.
     pub capabilities: u64,
     pub no_new_privs: bool,
+    /// Which system calls its processes may make.
+    pub policy: Policy,
     /// The environment of the command, which is the container's: for a process of the container alone.
     pub environment: Vec<CString>,
 }
@@ -37,7 +40,7 @@ const PAUSE: i64 = 10_000_000;
 /// All that can be blocked, which is not KILL and STOP.
 const EVERY_SIGNAL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-/// No environment is larger: the process whose it is can have it say anything.
+/// No environment is larger, nor a policy: those whose they are can have them say anything.
 const LARGEST: usize = 1 << 20;
 
 impl Container {
@@ -58,7 +61,8 @@ impl Container {
             _ => vec![path(&["PATH=", chain::DEFAULT_PATH])],
         };
         let owner = state.is_anothers(cx).then_some([state.group, state.owner]);
-        Ok((first, Container { owner, capabilities, no_new_privs, environment }))
+        let policy = state.policy(cx)?;
+        Ok((first, Container { owner, capabilities, no_new_privs, policy, environment }))
     }
 }
 
@@ -165,12 +169,27 @@ impl<'a> State<'a> {
             Some(holder) if Some(holder) == parent => Ok(()),
             None => Err(Error::refusal(format_args!("nobody holds the lock of {name}"))),
             Some(holder) => {
-                let holder = lock::shown(cx, holder);
-                let what = format_args!("the lock of {name} is held by {holder}");
+                let what = lock::why(cx, &["the name ", &name].concat(), holder);
                 let why = format_args!("which is not the parent of process {pid}");
                 Err(Error::refusal(what).because(why))
             }
         }
+    }
+
+    /// The policy that td-exec has left, compiled; an empty file where there is none. Where the file is missing, it is
+    /// the default.
+    fn policy(&self, cx: &Cx) -> Result<Policy, Error> {
+        let shown = [&self.shown, "/run/policy"].concat();
+        let file = self.file(cx, &[b"/containers/", self.name.to_bytes(), b"/run/policy"])?;
+        let read = file.map(|file| file.read(cx, LARGEST)).unwrap_or(Ok(Some(b"default".to_vec())));
+        let program = match read {
+            Err(e) if e.is(Errno::ENOENT) => b"default".to_vec(),
+            other => other?.ok_or_else(|| {
+                Error::refusal([&shown, " is not a regular file of at most 1048576 bytes"].concat())
+            })?,
+        };
+        let is_none = program.is_empty();
+        Ok(Policy::new(shown, if is_none { b"unconfined".to_vec() } else { program }))
     }
 
     /// Is the process in a user namespace of the user whose the state is? What a user says leads root to nobody else.

@@ -36,11 +36,12 @@ pub fn holder(cx: &Cx, file: &Place, word: &CStr) -> Result<Option<i32>, Error> 
     Ok(if found.is_free() { None } else { Some(found.pid) })
 }
 
-/// A holder in words: `process 12 (x)`.
-pub fn shown(cx: &Cx, holder: i32) -> String {
-    match holder {
-        1.. => ["process ", &tree::names(cx, &[holder])].concat(),
-        0 => "a process of another pid namespace".into(),
-        _ => "an open file description, or from another machine".into(),
-    }
+/// What is locked, and by whom: `x is locked by process 12 (y)`.
+pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
+    let by = match holder {
+        1.. => [" is locked by process ", &tree::names(cx, &[holder])].concat(),
+        0 => " is locked by a process of another pid namespace".into(),
+        _ => " is locked by an open file description, or from another machine".into(),
+    };
+    [what, &by].concat()
 }

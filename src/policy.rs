@@ -57,6 +57,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// A policy that was read already. `name` is what a message calls it.
+    pub fn new(name: String, bytes: Vec<u8>) -> Policy {
+        Policy { name, bytes }
+    }
+
     /// Read a policy.
     pub fn read(cx: &Cx, source: &Source) -> Result<Policy, Error> {
         let (name, bytes) = match source {
@@ -140,6 +145,12 @@ impl Confinement {
             left = left.get(if cx.dry() { left.len() } else { n }..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Check that td-enter can bring in a process under it.
+    pub fn check_entry(&self) -> Result<(), Error> {
+        self.check_change(true, false)?;
+        check::entry(&self.program)
     }
 
     /// Before ids and capabilities change: load it, if it is time.

@@ -281,10 +281,7 @@ impl Show for CloneArgs {
             }
         }
         out.push_str(", exit_signal=");
-        match self.exit_signal {
-            0 => out.push('0'),
-            number => out.push_str(&signal(number as i32)),
-        }
+        out.push_str(&signal(self.exit_signal as i32));
         out.push_str(", stack=NULL, stack_size=0");
         if into_cgroup {
             unsigned(", cgroup=", self.cgroup, out);

@@ -947,10 +947,9 @@ pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
     let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
     let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
-    let is_sibling = bits & libc::CLONE_PARENT as u64 != 0; // which has the caller's own
     let clone = CloneArgs {
         flags: bits | into,
-        exit_signal: if is_sibling { 0 } else { libc::SIGCHLD as u64 },
+        exit_signal: libc::SIGCHLD as u64,
         cgroup,
         ..CloneArgs::default()
     };

@@ -484,7 +484,7 @@ mod root {
     }
 
     /// What a process may do, and what it is in.
-    const STATE: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/self/status; pwd; hostname; \
+    const STATE: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; pwd; hostname; \
         cat /proc/self/cgroup; ls -di /; ls /sys/class/net; env | sort | grep -v SHLVL";
 
     #[test]
@@ -494,9 +494,18 @@ mod root {
             lines.map(String::from).collect::<Vec<_>>()
         };
         for house in House::each() {
-            for options in
-                [&[][..], &["--privileged"], &["--no-init", "-e", "A=b c"], &["--net=host"]]
-            {
+            let policy = house.dir.file("policy", "default\nEPERM sethostname\n");
+            chmod(&policy, 0o644);
+            let file = format!("seccomp={}", text(&policy));
+            for options in [
+                &[][..],
+                &["--privileged"],
+                &["--no-init", "-e", "A=b c"],
+                &["--net=host"],
+                &["--security-opt=seccomp=unconfined"],
+                &["--security-opt=no-new-privileges=false"],
+                &["--security-opt", &file],
+            ] {
                 let held = Entered::new(&house, options, &format!("{STATE}; {HOLD}"));
                 let theirs = held.held.running.out().replace("ready\n", "");
                 let out = held.sh(STATE).ok().out();
@@ -735,11 +744,153 @@ mod root {
         let output = run(&mut enter_name(&house, &["true"])).exits(125);
         output
             .says(&format!(
-                "the lock of {} is held by process {} (td-unshare)",
+                "the name {} is locked by process {} (td-unshare)",
                 house.name,
                 holder._running.pid()
             ))
             .says(&format!("which is not the parent of process {}", other.pid));
+    }
+
+    const POLICY: &str = "grep ^Seccomp: /proc/self/status; unshare -U true 2>&1; hostname x 2>&1";
+
+    #[test]
+    fn without_the_note_of_its_policy_the_default_is_loaded() {
+        let house = House::new();
+        let held = Entered::new(&house, &["--security-opt=seccomp=unconfined"], HOLD);
+        assert_eq!(held.sh("grep ^Seccomp: /proc/self/status").ok().out(), "Seccomp:\t0\n");
+        let note = pid_file(&house).with_file_name("run").join("policy");
+        assert_eq!(fs::read(&note).expect("the policy"), b"");
+        fs::remove_file(&note).expect("it goes");
+        let out = held.sh(POLICY).out();
+        assert!(out.starts_with("Seccomp:\t2\n"), "{out}");
+        assert!(out.contains("unshare(0x10000000): Operation not permitted"), "{out}");
+        // What is not a file, or not a policy, is not passed over.
+        run(Command::new("mkfifo").arg(&note)).ok();
+        run(&mut held.enter(&["true"])).exits(125).says("run/policy is not a regular file");
+        fs::remove_file(&note).expect("it goes");
+        fs::write(&note, "allow nothing-such\n").expect("the note");
+        run(&mut held.enter(&["true"])).exits(125).says("run/policy").says("nothing-such");
+        fs::write(&note, "default\nEPERM setsid\n").expect("the note");
+        run(&mut held.enter(&["true"]))
+            .exits(125)
+            .says("the policy refuses setsid(2), which brings a process into the container");
+        fs::remove_file(&note).expect("it goes");
+        held.ends();
+    }
+
+    #[test]
+    fn the_policy_of_a_file_is_loaded_into_what_is_brought_in() {
+        let house = House::new();
+        let policy = house.dir.file("policy", "unconfined\nE2BIG sethostname\n");
+        let option = format!("--security-opt=seccomp={}", text(&policy));
+        let held = Entered::new(&house, &[&option], HOLD);
+        let out = held.sh(POLICY).out();
+        assert!(out.starts_with("Seccomp:\t2\n") && out.contains("too long"), "{out}");
+        held.ends();
+    }
+
+    #[test]
+    fn a_pid_file_of_the_callers_is_beside_that_of_the_state() {
+        let house = House::new();
+        let file = house.dir.join("pid");
+        let held = Entered::new(&house, &["--pid-file", text(&file)], HOLD);
+        assert_eq!(held.sh("echo in").ok().out(), "in\n");
+        let [_, first, _] = held.held.processes();
+        for file in [&file, &pid_file(&house)] {
+            assert_eq!(fs::read_to_string(file).expect("a pid file"), pid_text(first));
+        }
+        held.ends();
+        assert!(!file.exists());
+    }
+
+    /// A user's state that says of the user's container what `pid` says.
+    fn lying(house: &House, pid: i32) {
+        write_pid(house, pid);
+        house.give(&house.state());
+        for dir in ["state", "state/containers"] {
+            chmod(house.dir.join(dir), 0o755);
+        }
+        chmod(pid_file(house).parent().expect("a directory"), 0o755);
+    }
+
+    /// td-enter by root, of a user's state.
+    fn root_enters(house: &House) -> Output {
+        let mut cmd = td("td-enter", ["--state", text(&house.state()), "--name", &house.name]);
+        run(cmd.args(["sh", "-c", "echo entered"])).exits(125)
+    }
+
+    #[test]
+    fn what_a_users_state_says_leads_root_to_nobody_else() {
+        // To root's container, which runs: its waiting parent holds the lock of another file.
+        let roots = House::new();
+        let held = Entered::new(&roots, &[], HOLD);
+        let [_, first, _] = held.held.processes();
+        for house in House::each_user() {
+            lying(&house, first);
+            root_enters(&house).says("nobody holds the lock of");
+            // To a process of the host that root has begun with that lock.
+            fs::remove_file(pid_file(&house)).expect("the pid file");
+            let own = house.dir.join("own.pid");
+            let line = ["td-unshare", "-m", "-p", "--pid-file", text(&own), "sleep", "1000"];
+            let mut cmd = td("td-lock", ["--key", &house.name]);
+            let target = self::target(cmd.arg(house.state().join("lock")).args(line));
+            lying(&house, target.pid);
+            root_enters(&house)
+                .says(&format!("process {} is in the same user namespace as we are", target.pid));
+        }
+        held.held.go_on().exits(0);
+    }
+
+    #[test]
+    fn a_users_state_does_not_lead_root_to_the_container_of_another_user() {
+        let house = House::of(Who::Nobody);
+        house.give(&house.state());
+        // The other user takes part in it.
+        let lock = house.state().join("lock");
+        fs::write(&lock, "").expect("the lock");
+        for (path, mode) in [(house.state(), 0o755), (lock.clone(), 0o666)] {
+            chmod(path, mode);
+        }
+        let mut cmd = td("td-exec", ["--user", "12345:12345"]);
+        cmd.arg(house.dir.join("td/bin/td-lock")).args(["--key", &house.name]).arg(&lock);
+        let target = target(cmd.args(["td-unshare", "-r", "-m", "-p", "sleep", "1000"]));
+        lying(&house, target.pid);
+        chmod(&lock, 0o666);
+        root_enters(&house)
+            .says(&format!("process {} is in a user namespace of uid 12345", target.pid))
+            .says("so it is not of a container of uid 65534, to whom the state belongs");
+    }
+
+    #[test]
+    fn the_links_of_a_user_do_not_lead_root_elsewhere() {
+        let roots = House::new();
+        let held = Entered::new(&roots, &[], HOLD);
+        let house = House::of(Who::Nobody);
+        let link = |from: PathBuf, to: PathBuf| {
+            std::os::unix::fs::symlink(from, &to).expect("a link");
+            run(Command::new("chown").args(["-h", "65534:65534"]).arg(&to)).ok();
+        };
+        // The container's directory, all of them, and the state.
+        house.dir.dir("state/containers");
+        house.give(&house.state());
+        link(
+            roots.state().join("containers").join(&roots.name),
+            house.dir.join("state/containers/c"),
+        );
+        link(roots.state(), house.dir.join("other"));
+        let enter = |state: PathBuf, name: &str| {
+            let mut cmd = td("td-enter", ["--state", text(&state), "--name", name]);
+            run(cmd.arg("true")).exits(125)
+        };
+        enter(house.state(), "c")
+            .says("is a symbolic link, and in a state directory none is followed");
+        enter(house.dir.join("other"), &roots.name)
+            .says("belongs to uid 65534, whom uid 0 does not trust");
+        fs::rename(house.dir.join("state/containers"), house.dir.join("aside")).expect("aside");
+        link(roots.state().join("containers"), house.dir.join("state/containers"));
+        enter(house.state(), &roots.name)
+            .says("is a symbolic link, and in a state directory none is followed");
+        held.ends();
     }
 
     #[test]
@@ -766,7 +917,7 @@ mod root {
         check(locked).expect("the lock");
         run(&mut enter_name(&house, &["true"]))
             .exits(125)
-            .says("is held by an open file description, or from another machine");
+            .says("is locked by an open file description, or from another machine");
     }
 
     #[test]
@@ -972,7 +1123,7 @@ mod root {
             { head -c 1 $p/$f || readlink $p/$f; } >/dev/null 2>&1 && echo got $f; done; \
           for f in root cwd; do ls $p/$f/ >/dev/null 2>&1 && echo got $f/; done; \
           for f in mem exe fd/0; do { echo -n >>$p/$f; } 2>/dev/null && echo wrote $f; done; \
-          readlink $p/exe; grep -E '^(CapPrm|CapBnd)' $p/status && echo saw; done; echo end; done";
+          readlink $p/exe; grep -E '^(CapPrm|CapBnd|Seccomp)' $p/status && echo saw; done; echo end; done";
 
     /// What that is while the child of td-enter is held up before `call`.
     #[track_caller]
@@ -1000,7 +1151,8 @@ mod root {
         for call in ["setsid", "faccessat2"] {
             let out = attack(&[], call);
             assert!(!out.contains("got") && !out.contains("wrote"), "{call}: {out}");
-            // It has no right any more that the container has not.
+            // It has no right any more that the container has not, and is under the policy.
+            assert!(out.contains("Seccomp:\t2\n") && !out.contains("Seccomp:\t0"), "{call}: {out}");
             for set in ["CapPrm", "CapBnd"] {
                 assert!(out.contains(&format!("{set}:\t00000000a00425fb\n")), "{call}: {out}");
             }

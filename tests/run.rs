@@ -117,6 +117,40 @@ mod root {
     use super::strace::{executed, logs, under_strace};
     use super::*;
 
+    /// Mounts the cgroup hierarchies, then a container in the container and an entry into that.
+    const NESTED: &str = "set -e
+        mount -t tmpfs tmpfs /sys/fs/cgroup
+        while IFS=: read -r _ controllers _; do
+            case $controllers in
+                '') at=unified; set -- -t cgroup2 ;;
+                name=*) at=${controllers#*=}; set -- -t cgroup -o none,$controllers ;;
+                *) at=$controllers; set -- -t cgroup -o $at ;;
+            esac
+            mkdir /sys/fs/cgroup/$at
+            mount \"$@\" cgroup /sys/fs/cgroup/$at
+        done </proc/self/cgroup
+        mkfifo /tmp/go
+        /td/scripts/td-run --state /tmp/state --image /img inner sh -c 'echo inside; cat; exit 3' </tmp/go &
+        exec 3>/tmp/go
+        until /td/bin/td-enter --state /tmp/state --name inner true 2>/dev/null; do sleep 0.1; done
+        /td/bin/td-enter --state /tmp/state --name inner sh -c 'ps -o comm; exit 5' || echo $?
+        exec 3>&-
+        wait $! || echo $?
+        ls /tmp/state/containers";
+
+    #[test]
+    fn td_runs_inside_td_where_its_policy_has_no_clone3() {
+        let house = House::new();
+        let policy = house.dir.file("policy", "unconfined\nENOSYS clone3\n");
+        let security = format!("--security-opt=seccomp={}", text(&policy));
+        let checkout = concat!(env!("CARGO_MANIFEST_DIR"), ":/td:ro");
+        let image = format!("{}:/img:ro", text(&house.image()));
+        let options = ["--privileged", &security, "--tmpfs", "/tmp", "-v", checkout, "-v", &image];
+        let out = house.sh(&options, NESTED).ok().out();
+        assert_eq!(out, "inside\nCOMMAND\ntd-init\nsh\ncat\nsh\nps\n5\n3\n");
+        house.nothing_is_left();
+    }
+
     #[test]
     fn a_container_cannot_reach_its_limits_through_a_user_namespace_of_its_own() {
         let house = House::new();

@@ -29,7 +29,7 @@ closed.
       --state DIR     where td-run keeps its containers
 ";
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
@@ -41,6 +41,7 @@ use td::cli::{Cli, Never};
 use td::container::Container;
 use td::error::{Error, FAILED};
 use td::join::{self, Join, PID, USER};
+use td::policy::Confinement;
 use td::show::plain;
 use td::sys::{self, Cx, cstring};
 use td::target::Target;
@@ -146,6 +147,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         (None, Some(pid)) => (Some(Target::open(cx, pid)?), None),
         (None, None) => (None, None),
     };
+    let policy = container.as_ref().map_or(Ok(None), confinement)?;
     let mut entry = open(cx, opts, target, container.is_some())?;
 
     let forks = entry.joins(PID);
@@ -160,10 +162,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         false => None,
     };
     move_in(cx, &entry.cgroups)?;
-    enter(cx, opts, &entry, container.as_ref())?;
+    enter(cx, opts, &entry, container.as_ref(), policy.as_ref())?;
     if let Some(line) = line {
         // What is seen in the pid namespace has no right any more that the container has not.
-        sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
         child::hand_over(cx, &line).map_err(why_no_child)?;
     }
     if container.is_some() {
@@ -178,10 +179,20 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
     prog.close_on_exec(cx, &[])?;
     let env = container.as_ref().map(|container| &container.environment[..]);
+    // The policy is loaded: what is left is whether PROG can run under it.
+    let before = |path: &CStr| policy.as_ref().map_or(Ok(()), |policy| policy.begin(cx, path));
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, env),
-        None => prog.exec_as(cx, env, None, &|_| Ok(())),
+        None => prog.exec_as(cx, env, None, &before),
     }
+}
+
+/// The policy of a container, checked for what is left to do under it.
+fn confinement(container: &Container) -> Result<Option<Confinement>, Error> {
+    let Container { policy, capabilities, no_new_privs, .. } = container;
+    let policy = Confinement::new(policy, *capabilities, *no_new_privs)?;
+    policy.iter().try_for_each(Confinement::check_entry)?;
+    Ok(policy)
 }
 
 /// The state directory, where td-run has it.
@@ -275,7 +286,13 @@ fn move_in(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
 }
 
 /// Go in: namespaces, root, ids, and the limits of a container.
-fn enter(cx: &Cx, opts: &Opts, entry: &Entry, container: Option<&Container>) -> Result<(), Error> {
+fn enter(
+    cx: &Cx,
+    opts: &Opts,
+    entry: &Entry,
+    container: Option<&Container>,
+    policy: Option<&Confinement>,
+) -> Result<(), Error> {
     // Our own directory in `/proc`, where our ids change.
     let own = match container.is_some() || entry.joins(USER) {
         true => Some(sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY)?),
@@ -308,8 +325,10 @@ fn enter(cx: &Cx, opts: &Opts, entry: &Entry, container: Option<&Container>) -> 
             *id = users::smallest_mapped(&map).map(|[inside, _]| inside);
         }
     }
-    container.map_or(Ok(()), |container| confine(cx, container))?;
-    be(cx, ids, container)
+    container.map_or(Ok(()), |container| confine(cx, container, policy))?;
+    be(cx, ids, container)?;
+    sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
+    policy.map_or(Ok(()), |policy| policy.load_last(cx))
 }
 
 /// Give up all supplementary groups. False: we may not.
@@ -321,7 +340,7 @@ fn leave_groups(cx: &Cx) -> Result<bool, Error> {
 }
 
 /// Have no more rights than the container's processes, but for what is needed until PROG begins.
-fn confine(cx: &Cx, container: &Container) -> Result<(), Error> {
+fn confine(cx: &Cx, container: &Container, policy: Option<&Confinement>) -> Result<(), Error> {
     match sys::keyctl_join_session_keyring(cx) {
         Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
         other => other?,
@@ -330,6 +349,7 @@ fn confine(cx: &Cx, container: &Container) -> Result<(), Error> {
     if container.no_new_privs {
         sys::prctl_set_no_new_privs(cx)?;
     }
+    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
     keep(cx, container.capabilities | 1 << CAP_SETGID | 1 << CAP_SETUID)
 }
 

@@ -169,9 +169,8 @@ fn parent(file: &CStr) -> Option<CString> {
 /// Who has the lock?
 fn why_locked(cx: &Cx, opts: &Opts, pid: i32, error: Error) -> Error {
     let file = plain(opts.file.to_bytes());
-    let holder = [" is locked by ", &lock::shown(cx, pid)].concat();
     let waits = error.is(Errno::EDEADLK);
-    let error = error.because(format_args!("{file}{holder}"));
+    let error = error.because(lock::why(cx, &file, pid));
     match opts.wait {
         None if waits => error
             .because("the holder waits, itself or by others, for a lock that this process has")

@@ -38,6 +38,23 @@ setresuid";
 const OF_AMBIENT: &str = "prctl 8 1
 prctl 47 2";
 
+/// What td-enter calls between the policy and PROG: the clone of a sibling (CLONE_PARENT|SIGCHLD), whom it names, and
+/// its own end; there a session, PR_SET_PDEATHSIG, whether the parent lives, and the end of what is open.
+const OF_ENTRY: &str = "clone 0x8011
+write 3 0 1
+exit_group
+setsid
+prctl 1 9
+ppoll 0 1
+close_range 3 0x7fffffff 4";
+
+/// Does the policy let td-enter bring in a process?
+pub fn entry(program: &Program) -> Result<(), Error> {
+    all(program, OF_ENTRY, "which brings a process into the container").map_err(|error| {
+        error.way_out("allow it in the policy, or enter without a policy: --target PID")
+    })
+}
+
 /// Does the policy let PROG begin?
 pub fn prog(program: &Program) -> Result<(), Error> {
     all(program, "execve", "which executes PROG")

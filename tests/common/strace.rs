@@ -373,9 +373,8 @@ pub fn only_looks(call: &Call) -> bool {
     let arg = |i: usize| call.args.get(i).map(String::as_str).unwrap_or_default();
     let is = |i: usize, name: &str| arg(i) == value(name).expect(name).to_string();
     match call.name.as_str() {
-        "read" | "readlinkat" | "statx" | "fstatfs" | "faccessat2" | "getdents64" | "getcwd" => {
-            true
-        }
+        "read" | "pread64" | "readlinkat" | "statx" | "fstatfs" | "faccessat2" | "getdents64"
+        | "getcwd" => true,
         "getpid" | "getppid" | "getpgid" | "pidfd_open" | "ppoll" | "wait4" | "capget" => true,
         // What a process does with its own signals and umask is given back before PROG.
         "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" | "umask" => true,
