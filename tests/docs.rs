@@ -105,7 +105,7 @@ fn files_in(directory: &str, end: &str) -> Vec<PathBuf> {
 
 /// The files of the library.
 fn rooms() -> Vec<PathBuf> {
-    ["src", "src/cgroup", "src/id_maps", "src/policy"]
+    ["src", "src/cgroup", "src/id_maps", "src/policy", "src/policy/compile"]
         .iter()
         .flat_map(|directory| files_in(directory, ".rs"))
         .collect()
