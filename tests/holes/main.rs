@@ -188,17 +188,11 @@ impl Caller {
         let fault = |came: String, wanted: &str, options: &[&str]| {
             Some(format!("with {options:?} came\n{came}\nand not\n{wanted}"))
         };
-        let calls = matches!(hole.attempt, Attempt::Calls(_));
-        let each_is = |came: &str, good: &dyn Fn(&str) -> bool| {
-            let results = came.lines().map(|line| line.split_once(' ').map_or("", |(_, end)| end));
-            !came.is_empty() && results.into_iter().all(good)
-        };
-        let is = |came: &str, wanted: &str| came.trim_end() == wanted;
         let came = self.tries(&hole.attempt, &[]);
-        if !(if calls { each_is(&came, &|end| end == expected) } else { is(&came, expected) }) {
+        if !hole.attempt.each_is(&came, |part| part == expected) {
             return fault(came, expected, &[]);
         }
-        let (options, opens) = match hole.control {
+        let (options, opened) = match hole.control {
             Control::With(options, back) => (options, back),
             Control::Root(options, back) if self.house.who == Who::Root => (options, back),
             _ => return None,
@@ -208,10 +202,22 @@ impl Caller {
             Attempt::Outside(_) => caller(self.house.who).tries(&hole.attempt, options),
             _ => self.tries(&hole.attempt, options),
         };
-        // A call that the kernel itself has seen.
-        let seen = |end: &str| !end.is_empty() && end != expected;
-        let opened = if calls { each_is(&came, &seen) } else { is(&came, opens) };
-        if opened { None } else { fault(came, opens, options) }
+        let succeeds = hole.attempt.each_is(&came, |part| match hole.attempt {
+            Attempt::Calls(_) => part != expected, // the kernel itself has seen it
+            _ => part == opened,
+        });
+        if succeeds { None } else { fault(came, opened, options) }
+    }
+}
+
+impl Attempt {
+    /// Is all that came back like this; of calls, the result of each?
+    fn each_is(&self, came: &str, good: impl Fn(&str) -> bool) -> bool {
+        let result = |line: &str| line.split_once(' ').is_some_and(|(_, result)| good(result));
+        match self {
+            Attempt::Calls(_) => !came.is_empty() && came.lines().all(result),
+            _ => good(came.trim_end()),
+        }
     }
 }
 
@@ -232,26 +238,10 @@ fn attempt() -> &'static PathBuf {
     BUILT.get_or_init(|| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("attempt");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/holes/attempt.rs");
+        let options = "--edition 2024 -C opt-level=s -C panic=abort -C strip=symbols \
+            -C target-feature=+crt-static -D warnings -o";
         let mut rustc = Command::new("rustc");
-        rustc.args([
-            "--edition",
-            "2024",
-            "-C",
-            "opt-level=s",
-            "-C",
-            "panic=abort",
-            "-C",
-            "strip=symbols",
-        ]);
-        rustc.args([
-            "-C",
-            "target-feature=+crt-static",
-            "-D",
-            "warnings",
-            "-o",
-            text(&out),
-            source,
-        ]);
+        rustc.args(options.split_whitespace()).args([text(&out), source]);
         run(&mut rustc).ok();
         assert!(is_static(&out), "{} is not static", out.display());
         out
