@@ -5,7 +5,7 @@
 //! `kill $(cat FILE)` hits no other process.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
@@ -113,10 +113,18 @@ pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(
     if sys::inherited_fd(cx, fd).is_ok() {
         return Err(Error::refusal(format_args!("--record: descriptor {fd} is in use")));
     }
+    // Its directory is closed before: with every lower number in use, it may have this one.
+    let file = new_file(cx, state, path)?;
+    if file.as_raw_fd() == fd {
+        return sys::fcntl_setfd(cx, file.into_raw_fd(), 0); // dup3(2) refuses to duplicate onto itself
+    }
+    sys::dup3(cx, file.as_fd(), fd)
+}
+
+fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error> {
     let place = Place::make(cx, state, path, &mut Vec::new())?;
     let flags = libc::O_WRONLY | libc::O_EXCL | libc::O_NOFOLLOW;
-    let file = sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)?;
-    sys::dup3(cx, file.as_fd(), fd)
+    sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)
 }
 
 /// If the file is there, a killed run has left it: where the process that it names is a container that is

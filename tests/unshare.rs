@@ -994,6 +994,22 @@ mod root {
         cmd
     }
 
+    /// However many lower numbers the caller has left open.
+    #[test]
+    fn a_record_is_written_by_the_number_that_is_asked_for() {
+        let dir = TempDir::new();
+        for above in 3..=9 {
+            let open: String = (3..above).map(|fd| format!("{fd}</dev/null ")).collect();
+            let file = dir.join(format!("record-{above}"));
+            let mut cmd = sh(&format!("exec {open} \"$@\""));
+            let record = format!("9:{}", text(&file));
+            cmd.arg("sh").arg(bin("td-unshare")).args(["-p", "--record", &record]);
+            cmd.arg("--pid-file").arg(dir.join("pid"));
+            run(cmd.args(["sh", "-c", "echo written >&9"])).ok();
+            assert_eq!(fs::read_to_string(&file).expect("a record"), "written\n", "{open}");
+        }
+    }
+
     #[test]
     fn the_pid_file_names_prog_for_as_long_as_it_is_there() {
         private_mounts();

@@ -254,11 +254,12 @@ fn give_birth(
     for path in opts.remove.iter().filter(|_| opts.fresh) {
         remove_as(cx, opts, Some(maps), path, remove::remove_tree)?;
     }
-    for path in &opts.pid_files {
-        outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
-    }
+    // First, as long as nothing of ours can have its number.
     if let Some((fd, file)) = &opts.record {
         pid_file::record(cx, opts.state.as_deref(), *fd, file)?;
+    }
+    for path in &opts.pid_files {
+        outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
     }
     let mut cradle = match &opts.into_cgroup {
         Some(path) => cradle::open(cx, path)?,
