@@ -141,6 +141,23 @@ pub const CALLS: &[Hole] = &[
         control: With(UNCONFINED, ""),
     },
     Hole {
+        known: "CVE-2017-5226 (bubblewrap), CVE-2016-2779 (runuser), CVE-2023-28100 (flatpak)",
+        tried: "what the caller's shell is to read is typed, or pasted, into the terminal",
+        attempt: Outside(
+            "for controls in -c ''; do
+                for what in type paste; do
+                    \"$attempt\" pty $controls \"$td_run\" --state \"$state\" $open \"$name\" try terminal $what
+                    hold $open
+                    \"$attempt\" pty $controls \"$bin/td-enter\" --state \"$state\" --name \"$name\" try terminal $what
+                    release
+                    rm hold held
+                done
+            done | sed 's/^x//' | sort | uniq -c | tr -s ' '",
+        ),
+        back: All(" 4 paste EPERM\n 4 type EPERM"),
+        control: Root(PRIVILEGED, " 4 paste ENOTTY\n 4 type ok"),
+    },
+    Hole {
         known: "ioctl_tty(2): TIOCSCTTY",
         tried: "a terminal that no session controls becomes the container's own, and is typed into",
         attempt: Outside(
@@ -182,6 +199,64 @@ pub const CALLS: &[Hole] = &[
              session 0\n\
              value changed\n\
              unlink 0",
+        ),
+    },
+    Hole {
+        known: "docker's keyctl: root's own",
+        tried: "the same of a key of root, who is root inside, by the container and by who enters it",
+        attempt: Outside(
+            "serial=$(\"$attempt\" key add \"td-$name\" secret)
+            trap '\"$attempt\" key unlink \"$serial\"' EXIT
+            run \"$name\" try keys \"td-$name\" \"$serial\" -1 | sort -u
+            hold
+            enter try keys \"td-$name\" \"$serial\" -1 | sort -u
+            release
+            \"$attempt\" key value \"$serial\"",
+        ),
+        back: All("session 0\nvalue secret\nunlink 0"),
+        control: Root(
+            UNCONFINED,
+            "added one to the user keyring\n\
+             changed it\n\
+             got it by a link\n\
+             got it by a link to it\n\
+             got it by describe\n\
+             got it by reading it\n\
+             got it by the user keyring\n\
+             got it by the user session keyring\n\
+             added one to the user keyring\n\
+             changed it\n\
+             got it by a link\n\
+             got it by a link to it\n\
+             got it by describe\n\
+             got it by reading it\n\
+             got it by the user keyring\n\
+             got it by the user session keyring\n\
+             session 0\n\
+             value changed\n\
+             unlink 0",
+        ),
+    },
+    Hole {
+        known: "docker's keyctl: the session",
+        tried: "the caller's session keyring is inherited, or joined by its name",
+        attempt: Outside(
+            "\"$attempt\" key session \"td-$name\" secret \"$td_run\" --state \"$state\" $open \"$name\" \
+                try keys \"td-$name\" 0 -1 | sort -u
+            hold
+            \"$attempt\" key session \"td-$name\" secret \"$bin/td-enter\" --state \"$state\" --name \"$name\" \
+                try keys \"td-$name\" 0 -1 | sort -u
+            release
+            echo tried",
+        ),
+        back: All("tried"),
+        control: Root(
+            UNCONFINED,
+            "added one to the user keyring\n\
+             got it by joining its session\n\
+             added one to the user keyring\n\
+             got it by joining its session\n\
+             tried",
         ),
     },
 ];

@@ -15,6 +15,18 @@ const ONE_ID: &str = "there is one id, and it is the caller's";
 pub const HOLES: &[Hole] = &[
     // ---- who one is inside ----
     Hole {
+        known: "CVE-2016-3697 (runc, docker)",
+        tried: "a user of the image whose name is a number is to be taken for that number",
+        attempt: Outside(
+            "printf '1000:x:0:0::/root:/bin/sh\n' >>\"$image/etc/passwd\"
+            printf '1000:x:0:\n' >>\"$image/etc/group\"
+            run -u 1000 \"$name\" id -u
+            run -u 1000:1000 \"$name\" sh -c 'echo $(id -u) $(id -g) $(id -G)'",
+        ),
+        back: Each([Is("1000\n1000 1000 1000"), Is("1000\n1000 1000 1000"), Is("1000\n1000 1000 1000")]),
+        control: Without("tests/exec: the same line with a name makes that name root"),
+    },
+    Hole {
         known: "CVE-2024-40635 (containerd)",
         tried: "a number of a user that does not fit wraps to root, or is \"unchanged\"",
         attempt: Outside(
