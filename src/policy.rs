@@ -15,14 +15,14 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use syscalls::Errno;
+use syscalls::{Errno, Sysno};
 
 use crate::cli::Cli;
 use crate::error::Error;
 use crate::show::{number, plain};
 use crate::sys::{self, Cx};
 use calls::Arch;
-use program::Program;
+use program::{Data, Program, answer};
 
 /// No policy is larger: the longest program has 32 KB.
 const LARGEST: usize = 1 << 20;
@@ -151,6 +151,13 @@ impl Confinement {
     pub fn check_entry(&self) -> Result<(), Error> {
         self.check_change(true, false)?;
         check::entry(&self.program)
+    }
+
+    /// Does it refuse to type into a terminal?
+    #[allow(clippy::unnecessary_cast)] // an int in musl
+    pub fn refuses_typing(&self) -> bool {
+        let typing = Data::own(Sysno::ioctl.id() as u32, &[0, libc::TIOCSTI as u64]);
+        self.program.evaluate(&typing).is_ok_and(|answer| !answer::allows(answer))
     }
 
     /// Before ids and capabilities change: load it, if it is time.

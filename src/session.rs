@@ -1,14 +1,16 @@
 //! A session, and the terminal that controls it: credentials(7).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use syscalls::Errno;
 
+use crate::caps::CAP_SYS_ADMIN;
 use crate::chain;
 use crate::error::Error;
 use crate::number::decimal;
-use crate::show::{ascii, plain};
+use crate::policy::Confinement;
+use crate::show::{self, ascii, plain};
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
 use crate::text;
@@ -26,6 +28,44 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
         .map_err(|e| why_not_opened(cx, &device, e))?;
     sys::set_controlling_terminal(cx, file.as_fd()).map_err(|e| why_not_ours(cx, &device, e))?;
     (0..3).try_for_each(|fd| sys::dup3(cx, file.as_fd(), fd))
+}
+
+/// Refuse a terminal on a standard stream that controls no session. That of a process inside could be the first, and
+/// then type there (TIOCSTI, before Linux 6.2 always): what is typed is read by whoever reads there next, on the host.
+/// Not where a policy refuses that, and not to who has CAP_SYS_ADMIN of its `capabilities`, who may type anywhere.
+pub fn refuse_free_terminals(
+    cx: &Cx,
+    capabilities: u64,
+    policy: Option<&Confinement>,
+) -> Result<(), Error> {
+    if capabilities & 1 << CAP_SYS_ADMIN != 0 || policy.is_some_and(Confinement::refuses_typing) {
+        return Ok(());
+    }
+    let stream = |fd: &RawFd| !cx.start.was_closed(*fd) && is_free(cx, sys::standard_fd(*fd));
+    let Some(fd) = (0..3).find(stream) else { return Ok(()) };
+    let sysctl = sys::read_file(cx, None, c"/proc/sys/dev/tty/legacy_tiocsti");
+    if sysctl.is_ok_and(|value| value.starts_with(b"0")) {
+        return Ok(());
+    }
+    let fd = show::number(fd as u64);
+    Err(Error::refusal(format_args!(
+        "descriptor {fd} is a terminal that controls no session seen here"
+    ))
+    .because("PROG could make it its own, and type into it (TIOCSTI), which no policy refuses")
+    .way_out("give it pipes, or let the terminal control the session first: setsid --ctty"))
+}
+
+/// Is this a terminal that controls neither our session nor, as far as /proc shows, another?
+fn is_free(cx: &Cx, file: BorrowedFd) -> bool {
+    if sys::terminal_session(cx, file).is_ok() || !sys::is_terminal(cx, file) {
+        return false;
+    }
+    sys::fstatx(cx, file).is_ok_and(|stat| owner(cx, number(stat)).is_none())
+}
+
+/// The device number of a terminal.
+fn number(stat: Statx) -> u64 {
+    encoded(stat.rdev_major.into(), stat.rdev_minor.into())
 }
 
 /// The device that `/dev/console` stands for: the last of those that are in use (Documentation/ABI/stable/sysfs-tty).
@@ -83,7 +123,6 @@ fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
     if error.is(Errno::ENOTTY) {
         return is_no_terminal(&shown, error); // it is what the request is answered by other files
     }
-    let number = |stat: Statx| encoded(stat.rdev_major.into(), stat.rdev_minor.into());
     match sys::statx(cx, None, device, 0).ok().and_then(|stat| owner(cx, number(stat))) {
         Some(pid) => {
             let pid = ascii(&pid);

@@ -502,6 +502,18 @@ impl Show for SigAction {
     }
 }
 
+/// An `int` that the kernel writes.
+#[repr(transparent)]
+#[derive(Clone, Copy, Default)]
+pub struct Int(pub i32);
+
+impl Show for Int {
+    fn show(&self, out: &mut String) {
+        signed("[", self.0.into(), out);
+        out.push(']');
+    }
+}
+
 /// The kernel's `siginfo_t`, as far as kill(2), SIGCHLD and the terminal fill it in.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]

@@ -799,6 +799,23 @@ pub fn set_controlling_terminal(cx: &Cx, terminal: BorrowedFd) -> Result<(), Err
     cx.change(nr::ioctl, &[fd(terminal), request, Arg::Size(0)]).map(drop)
 }
 
+/// `ioctl(fd, TIOCGSID, &sid)`: TIOCGSID(2const). The session that the terminal controls, where that is ours. ENOTTY: it
+/// is not, or the file is not a terminal.
+pub fn terminal_session(cx: &Cx, file: BorrowedFd) -> Result<i32, Error> {
+    ioctl_int(cx, file, libc::TIOCGSID as i64)
+}
+
+/// `ioctl(fd, TIOCGETD, &discipline)`: TIOCSETD(2const). Every terminal answers it, and nothing else: ENOTTY.
+pub fn is_terminal(cx: &Cx, file: BorrowedFd) -> bool {
+    ioctl_int(cx, file, libc::TIOCGETD as i64).is_ok()
+}
+
+fn ioctl_int(cx: &Cx, file: BorrowedFd, request: i64) -> Result<i32, Error> {
+    let number = Cell::new(Int::default());
+    cx.read(nr::ioctl, &[fd(file), name(request, flags::IOCTL), Arg::Out(&number)])?;
+    Ok(number.get().0)
+}
+
 /// `sync()`: sync(2). All that is written is on its devices, of every file system.
 pub fn sync(cx: &Cx) -> Result<(), Error> {
     cx.change(nr::sync, &[]).map(drop)

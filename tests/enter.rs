@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
+use common::pty::Pty;
 use common::*;
 
 #[track_caller]
@@ -341,6 +342,33 @@ mod root {
             let said = format!("descriptor {fd} is a directory, which leads out of the new root");
             assert!(fd == 2 || output.err().contains(&said), "{output}");
         }
+    }
+
+    #[test]
+    fn a_block_device_on_a_standard_stream_is_refused() {
+        private_mounts();
+        let target = target(&mut td_unshare("-m -p"));
+        let dir = TempDir::new();
+        let mut cmd = enter(&target, "-m", "true");
+        cmd.stdin(fs::File::open(block_device(&dir)).expect("it can be opened"));
+        cmd.stdout(Stdio::null()).stderr(Stdio::piped());
+        start_with(&mut cmd).wait().exits(125).says("descriptor 0 is a block device");
+    }
+
+    #[test]
+    fn a_terminal_that_controls_no_session_is_refused_where_it_can_be_typed_into() {
+        let typing = fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti");
+        let status = if typing.is_ok_and(|value| value == "0\n") { 0 } else { 125 };
+        let house = House::new();
+        let held = house.hold(&["--security-opt", "seccomp=unconfined"], HOLD);
+        let terminal = Pty::new();
+        let mut cmd =
+            td("td-enter", ["--state", text(&house.state()), "--name", &house.name, "true"]);
+        cmd.stdin(terminal.open()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = start_with(&mut cmd).wait().exits(status);
+        let said = "td-enter: descriptor 0 is a terminal that controls no session seen here";
+        assert_eq!(output.err().contains(said), status == 125, "{output}");
+        held.go_on().exits(0);
     }
 
     // ---- the child ----

@@ -173,6 +173,26 @@ mod root {
         assert!(place.0.join("img/ran").exists());
     }
 
+    #[test]
+    fn a_block_device_on_a_standard_stream_is_refused_and_a_pipe_from_it_is_not() {
+        let place = Place::new();
+        let device = block_device(&place.0);
+        for fd in 0..3 {
+            let redirected = format!("exec td-pivot $T/img touch /ran {fd}<\"$0\"");
+            let output = run(place.sh(&redirected).arg(&device)).exits(125);
+            if fd < 2 {
+                output
+                    .says(&format!("descriptor {fd} is a block device, which can be opened"))
+                    .says("hand it over through a pipe: ");
+            }
+            assert!(!place.0.join("img/ran").exists());
+        }
+        let piped =
+            "mkfifo $T/p; exec 3<\"$0\"; cat <&3 >$T/p & exec td-pivot $T/img touch /ran <$T/p";
+        run(place.sh(piped).arg(&device)).ok();
+        assert!(place.0.join("img/ran").exists());
+    }
+
     // ---- nothing half done ----
 
     #[test]

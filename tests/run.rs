@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::house::*;
+use common::pty::Pty;
 use common::*;
 
 const MANUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run.8");
@@ -1410,6 +1411,50 @@ mod root {
             let output = start_with(cmd.stderr(Stdio::piped())).wait().exits(125);
             assert_eq!(output.out(), "");
             output.says("descriptor 0 is a directory");
+            house.nothing_is_left();
+        }
+    }
+
+    #[test]
+    fn a_block_device_on_a_standard_stream_is_refused() {
+        let house = House::new();
+        let device = fs::File::open(block_device(&house.dir)).expect("it can be opened");
+        let mut cmd = house.container(&[], &["echo", "it runs"]);
+        cmd.stdin(device).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = start_with(&mut cmd).wait().exits(125);
+        assert_eq!(output.out(), "");
+        output
+            .says("descriptor 0 is a block device")
+            .says("hand it over through a pipe: cat DEV |");
+        house.nothing_is_left();
+    }
+
+    /// Else it becomes that of a session inside, which could type there.
+    #[test]
+    fn a_terminal_that_controls_no_session_is_refused_where_no_policy_refuses_to_type() {
+        let unconfined = ["--security-opt", "seccomp=unconfined"];
+        let typing = fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti");
+        let can_type = typing.map_or(true, |value| value == "1\n");
+        for house in House::each() {
+            let on = |terminal: &Pty, cmd: &mut Command| {
+                cmd.stdin(terminal.open()).stdout(terminal.open()).stderr(Stdio::piped());
+                start_with(cmd).wait()
+            };
+            let terminal = Pty::new();
+            let output = on(&terminal, &mut house.container(&unconfined, &["true"]));
+            if can_type {
+                let what = "td-exec: descriptor 0 is a terminal that controls no session seen here";
+                output.exits(125).says(what).says("setsid --ctty");
+            } else {
+                output.exits(0);
+            }
+            on(&terminal, &mut house.container(&[], &["true"])).exits(0);
+            // One that controls the session of td-run is the usual one.
+            let line = house.container(&unconfined, &["true"]);
+            let mut cmd = Command::new("setsid");
+            house.who.runs(&mut cmd);
+            cmd.args(["--ctty", "--wait"]).args(words(&line)).current_dir(house.dir.path());
+            on(&Pty::new(), &mut cmd).exits(0);
             house.nothing_is_left();
         }
     }

@@ -45,7 +45,7 @@ use td::policy::Confinement;
 use td::show::plain;
 use td::sys::{self, Cx, cstring};
 use td::target::Target;
-use td::{flags, namespaces, root, users};
+use td::{flags, namespaces, root, session, users};
 
 td::step!(HELP, parse, apply);
 
@@ -136,7 +136,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     chain::reexec_sealed(cx)?;
     let prog = opts.prog.find(cx)?;
     let copy = prog.seal(cx)?;
-    chain::refuse_directories(cx)?;
+    chain::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.
     sys::prctl_set_undumpable(cx)?;
     let (target, container) = match (&opts.name, opts.target) {
@@ -148,6 +148,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         (None, None) => (None, None),
     };
     let policy = container.as_ref().map_or(Ok(None), confinement)?;
+    if let Some(inside) = &container {
+        session::refuse_free_terminals(cx, inside.capabilities, policy.as_ref())?;
+    }
     let mut entry = open(cx, opts, target, container.is_some())?;
 
     let forks = entry.joins(PID);

@@ -199,6 +199,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         policy.record(cx, fd)?;
     }
 
+    if opts.setsid && opts.ctty.is_none() {
+        session::refuse_free_terminals(cx, held & keep, policy)?;
+    }
     prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {
         match sys::keyctl_join_session_keyring(cx) {

@@ -85,7 +85,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if !prog.is_sibling() {
         chain::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
     }
-    chain::refuse_directories(cx)?;
+    chain::refuse_ways_out(cx)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }

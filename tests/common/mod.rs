@@ -627,6 +627,22 @@ pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) {
     check(result).unwrap_or_else(|e| panic!("{name:?} of {}: {e}", path.display()));
 }
 
+/// A node for a block device of this machine that can be opened.
+#[track_caller]
+pub fn block_device(dir: &TempDir) -> PathBuf {
+    let node = dir.join("device");
+    for entry in fs::read_dir("/sys/block").expect("/sys").flatten() {
+        let numbers = fs::read_to_string(entry.path().join("dev")).expect("its number");
+        let (major, minor) = numbers.trim().split_once(':').expect("two numbers");
+        run(Command::new("mknod").arg(&node).args(["b", major, minor])).ok();
+        if fs::File::open(&node).is_ok() {
+            return node;
+        }
+        fs::remove_file(&node).expect("a node");
+    }
+    panic!("no block device of /sys/block can be opened");
+}
+
 /// A path as a word of a command line.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")

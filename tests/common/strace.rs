@@ -387,7 +387,10 @@ pub fn only_looks(call: &Call) -> bool {
         "prlimit64" => arg(2) == "NULL",
         // A descriptor of its own, which a dry run has too, so that it prints the right number.
         "fcntl" => is(1, "F_GETFD") || is(1, "F_GETLK") || is(1, "F_DUPFD"),
-        "ioctl" => is(1, "NS_GET_USERNS") || is(1, "NS_GET_NSTYPE") || is(1, "SIOCGIFFLAGS"),
+        "ioctl" => {
+            let looks = ["NS_GET_USERNS", "NS_GET_NSTYPE", "SIOCGIFFLAGS", "TIOCGSID", "TIOCGETD"];
+            looks.iter().any(|request| is(1, request))
+        }
         _ => false,
     }
 }
