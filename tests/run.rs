@@ -1047,8 +1047,9 @@ mod root {
             {
                 let script = "[ ! -e /proc/self/fd/9 ]; exit 7";
                 let cmd = house.container(&[], &["sh", "-c", script]);
-                let exec = format!("exec \"$@\" {closed}");
-                let output = run(sh(&exec).arg("sh").args(words(&cmd))).exits(7);
+                let mut closing = sh(&format!("exec \"$@\" {closed}"));
+                house.who.runs(&mut closing);
+                let output = run(closing.arg("sh").args(words(&cmd))).exits(7);
                 assert_eq!(output.err(), "", "{closed}");
                 house.nothing_is_left();
             }
@@ -1056,7 +1057,9 @@ mod root {
                 let exec = format!("exec \"$@\" {stderr}");
                 run(sh(&exec).arg("sh").args(words(&td_run(["-x"])))).exits(125);
                 let cmd = house.container(&["--trace"], &["sh", "-c", "exit 6"]);
-                run(sh(&exec).arg("sh").args(words(&cmd))).exits(6);
+                let mut closing = sh(&exec);
+                house.who.runs(&mut closing);
+                run(closing.arg("sh").args(words(&cmd))).exits(6);
             }
         }
     }
@@ -1078,7 +1081,9 @@ mod root {
     fn without_proc_it_fails_by_name_and_leaves_nothing() {
         for house in House::each() {
             let mut cmd = Command::new("unshare");
-            cmd.args(["-m", "sh", "-c", "umount -l /proc; exec \"$@\"", "sh"]);
+            let id = house.who.id();
+            let script = format!("umount -l /proc; exec chroot --userspec={id}:{id} / \"$@\"");
+            cmd.args(["-m", "sh", "-c", &script, "sh"]);
             cmd.args(words(&house.container(&[], &["echo", "it runs"])));
             let output = run(&mut cmd).exits(125).says("/proc");
             assert_eq!(output.out(), "");
@@ -1379,7 +1384,7 @@ mod root {
         for house in House::each() {
             fs::rename(house.state(), house.dir.join("--state")).expect("rename");
             for state in ["--state", "./--state"] {
-                let mut cmd = td_run(["--state", state, &house.name, "echo", "it runs"]);
+                let mut cmd = house.run(["--state", state, &house.name, "echo", "it runs"]);
                 assert_eq!(run(cmd.current_dir(house.dir.path())).ok().out(), "it runs\n");
             }
             assert_eq!(
@@ -1396,7 +1401,7 @@ mod root {
             let odd = odd.into_iter().find(|name| shell_takes(name)).expect("a name");
             let odd = house.dir.join(OsStr::from_bytes(odd));
             fs::rename(house.state(), &odd).expect("rename");
-            let mut cmd = td_run(["--state"]);
+            let mut cmd = house.run(["--state"]);
             cmd.arg(&odd).arg(&house.name).args(["sh", "-c", "echo x >/x; cat /x"]);
             assert_eq!(run(&mut cmd).ok().out(), "x\n");
             assert_eq!(fs::read_dir(odd.join("containers")).expect("list").count(), 0);
