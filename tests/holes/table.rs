@@ -587,6 +587,18 @@ pub const HOLES: &[Hole] = &[
         control: Without("the same device in /dev is opened"),
     },
     Hole {
+        known: "/proc/self/fd (docker, runc)",
+        tried: "a disk from which a standard stream only reads is opened again, for writing",
+        attempt: Outside(
+            "disk=''
+            for disk in /dev/loop0 /dev/vda /dev/sda; do [ ! -b \"$disk\" ] || break; done
+            refused 'is a block device' run \"$name\" true <\"$disk\"
+            cat \"$disk\" 2>/dev/null | run \"$name\" try write /proc/self/fd/0",
+        ),
+        back: Each([Is("refused\n/proc/self/fd/0 ok"), NotHere("a user may not open a disk"), NotHere("a user may not open a disk")]),
+        control: Without("through a pipe it runs: the last line"),
+    },
+    Hole {
         known: "/dev of docker and bubblewrap",
         tried: "/dev has a device by which the host is reached",
         attempt: Inside(
