@@ -12,7 +12,7 @@ use crate::directories::Place;
 use crate::error::Error;
 use crate::join::USER;
 use crate::pid_file::{self, Named};
-use crate::policy::Policy;
+use crate::policy::{self, Confinement};
 use crate::proc::{self, path};
 use crate::show::plain;
 use crate::sys::{self, Cx, cstring};
@@ -28,7 +28,7 @@ pub struct Container {
     pub capabilities: u64,
     pub no_new_privs: bool,
     /// Which system calls its processes may make.
-    pub policy: Policy,
+    pub policy: Option<Confinement>,
     /// The environment of the command, which is the container's: for a process of the container alone.
     pub environment: Vec<CString>,
 }
@@ -61,7 +61,7 @@ impl Container {
             _ => vec![path(&["PATH=", chain::DEFAULT_PATH])],
         };
         let owner = state.is_anothers(cx).then_some([state.group, state.owner]);
-        let policy = state.policy(cx)?;
+        let policy = state.policy(cx, no_new_privs)?;
         Ok((first, Container { owner, capabilities, no_new_privs, policy, environment }))
     }
 }
@@ -176,20 +176,27 @@ impl<'a> State<'a> {
         }
     }
 
-    /// The policy that td-exec has left, compiled; an empty file where there is none. Where the file is missing, it is
-    /// the default.
-    fn policy(&self, cx: &Cx) -> Result<Policy, Error> {
+    /// The policy that td-exec has left, compiled, checked for what is left to do under it. `None`: the file is empty,
+    /// for the container has no policy.
+    fn policy(&self, cx: &Cx, no_new_privs: bool) -> Result<Option<Confinement>, Error> {
         let shown = [&self.shown, "/run/policy"].concat();
         let file = self.file(cx, &[b"/containers/", self.name.to_bytes(), b"/run/policy"])?;
-        let read = file.map(|file| file.read(cx, LARGEST)).unwrap_or(Ok(Some(b"default".to_vec())));
-        let program = match read {
-            Err(e) if e.is(Errno::ENOENT) => b"default".to_vec(),
-            other => other?.ok_or_else(|| {
-                Error::refusal([&shown, " is not a regular file of at most 1048576 bytes"].concat())
-            })?,
+        let read = match file.map(|file| file.read(cx, LARGEST)) {
+            Some(Err(e)) if !e.is(Errno::ENOENT) => return Err(e),
+            Some(Ok(bytes)) => bytes,
+            _ => {
+                let what = [&shown, " does not exist: the policy of the container is not known"];
+                return Err(Error::refusal(what.concat()));
+            }
         };
-        let is_none = program.is_empty();
-        Ok(Policy::new(shown, if is_none { b"unconfined".to_vec() } else { program }))
+        let bytes = read.ok_or_else(|| {
+            Error::refusal([&shown, " is not a regular file of at most 1048576 bytes"].concat())
+        })?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let policy = Confinement::of(policy::compiled(&shown, &bytes)?, no_new_privs)?;
+        policy.check_entry().map(|()| Some(policy))
     }
 
     /// Is the process in a user namespace of the user whose the state is? What a user says leads root to nobody else.

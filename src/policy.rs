@@ -57,11 +57,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that was read already. `name` is what a message calls it.
-    pub fn new(name: String, bytes: Vec<u8>) -> Policy {
-        Policy { name, bytes }
-    }
-
     /// Read a policy.
     pub fn read(cx: &Cx, source: &Source) -> Result<Policy, Error> {
         let (name, bytes) = match source {
@@ -94,12 +89,16 @@ impl Policy {
         if !self.bytes.contains(&0) {
             return compile::program(&self.name, &self.bytes, Arch::OWN, caps);
         }
-        let program = Program::from_bytes(&self.bytes);
-        program.map(Some).ok_or_else(|| {
-            let what = "it is compiled, but its size is not a multiple of 8 bytes";
-            Error::refusal(format_args!("{}: {what}", self.name))
-        })
+        compiled(&self.name, &self.bytes).map(Some)
     }
+}
+
+/// A policy that is compiled already. `name` is what a message calls it.
+pub fn compiled(name: &str, bytes: &[u8]) -> Result<Program, Error> {
+    Program::from_bytes(bytes).ok_or_else(|| {
+        let what = "it is compiled, but its size is not a multiple of 8 bytes";
+        Error::refusal(format_args!("{name}: {what}"))
+    })
 }
 
 /// A policy that is to be loaded, and when.
@@ -119,9 +118,14 @@ impl Confinement {
         caps: u64,
         no_new_privs: bool,
     ) -> Result<Option<Confinement>, Error> {
-        let Some(program) = policy.compile(caps)? else { return Ok(None) };
+        let program = policy.compile(caps)?;
+        program.map(|program| Confinement::of(program, no_new_privs)).transpose()
+    }
+
+    /// The same of a program.
+    pub fn of(program: Program, no_new_privs: bool) -> Result<Confinement, Error> {
         check::prog(&program)?;
-        Ok(Some(Confinement { program, last: no_new_privs, loaded: Cell::new(false) }))
+        Ok(Confinement { program, last: no_new_privs, loaded: Cell::new(false) })
     }
 
     /// Check that ids and capabilities can still be changed where that comes later.

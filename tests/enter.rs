@@ -7,6 +7,7 @@ use std::process::Command;
 
 use common::pty::Pty;
 use common::*;
+use td::policy::calls::Arch;
 
 #[track_caller]
 fn refuses(line: &str, text: &str) {
@@ -782,23 +783,29 @@ mod root {
     const POLICY: &str = "grep ^Seccomp: /proc/self/status; unshare -U true 2>&1; hostname x 2>&1";
 
     #[test]
-    fn without_the_note_of_its_policy_the_default_is_loaded() {
+    fn without_the_record_of_its_policy_a_container_is_not_entered() {
         let house = House::new();
         let held = Entered::new(&house, &["--security-opt=seccomp=unconfined"], HOLD);
         assert_eq!(held.sh("grep ^Seccomp: /proc/self/status").ok().out(), "Seccomp:\t0\n");
         let note = pid_file(&house).with_file_name("run").join("policy");
         assert_eq!(fs::read(&note).expect("the policy"), b"");
         fs::remove_file(&note).expect("it goes");
-        let out = held.sh(POLICY).out();
-        assert!(out.starts_with("Seccomp:\t2\n"), "{out}");
-        assert!(out.contains("unshare(0x10000000): Operation not permitted"), "{out}");
+        let unknown = "run/policy does not exist: the policy of the container is not known";
+        run(&mut held.enter(&["true"])).exits(125).says(unknown);
         // What is not a file, or not a policy, is not passed over.
         run(Command::new("mkfifo").arg(&note)).ok();
         run(&mut held.enter(&["true"])).exits(125).says("run/policy is not a regular file");
         fs::remove_file(&note).expect("it goes");
-        fs::write(&note, "allow nothing-such\n").expect("the note");
-        run(&mut held.enter(&["true"])).exits(125).says("run/policy").says("nothing-such");
-        fs::write(&note, "default\nEPERM setsid\n").expect("the note");
+        let damaged = "it is compiled, but its size is not a multiple of 8 bytes";
+        fs::write(&note, "default\n1").expect("the record");
+        run(&mut held.enter(&["true"])).exits(125).says("run/policy").says(damaged);
+        fs::write(&note, "default\n").expect("the record");
+        let said = "seccomp(2) does not take instruction 0 of the policy";
+        run(&mut held.enter(&["true"])).exits(125).says(said);
+        let text = b"default\nEPERM setsid\n";
+        let compiled = td::policy::compile::program("policy", text, Arch::OWN, 0);
+        let compiled = compiled.expect("a policy").expect("that refuses");
+        fs::write(&note, compiled.to_bytes()).expect("the record");
         run(&mut held.enter(&["true"]))
             .exits(125)
             .says("the policy refuses setsid(2), which brings a process into the container");

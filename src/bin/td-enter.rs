@@ -147,9 +147,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         (None, Some(pid)) => (Some(Target::open(cx, pid)?), None),
         (None, None) => (None, None),
     };
-    let policy = container.as_ref().map_or(Ok(None), confinement)?;
+    let policy = container.as_ref().and_then(|container| container.policy.as_ref());
     if let Some(inside) = &container {
-        session::refuse_free_terminals(cx, inside.capabilities, policy.as_ref())?;
+        session::refuse_free_terminals(cx, inside.capabilities, policy)?;
     }
     let mut entry = open(cx, opts, target, container.is_some())?;
 
@@ -165,7 +165,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         false => None,
     };
     move_in(cx, &entry.cgroups)?;
-    enter(cx, opts, &entry, container.as_ref(), policy.as_ref())?;
+    enter(cx, opts, &entry, container.as_ref(), policy)?;
     if let Some(line) = line {
         // What is seen in the pid namespace has no right any more that the container has not.
         child::hand_over(cx, &line).map_err(why_no_child)?;
@@ -183,19 +183,11 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     prog.close_on_exec(cx, &[])?;
     let env = container.as_ref().map(|container| &container.environment[..]);
     // The policy is loaded: what is left is whether PROG can run under it.
-    let before = |path: &CStr| policy.as_ref().map_or(Ok(()), |policy| policy.begin(cx, path));
+    let before = |path: &CStr| policy.map_or(Ok(()), |policy| policy.begin(cx, path));
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, env),
         None => prog.exec_as(cx, env, None, &before),
     }
-}
-
-/// The policy of a container, checked for what is left to do under it.
-fn confinement(container: &Container) -> Result<Option<Confinement>, Error> {
-    let Container { policy, capabilities, no_new_privs, .. } = container;
-    let policy = Confinement::new(policy, *capabilities, *no_new_privs)?;
-    policy.iter().try_for_each(Confinement::check_entry)?;
-    Ok(policy)
 }
 
 /// The state directory, where td-run has it.
