@@ -78,11 +78,25 @@ fn td_rootfs_prints_no_byte_that_is_not_plain() {
 
 #[test]
 fn mkinitramfs_prints_no_byte_that_is_not_plain() {
-    let tools = TempDir::new();
-    let tool = tools.program("td-exec", "a tool");
-    let options: [&OsStr; 4] =
-        ["--tools".as_ref(), tools.path().as_os_str(), "--busybox".as_ref(), tool.as_os_str()];
-    each_line("mkinitramfs", &options, &[], &[]);
+    // It looks for its tools when it has read the line, and before it does anything.
+    each_line("mkinitramfs", &["--tools".as_ref(), "/none".as_ref()], &[], &[]);
+    for word in words_for_shell() {
+        let dir = TempDir::new();
+        let tool = dir.program("td-exec", "a tool");
+        let added = joined("td-exec:", &word, "");
+        let lines = [
+            vec![word.as_os_str()],
+            vec!["--add".as_ref(), &added, &word],
+            vec!["--image".as_ref(), &word, &word],
+            vec!["--init".as_ref(), &word, &word],
+            vec!["--kernel-modules".as_ref(), &word, &word],
+        ];
+        for line in lines {
+            let mut cmd = start_of("mkinitramfs");
+            cmd.arg("--tools").arg(dir.path()).arg("--busybox").arg(&tool);
+            prints_plainly(cmd.args(line).current_dir(dir.path()));
+        }
+    }
 }
 
 #[test]
