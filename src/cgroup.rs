@@ -4,12 +4,13 @@
 //! On a hybrid machine one name stands for several directories, one in each hierarchy that has it.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd};
 
 use syscalls::Errno;
 
 use crate::error::Error;
 use crate::mounts::{self, Mount};
-use crate::show::{ascii, plain};
+use crate::show::{ascii, plain, signed};
 use crate::sys::{self, Cx, cstring};
 use crate::text;
 
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod make;
 pub mod mount;
 pub mod oom;
+pub mod record;
 pub mod stat;
 pub mod state;
 pub mod tree;
@@ -29,10 +31,16 @@ pub mod tree;
 /// A mounted hierarchy.
 #[derive(Debug, Default)]
 pub struct Hierarchy {
+    /// Its number in `/proc/PID/cgroup`.
+    pub id: Vec<u8>,
     /// Where it is mounted; of several places that where most of it is seen.
     pub point: Vec<u8>,
     /// The other places where it, or a part of it, is mounted.
     pub others: Vec<Vec<u8>>,
+    /// Which of its cgroups is the root of what is seen there: a path of `/proc/PID/cgroup`.
+    pub root: Vec<u8>,
+    /// Is it mounted by us, and attached nowhere? Then `point` is its descriptor in `/proc/self/fd`.
+    pub detached: bool,
     /// Version 2, the unified one?
     pub v2: bool,
     /// Version 1: its controllers, or `name=…`. Version 2 says them in `cgroup.controllers`.
@@ -41,16 +49,82 @@ pub struct Hierarchy {
     pub own: Option<Vec<u8>>,
 }
 
+/// What makes a container without cgroups.
+pub const DISABLED: &str = "td-run --cgroups disabled creates none";
+
+/// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`.
+fn own(cx: &Cx) -> Result<Vec<u8>, Error> {
+    sys::read_file(cx, None, c"/proc/self/cgroup")
+        .map_err(|e| e.because("cgroups are found through /proc, which must be mounted"))
+}
+
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
 pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
-    let own = sys::read_file(cx, None, c"/proc/self/cgroup")
-        .map_err(|e| e.because("cgroups are found through /proc, which must be mounted"))?;
-    let hierarchies = parse(&own, &mounts::list(cx, c"/proc/self/mountinfo")?);
+    let hierarchies = parse(&own(cx)?, &mounts::list(cx, c"/proc/self/mountinfo")?);
     if hierarchies.is_empty() {
         return Err(Error::refusal("no cgroup hierarchy is mounted here")
             .way_out("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
     }
     Ok(hierarchies)
+}
+
+/// Every hierarchy, also one that is not mounted here: that is mounted, but attached nowhere. Version 2 is among them
+/// where nobody has mounted it yet, since a container with a user namespace could.
+pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
+    let mut own = own(cx).map_err(|e| e.way_out(DISABLED))?;
+    if !text::lines(&own).any(|line| fields(line).is_some_and(|(names, _)| names.is_empty())) {
+        own.extend(b"0::/\n");
+    }
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let mut hierarchies = Vec::new();
+    for line in text::lines(&own) {
+        let Some((controllers, path)) = fields(line) else { continue };
+        if path.starts_with(b"/..") {
+            let line = plain(line);
+            return Err(Error::refusal(format_args!(
+                "{line}: this cgroup leads above the root of this cgroup namespace"
+            ))
+            .way_out(DISABLED));
+        }
+        match reach(cx, line, path, &mounts) {
+            Ok(hierarchy) => hierarchies.push(hierarchy),
+            // Version 2 that this kernel does not have, or that a user cannot look at.
+            Err(e) if e.is(Errno::ENODEV) && controllers.is_empty() => {}
+            Err(e) if path == b"/" && e.is(Errno::EPERM) && mount::in_initial_namespace(cx) => {}
+            Err(e) => return Err(e.way_out(DISABLED)),
+        }
+    }
+    Ok(hierarchies)
+}
+
+/// The hierarchy of a line of `/proc/self/cgroup`, where its cgroup `path` can be seen: as it is mounted here, else by
+/// a mount that is attached nowhere.
+fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hierarchy, Error> {
+    if let Some(hierarchy) = parse_line(line, mounts) {
+        let top = hierarchy.below(path).map(|_| cstring(&hierarchy.point[..]));
+        if top.is_some_and(|top| make::check(cx, &top).is_ok()) {
+            return Ok(hierarchy);
+        }
+    }
+    let (controllers, own) = fields(line).unwrap_or_default();
+    // Away from the numbers that a command line may name.
+    const LOWEST: libc::c_int = 10;
+    let mount = mount::detached(cx, &controllers, mounts)?;
+    let mount = sys::fcntl_dupfd(cx, mount.as_fd(), LOWEST)?;
+    sys::fcntl_setfd(cx, mount.as_raw_fd(), libc::FD_CLOEXEC)?;
+    let mut point = String::new();
+    signed("/proc/self/fd/", mount.as_raw_fd().into(), &mut point);
+    let id = text::pair(line, b':').unwrap_or_default().0;
+    Ok(Hierarchy {
+        id: id.to_vec(),
+        point: point.into_bytes(),
+        root: b"/".to_vec(),
+        detached: true,
+        v2: controllers.is_empty(),
+        controllers: controllers.iter().map(|name| name.to_vec()).collect(),
+        own: Some(own.to_vec()),
+        others: Vec::new(),
+    })
 }
 
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.
@@ -86,14 +160,18 @@ fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
             others.push(other.point.clone());
         }
     }
-    let below = match mount.root.as_slice() {
-        b"/" => Some(path),
-        root => path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/")),
+    let mut hierarchy = Hierarchy {
+        id: text::pair(line, b':')?.0.to_vec(),
+        point: mount.point.clone(),
+        others,
+        root: mount.root.clone(),
+        detached: false,
+        v2,
+        controllers: controllers.iter().map(|name| name.to_vec()).collect(),
+        own: None,
     };
-    // `/..` leads out of the root of our cgroup namespace.
-    let own = below.filter(|path| !path.starts_with(b"/..")).map(<[u8]>::to_vec);
-    let controllers = controllers.iter().map(|name| name.to_vec()).collect();
-    Some(Hierarchy { point: mount.point.clone(), others, v2, controllers, own })
+    hierarchy.own = hierarchy.below(path).map(<[u8]>::to_vec);
+    Some(hierarchy)
 }
 
 /// The hierarchy in which a cgroup is made whatever limits are asked: version 2; where there is none,
@@ -142,6 +220,30 @@ impl Hierarchy {
     /// Are they one? Both are members of one list: the same one is at the same place.
     pub fn is(&self, other: &Hierarchy) -> bool {
         std::ptr::eq(self, other)
+    }
+
+    /// A path of `/proc/PID/cgroup` as it is seen from `point`. `None`: it lies outside what is mounted.
+    fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let below = match self.root.as_slice() {
+            b"/" => Some(path),
+            root => {
+                path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            }
+        };
+        // `/..` leads out of the root of our cgroup namespace.
+        below.filter(|path| !path.starts_with(b"/.."))
+    }
+
+    /// The cgroup of which this is the directory, as `/proc/PID/cgroup` shows it to us.
+    pub fn path(&self, directory: &CStr) -> Vec<u8> {
+        let root = self.root.strip_suffix(b"/").unwrap_or(&self.root);
+        let below = directory.to_bytes().strip_prefix(self.point.as_slice()).unwrap_or_default();
+        [root, below].concat()
+    }
+
+    /// Does a dry run only imagine the mount?
+    pub fn is_imagined(&self, cx: &Cx) -> bool {
+        cx.dry() && self.detached
     }
 
     /// Is this the version 1 hierarchy of `controller`?
@@ -240,17 +342,32 @@ pub fn places<'a>(
 ) -> Result<Vec<Place<'a>>, Error> {
     let mut places = Vec::new();
     for hierarchy in hierarchies {
-        let Some(directory) = hierarchy.directory(name) else { continue };
-        match make::check(cx, &directory) {
-            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
-            other => {
-                other?;
-                let end = if hierarchy.v2 { 0 } else { places.len() };
-                places.insert(end, Place { hierarchy, directory });
-            }
+        if let Some(directory) = hierarchy.directory(name) {
+            add_place(cx, &mut places, hierarchy, directory)?;
         }
     }
     Ok(places)
+}
+
+/// Add a cgroup, if it exists.
+fn add_place<'a>(
+    cx: &Cx,
+    places: &mut Vec<Place<'a>>,
+    hierarchy: &'a Hierarchy,
+    directory: CString,
+) -> Result<(), Error> {
+    match make::check(cx, &directory) {
+        Err(e) if e.is(Errno::ENOENT) => return Ok(()), // not a cgroup of this hierarchy
+        other => other?,
+    }
+    let end = if hierarchy.v2 { 0 } else { places.len() };
+    places.insert(end, Place { hierarchy, directory });
+    Ok(())
+}
+
+/// Their directories.
+pub fn directories(places: &[Place]) -> Vec<CString> {
+    places.iter().map(|place| place.directory.clone()).collect()
 }
 
 /// The same of what was typed, which at least one must have.

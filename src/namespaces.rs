@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
-use crate::cgroup;
+use crate::cgroup::{self, cradle::why_not_born};
 use crate::error::Error;
 use crate::flags::{self, Names, Table};
 use crate::proc::{number, path, status};
@@ -54,7 +54,7 @@ const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2
 pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
     match (error.errno(), into) {
         (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
-            why_not_born(cgroup, error)
+            why_not_born(cgroup.to_bytes(), error)
         }
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
         (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
@@ -66,14 +66,6 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
             .way_out("make a new one: unshare --pid --fork"),
         _ => error,
     }
-}
-
-/// Why no process began in the cgroup, or got there: td-cgroup, which moves there as well, looks.
-pub fn why_not_born(cgroup: &CStr, error: Error) -> Error {
-    let cgroup = plain(cgroup.to_bytes());
-    error.because(format_args!("no process can begin in the cgroup {cgroup}")).way_out(
-        format_args!("td-cgroup {cgroup} true goes there too, and says what is in the way"),
-    )
 }
 
 /// In the order of the kernel: the user namespace is made first, and gives the right to the others.

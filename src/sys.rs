@@ -545,20 +545,31 @@ pub fn pread64(
     cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), size, Arg::Size(offset)])
 }
 
-/// `write(fd, buf, count)`: write(2), once. Returns how many bytes were written.
+/// `write(fd, buf, count)`: write(2). Returns how many bytes were written. EINTR, where nothing was, is tried again:
+/// who is stopped and continued while the kernel reclaims memory meets it.
 pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
-    cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
+    loop {
+        match cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())]) {
+            Err(e) if e.is(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// The whole of a file, by openat(2) and read(2).
 pub fn read_file(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
     let file = openat(cx, dirfd, path, libc::O_RDONLY)?;
+    read_to_end(cx, file.as_fd())
+}
+
+/// The rest of an open file, by read(2).
+pub fn read_to_end(cx: &Cx, file: BorrowedFd) -> Result<Vec<u8>, Error> {
     // Files of /proc are best read in one piece; mountinfo is the large one. The piece is not on the heap,
     // which only grows, and some files are read many times.
     let mut piece = [0; 32768];
     let mut bytes = Vec::new();
     loop {
-        let n = read(cx, file.as_fd(), &mut piece)?;
+        let n = read(cx, file, &mut piece)?;
         if n == 0 {
             return Ok(bytes);
         }

@@ -3,8 +3,12 @@
 mod common;
 
 mod root {
+    use std::collections::BTreeMap;
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
 
+    use crate::common::house::{HOLD, Held, House};
     use crate::common::*;
 
     const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
@@ -58,5 +62,163 @@ mod root {
         let log = fs::read_to_string(log).expect("the log");
         let line = |text: &str| log.lines().position(|line| line.contains(text)).expect(text);
         assert!(line("killed by SIGKILL") < line("unlinkat("), "{log}");
+    }
+
+    // ---- cgroups, from a user and a cgroup namespace of the container's own ----
+
+    /// In new user, mount and cgroup namespaces: mount each hierarchy that the kernel lists, and version 2, on
+    /// /tmp/NUMBER; print a line `CONTROLLERS INODE` of the root of each; then do what `$1` says there.
+    const MOUNT_ALL: &str = "n=0
+        { cat /proc/self/cgroup; echo 0::; } | while IFS=: read -r id controllers path; do
+            n=$((n + 1)) type=cgroup; mkdir /tmp/$n
+            [ $controllers ] || type=cgroup2
+            mount -t $type ${controllers:+-o $controllers} cg /tmp/$n 2>/dev/null || continue
+            cd /tmp/$n; echo root ${controllers:-2} $(stat -c %i .); eval \"$1\"; cd /
+        done";
+
+    /// The container runs this, and goes on when it is told to.
+    fn attack(house: &House, options: &[&str], act: &str) -> Held {
+        let volume = format!("{}:/td:ro", house.bin("td-unshare").parent().expect("bin").display());
+        let script = format!(
+            "/td/td-unshare -rmC sh -c '{}' sh '{act}'; {HOLD}",
+            MOUNT_ALL.replace('\'', "'\\''")
+        );
+        let unconfined = ["--security-opt", "seccomp=unconfined", "-v", &volume];
+        house.hold(&[options, &unconfined].concat(), &script)
+    }
+
+    /// The roots that the attack has seen: controllers and inodes.
+    fn roots(out: &str) -> BTreeMap<String, u64> {
+        let words = out.lines().filter_map(|line| line.strip_prefix("root ")?.split_once(' '));
+        words.map(|(name, inode)| (name.into(), inode.parse().expect("an inode"))).collect()
+    }
+
+    /// The controllers of each hierarchy, `2` for version 2, and the cgroup of a process in it.
+    fn cgroups_of(pid: i32) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+        let fields = text.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+        let key = |name: &str| if name.is_empty() { "2".into() } else { String::from(name) };
+        fields.map(|fields| (key(fields[1]), fields[2].into())).collect()
+    }
+
+    /// Where the machine has the hierarchies mounted.
+    fn point(controllers: &str) -> Option<std::path::PathBuf> {
+        let has =
+            |options: &[String]| controllers.split(',').all(|c| options.iter().any(|o| o == c));
+        let is_it = |kind: &str, options: &[String]| match controllers {
+            "2" => kind == "cgroup2",
+            _ => kind == "cgroup" && has(options),
+        };
+        let all = cgroups::points();
+        all.into_iter().find(|(_, kind, options)| is_it(kind, options)).map(|(point, ..)| point)
+    }
+
+    /// In each hierarchy COMMAND is in a leaf of the container's, which is all that a nested cgroup namespace shows.
+    #[test]
+    fn a_container_of_roots_sees_nothing_but_its_leaf_of_every_hierarchy() {
+        let house = House::new();
+        for options in [&[][..], &["--pids", "30"], &["-m", "64M", "--cpus", "1"]] {
+            let held = attack(&house, options, ":");
+            let cgroups = cgroups_of(held.processes()[2]);
+            let leaf = format!("{}/leaf", house.below(""));
+            assert!(cgroups.values().all(|cgroup| cgroup.ends_with(&leaf)), "{cgroups:?}");
+            assert!(cgroups.contains_key("2"), "{cgroups:?}");
+            let roots = roots(&held.running.out());
+            assert_eq!(roots.keys().collect::<Vec<_>>(), cgroups.keys().collect::<Vec<_>>());
+            for (controllers, inode) in roots {
+                let Some(point) = point(&controllers) else { continue };
+                let leaf = point.join(&cgroups[&controllers][1..]);
+                assert_eq!(fs::metadata(&leaf).expect("the leaf").ino(), inode, "{controllers}");
+            }
+            held.go_on().ok();
+            house.nothing_is_left();
+        }
+    }
+
+    /// Freezes, throttles, takes memory, and leaves cgroups: all of it is the container's own.
+    #[test]
+    fn what_a_container_does_to_what_it_sees_of_cgroups_harms_nobody_else() {
+        let house = House::new();
+        let outside = start(Command::new("sleep").arg("1000"));
+        let held = attack(
+            &house,
+            &["--pids", "30"],
+            "mkdir -p a/b; for f in pids.max memory.limit_in_bytes memory.max; do echo 9999999 >$f; done;
+             echo 1000 >cpu.cfs_quota_us; echo $$ >a/cgroup.procs; echo FROZEN >a/b/freezer.state;
+             echo 1 >a/b/cgroup.freeze; echo 1 >cgroup.subtree_control; ls -d a/b 2>/dev/null || :",
+        );
+        assert!(
+            held.running.out().contains("a/b"),
+            "it has done something: {}",
+            held.running.out()
+        );
+        assert_eq!(cgroups::read(&house.below("/td"), "pids.max"), "30");
+        let state = status_of(outside.pid(), "State");
+        assert!(state.starts_with('S'), "{state}");
+        for (controllers, cgroup) in cgroups_of(outside.pid()) {
+            let Some(point) = point(&controllers) else { continue };
+            let own = point.join(&cgroup[1..]);
+            assert!(!own.join("a").exists(), "{}", own.display());
+            let frozen = fs::read_to_string(own.join("freezer.state")).unwrap_or("THAWED".into());
+            assert_eq!(frozen.trim(), "THAWED");
+        }
+        held.go_on().exits(0);
+        house.nothing_is_left();
+    }
+
+    /// Freeze all that is in the leaf, or in a cgroup below it, wherever a hierarchy can do that.
+    const FREEZE: &str = "[ ! -e freezer.state ] || echo FROZEN >freezer.state;
+        [ ! -e cgroup.freeze ] || echo 1 >cgroup.freeze";
+    const FREEZE_BELOW: &str = "mkdir -p a; for p in 1 2; do echo $p >a/cgroup.procs; done; cd a;";
+
+    /// Start a container that freezes itself, and wait until it has.
+    fn frozen(house: &House, act: &str) -> Running {
+        let volume = format!("{}:/td:ro", house.bin("td-unshare").parent().expect("bin").display());
+        let mounts = MOUNT_ALL.replace('\'', "'\\''");
+        let script = format!("/td/td-unshare -rmC sh -c '{mounts}' sh '{act}'; exit 7");
+        let running = start(&mut house.container(
+            &["--security-opt", "seccomp=unconfined", "-v", &volume],
+            &["sh", "-c", &script],
+        ));
+        wait_for("the container to be frozen", || {
+            assert!(is_alive(running.pid()), "{}{}", running.out(), running.err());
+            let all = house.cgroups();
+            let says = |file: &str, text: &str| {
+                let tree = all.iter().flat_map(|dir| [dir.join("leaf"), dir.join("leaf/a")]);
+                tree.filter_map(|dir| fs::read_to_string(dir.join(file)).ok())
+                    .any(|read| read.contains(text))
+            };
+            (says("freezer.state", "FROZEN") || says("cgroup.events", "frozen 1")).then_some(())
+        });
+        running
+    }
+
+    #[test]
+    fn a_container_that_has_frozen_itself_is_ended_by_a_signal_to_td_run() {
+        let house = House::new();
+        for act in [FREEZE.to_string(), format!("{FREEZE_BELOW} {FREEZE}")] {
+            let running = frozen(&house, &act);
+            running.kill(libc::SIGTERM);
+            let ended = running.wait();
+            assert!([Some(7), Some(128 + libc::SIGTERM)].contains(&ended.code), "{ended}");
+            house.nothing_is_left();
+        }
+    }
+
+    #[test]
+    fn a_container_that_was_frozen_when_td_run_was_killed_is_ended_by_the_next_run_and_by_reclaim()
+    {
+        let house = House::new();
+        for reclaim in [false, true] {
+            let running = frozen(&house, FREEZE);
+            running.kill(libc::SIGKILL);
+            assert!(ended_within(running.pid(), LIMIT));
+            match reclaim {
+                true => run(&mut house.run(["--reclaim"])).ok(),
+                false => house.sh(&[], "true").ok(),
+            };
+            house.nothing_is_left();
+            running.wait(); // those who were frozen have held its pipes
+        }
     }
 }

@@ -456,7 +456,7 @@ mod root {
         let out = run(cmd.args(["cat", "/proc/self/cgroup"])).ok().out();
         let theirs = fs::read_to_string(format!("/proc/{first}/cgroup")).expect("cgroup");
         assert_eq!(out, theirs);
-        assert!(theirs.contains(&format!("/td/c-{}/leaf\n", house.name)), "{theirs}");
+        assert!(theirs.contains(&format!("{}/leaf\n", house.below(""))), "{theirs}");
         held.ends();
     }
 
@@ -664,19 +664,32 @@ mod root {
         held.ends();
     }
 
-    #[test]
-    fn a_cgroup_that_is_out_of_reach_is_named() {
-        let house = House::new();
-        let held = Entered::new(&house, &[], HOLD);
-        let cgroup = format!("/td/c-{}/leaf", house.name);
+    /// `cmd` where no hierarchy is mounted.
+    fn without_cgroups(cmd: &Command) -> Command {
         let script = "while read -r a b c d point rest; do \
             case $rest in *' - cgroup'*) umount -l \"$point\" || :;; esac; \
             done </proc/self/mountinfo 2>/dev/null; exec \"$@\"";
-        let mut cmd = Command::new("unshare");
-        let entry = held.enter(&["true"]);
-        cmd.args(["-m", "sh", "-c", script, "sh"]).arg(entry.get_program()).args(entry.get_args());
-        run(&mut cmd)
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-c", script, "sh"]).args(words(cmd));
+        unshare
+    }
+
+    #[test]
+    fn a_cgroup_of_a_hierarchy_that_is_not_mounted_is_joined_and_one_out_of_reach_is_named() {
+        let house = House::new();
+        let held = Entered::new(&house, &[], HOLD);
+        let entry = held.enter(&["sh", "-c", "cat /proc/self/cgroup"]);
+        let out = run(&mut without_cgroups(&entry)).ok().out();
+        assert!(out.lines().all(|line| line.ends_with(":/")), "all are the container's: {out}");
+
+        let cgroup = format!("{}/leaf", house.below(""));
+        let first = held.held.processes()[1].to_string();
+        let mut cmd = Command::new("setpriv");
+        cmd.args(["--bounding-set", "-sys_admin"]).arg(bin("td-enter"));
+        cmd.args(["-t", &first, "--join-cgroup", "true"]);
+        run(&mut without_cgroups(&cmd))
             .exits(125)
+            .says("EPERM")
             .says(&format!("{cgroup} is not in what is mounted of cgroups here"));
         held.ends();
     }

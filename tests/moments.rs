@@ -28,7 +28,7 @@ fn processes(house: &House) -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let ours = |pid: &i32| {
-        holds(format!("/proc/{pid}/cgroup"), &format!("/td/c-{}/", house.name))
+        holds(format!("/proc/{pid}/cgroup"), &format!("/c-{}-", house.name))
             || holds(format!("/proc/{pid}/cmdline"), &format!("{}\0", house.name))
     };
     pids.filter(ours).filter(|pid| is_alive(*pid)).collect()

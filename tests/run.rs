@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::house::*;
+use common::house::{self, *};
 use common::pty::Pty;
 use common::*;
 
@@ -1320,7 +1320,7 @@ mod root {
                 let held = house.hold(&options, HOLD);
                 let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
                 let cgroup = cgroup.expect("its cgroups");
-                let own = format!("{parent}/c-{}", house.name);
+                let own = house.below(&parent);
                 assert_eq!(cgroups::read(&own, "pids.max"), "5");
                 assert_eq!(cgroups::read(&own, "memory.limit_in_bytes"), "67108864");
                 for controller in [":pids:", ":memory:"] {
@@ -1350,7 +1350,7 @@ mod root {
                 cmd.arg("--clear-groups").arg(of_user.get_program()).args(of_user.get_args());
                 let held = hold(cmd.current_dir(house.dir.path()));
                 let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", held.processes()[2]));
-                let own = format!("{parent}/c-{}", house.name);
+                let own = house.below(&parent);
                 assert_eq!(cgroup.expect("its cgroup"), format!("0::{own}/leaf\n"));
                 assert_eq!(cgroups::read(&own, "pids.max"), "5");
                 assert_eq!(cgroups::read(&own, "memory.max"), "67108864");
@@ -1483,8 +1483,8 @@ mod root {
             }
             cmd.envs([("IFS", "/"), ("CDPATH", "/"), ("TD_BIN", "/"), ("TD_TRACE", "1")]);
             let held = hold(&mut cmd);
-            // No limit, so in the one hierarchy where every container of root's is.
-            let cgroups = if house.who == Who::Root { 1 } else { 0 };
+            // Of root's a cgroup in every hierarchy; of a user's in none, for none is the user's own.
+            let cgroups = if house.who == Who::Root { house::hierarchies().len() } else { 0 };
             assert_eq!(house.cgroups().len(), cgroups, "{:?}", house.cgroups());
             let out = held.go_on().ok().out();
             assert_eq!(out, format!("{}\n0\n/\n1\nready\n", house.name));

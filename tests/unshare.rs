@@ -1737,7 +1737,7 @@ mod root {
         refused(&format!("{AS_USER} {td}/td-unshare --into-cgroup {} echo ran", own.0), says);
     }
 
-    // ---- who was killed for want of memory ----
+    // ---- who was killed for lack of memory ----
 
     /// Run `script` in the cgroup `own`/a, with a limit of memory for `own`/`limited`, and remove `own`/a afterwards.
     #[track_caller]
@@ -1764,7 +1764,7 @@ mod root {
         private_mounts();
         let own = Cgroup::new("oom-above");
         let output = in_want_of_memory(&own, "", "exec busybox tail -n 1 /dev/zero").exits(137);
-        let says = "sh was killed for want of memory, of the machine or of another cgroup\n";
+        let says = "sh was killed because the memory of the machine or of another cgroup ran out\n";
         assert_eq!(output.err(), format!("td-unshare: {says}"));
     }
 

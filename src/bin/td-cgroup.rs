@@ -6,6 +6,7 @@ usage: td-cgroup [OPTION]... PATH [PROG [ARG]...]
        td-cgroup --remove|--kill|--freeze|--thaw PATH
        td-cgroup --stat [--json] PATH
        td-cgroup --wait-empty[=SECONDS] PATH
+       td-cgroup --record FILE --remove|--kill|... [PROG [ARG]...]
 
 Make the cgroup PATH, or use it as it is, and set limits. With PROG, move in and
 become PROG. PATH is /a/b from the root of the hierarchy, a/b below one's own
@@ -28,23 +29,30 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --move-to-leaf NAME  move processes that are in the way of a limit to
                           NAME below their cgroup (version 2)
       --stay              become PROG without moving in
-      --fresh             first remove what an earlier run has left of PATH
+      --fresh             first remove what an earlier run has left of PATH; or
+                          of what FILE lists, killed where it lives on
+      --record FILE       create a cgroup in every hierarchy, below one's own
+                          cgroup where no limit is asked; list them in FILE
+      --state DIR         end PATH with what tells DIR from other directories;
+                          leave alone what FILE lists of another
+      --count             have version 2 count what PATH uses
       --delegate UID:GID  let this user make cgroups below PATH
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
-      --freeze            have them stop, and wait until all have
-      --thaw              have them go on
+      --freeze            freeze every process and wait until all are frozen
+      --thaw              thaw them
       --wait-empty[=SECONDS]  wait until the last has ended, else 124
       --stat              print what it uses and may use, a key and value a line
       --json              the same in JSON
 ";
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
-use td::cgroup::asked::Wanted;
+use td::cgroup::asked::{Used, Wanted};
 use td::cgroup::limits::LIMITS;
-use td::cgroup::make::Made;
-use td::cgroup::{self, Hierarchy, stat, state, tree};
+use td::cgroup::make::{Made, Write};
+use td::cgroup::record::{self, Record};
+use td::cgroup::{self, Hierarchy, Place, stat, state, tree};
 use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
@@ -65,6 +73,10 @@ struct Opts {
     move_to_leaf: Option<CString>,
     stay: bool,
     fresh: bool,
+    /// The file that lists the cgroups.
+    record: Option<CString>,
+    /// The directory whose own they are.
+    state: Option<CString>,
     /// To whom the cgroup is given.
     delegate: Option<(u32, u32)>,
     json: bool,
@@ -116,6 +128,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--move-to-leaf" => opts.move_to_leaf = Some(cli.path()?),
             "--stay" => opts.stay = true,
             "--fresh" => opts.fresh = true,
+            "--record" => opts.record = Some(cli.path()?),
+            "--state" => opts.state = Some(cli.path()?),
+            "--count" => opts.wanted.count = true,
             "--delegate" => opts.delegate = Some(ids(cli)?),
             "--remove" => opts.act(cli, Action::Remove)?,
             "--kill" => opts.act(cli, Action::Kill)?,
@@ -132,7 +147,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     }
     opts.wanted.delegated = opts.delegate.is_some();
     opts.wanted.check(cli)?;
-    opts.path = cli.operand("PATH")?;
+    if opts.action == Action::Make || opts.record.is_none() {
+        opts.path = cli.operand("PATH")?;
+    }
     opts.prog = cli.optional_prog();
     check(cli, &opts).map(|()| opts)
 }
@@ -143,12 +160,19 @@ fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
     if opts.json && opts.action != Action::Stat {
         return Err(cli.usage("--json needs --stat"));
     }
-    let extra = opts.prog.is_some() || opts.stay || opts.fresh || leaves || !opts.wanted.is_empty();
+    let prog = opts.prog.is_some() && (opts.record.is_none() || opts.action == Action::Stat);
+    let extra = prog || opts.stay || opts.fresh || leaves || !opts.wanted.is_empty();
     if opts.action != Action::Make && extra {
         return Err(cli.usage(ALONE));
     }
     if opts.stay && opts.prog.is_none() {
         return Err(cli.usage("--stay needs PROG"));
+    }
+    if opts.action == Action::Make && opts.record.is_some() && opts.leaf.is_none() {
+        return Err(cli.usage("--record needs --leaf"));
+    }
+    if opts.record.is_none() && opts.state.is_some() {
+        return Err(cli.usage("--state needs --record"));
     }
     let Some(leaf) = &opts.move_to_leaf else { return Ok(()) };
     let leaf = leaf.to_bytes();
@@ -188,21 +212,50 @@ fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
-    let path = opts.path.as_c_str();
-    match opts.action {
-        Action::Make => return make_and_become(cx, opts),
-        Action::Remove => {
-            if tree::remove(cx, path)? == 0 {
-                return Err(cgroup::none(path));
-            }
-        }
-        Action::Kill => state::kill(cx, path)?,
-        Action::Freeze => state::freeze(cx, path, true)?,
-        Action::Thaw => state::freeze(cx, path, false)?,
-        Action::WaitEmpty(time) => state::wait_empty(cx, path, time)?,
-        Action::Stat => print(cx, &stat::text(cx, path, opts.json)?)?,
+    if opts.action == Action::Make {
+        return make_and_become(cx, opts);
     }
-    sys::exit(cx, 0)
+    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    match &opts.record {
+        Some(file) => {
+            let record = Record::read(cx, opts.state.as_deref(), file)?
+                .ok_or_else(|| record::missing(file))?;
+            act(cx, opts, &record.places(cx, &tag(cx, opts)?)?, file)?;
+        }
+        None => {
+            let hierarchies = cgroup::hierarchies(cx)?;
+            act(cx, opts, &cgroup::existing(cx, &hierarchies, &opts.path)?, &opts.path)?;
+        }
+    }
+    match prog {
+        Some(prog) => prog.exec(cx),
+        None => sys::exit(cx, 0),
+    }
+}
+
+/// Act on a cgroup, of which `shown` is PATH or FILE.
+fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error> {
+    match opts.action {
+        Action::Make => Ok(()),
+        Action::Remove => {
+            tree::remove(cx, &cgroup::directories(places))?;
+            let state = opts.state.as_deref();
+            opts.record.as_ref().map_or(Ok(()), |file| record::unlink(cx, state, file))
+        }
+        Action::Kill => state::kill(cx, places),
+        Action::Freeze => state::freeze(cx, places, &plain(shown.to_bytes()), true),
+        Action::Thaw => state::freeze(cx, places, &plain(shown.to_bytes()), false),
+        Action::WaitEmpty(time) => state::wait_empty(cx, places, time),
+        Action::Stat => {
+            stat::say_what_is_not_counted(cx, places);
+            print(cx, &stat::text(cx, places, opts.json)?)
+        }
+    }
+}
+
+/// With what the names of DIR's cgroups end.
+fn tag(cx: &Cx, opts: &Opts) -> Result<Vec<u8>, Error> {
+    opts.state.as_ref().map_or(Ok(Vec::new()), |state| record::tag(cx, state))
 }
 
 fn print(cx: &Cx, text: &str) -> Result<(), Error> {
@@ -212,12 +265,15 @@ fn print(cx: &Cx, text: &str) -> Result<(), Error> {
 fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
     let mut made = Made::new(opts.move_to_leaf.clone());
-    make(cx, opts, &mut made)
-        .and_then(|()| match prog {
-            Some(prog) => prog.exec(cx),
-            None => sys::exit(cx, 0),
-        })
-        .inspect_err(|_| made.undo(cx))
+    let done = match &opts.record {
+        Some(file) => make_in_every(cx, opts, &mut made, file),
+        None => make(cx, opts, &mut made),
+    };
+    done.and_then(|()| match prog {
+        Some(prog) => prog.exec(cx),
+        None => sys::exit(cx, 0),
+    })
+    .inspect_err(|_| made.undo(cx))
 }
 
 fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
@@ -228,24 +284,64 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
     let used = opts.wanted.used(cx, &hierarchies, &name, &writes);
-    for hierarchy in &used {
-        made.make(cx, hierarchy, &name, &writes)?;
-        if hierarchy.v2 && opts.delegate.is_some() {
-            made.turn_all_on(cx, hierarchy, &name)?;
-        }
-        made.give(cx, hierarchy, &name, opts.delegate)?;
-    }
-    if let Some(leaf) = &opts.leaf {
-        let below = [&name, &b"/"[..], leaf.to_bytes()].concat();
-        name = cgroup::name(&hierarchies, &cstring(below))?;
-        for hierarchy in &used {
-            made.make(cx, hierarchy, &name, &[])?;
-            made.give(cx, hierarchy, &name, opts.delegate)?;
-        }
-    }
+    make_used(cx, opts, made, &used, &writes)?;
     if opts.prog.is_none() || opts.stay {
         return Ok(());
     }
-    let is_used = |hierarchy: &Hierarchy| used.iter().any(|used| used.is(hierarchy));
-    made.move_in(cx, &hierarchies, &name, is_used)
+    if let Some(leaf) = &opts.leaf {
+        name = below(&name, leaf);
+    }
+    let is_used = |hierarchy: &Hierarchy| used.iter().any(|(used, _)| used.is(hierarchy));
+    let all: Vec<Used> = hierarchies.iter().map(|hierarchy| (hierarchy, name.clone())).collect();
+    made.move_in(cx, &all, is_used)
+}
+
+/// The same in every hierarchy. They are listed before the first is created.
+fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(), Error> {
+    let state = opts.state.as_deref();
+    let hierarchies = cgroup::every(cx)?;
+    let tag = tag(cx, opts)?;
+    let name = [cgroup::name(&hierarchies, &opts.path)?, tag.clone()].concat();
+    if opts.fresh {
+        record::clear(cx, state, file, &tag)?;
+    }
+    let writes = opts.wanted.writes(cx, &hierarchies)?;
+    let used = opts.wanted.used_in_every(cx, &hierarchies, &name, &writes)?;
+    let mut leaves = Vec::new();
+    for (hierarchy, name) in &used {
+        leaves.push((*hierarchy, below(name, opts.leaf.as_deref().unwrap_or_default())));
+    }
+    made.record(cx, state, file, &record::text(&leaves))?;
+    make_used(cx, opts, made, &used, &writes)?;
+    if opts.prog.is_none() || opts.stay {
+        return Ok(());
+    }
+    made.move_in(cx, &leaves, |_| true)
+}
+
+/// Create the cgroup where it is used, with its limits and its leaf.
+fn make_used(
+    cx: &Cx,
+    opts: &Opts,
+    made: &mut Made,
+    used: &[Used],
+    writes: &[Write],
+) -> Result<(), Error> {
+    for (hierarchy, name) in used {
+        made.make(cx, hierarchy, name, writes)?;
+        if hierarchy.v2 {
+            made.pass_down(cx, hierarchy, name, &opts.wanted)?;
+        }
+        made.give(cx, hierarchy, name, opts.delegate)?;
+        if let Some(leaf) = &opts.leaf {
+            let leaf = below(name, leaf);
+            made.make(cx, hierarchy, &leaf, &[])?;
+            made.give(cx, hierarchy, &leaf, opts.delegate)?;
+        }
+    }
+    Ok(())
+}
+
+fn below(name: &[u8], leaf: &CStr) -> Vec<u8> {
+    [name, leaf.to_bytes()].join(&b'/')
 }

@@ -34,7 +34,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 use td::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
-use td::cgroup::cradle::{self, Cradle};
+use td::cgroup::cradle::Cradle;
+use td::cgroup::record::Record;
 use td::chain::{self, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
@@ -241,7 +242,7 @@ impl Entry {
         let wanted = if all { ALL } else { opts.namespaces & !by_file };
         let kinds = target.others(cx, wanted)?;
         if all || opts.join_cgroup {
-            self.cgroups = cradle::of_process(cx, &target.read(cx, c"cgroup")?)?;
+            self.cgroups = Record::parse(cx, &target.read(cx, c"cgroup")?, true)?.open(cx)?;
         }
         if all || opts.root == Some(None) {
             self.root = Some(target.directory(cx, c"root")?);
@@ -277,7 +278,7 @@ fn move_in(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
     if let Some(directory) = &cgroups.v2 {
         sys::write_file(cx, Some(directory.as_fd()), c"cgroup.procs", b"0")?;
     }
-    cgroups.tasks.iter().try_for_each(|tasks| sys::write(cx, tasks.as_fd(), b"0").map(drop))
+    cgroups.tasks.iter().try_for_each(|tasks| tasks.enter(cx))
 }
 
 /// Go in: namespaces, root, ids, and the limits of a container.

@@ -31,6 +31,7 @@ The first eight take =FILE, which keeps the namespace.
       --boottime SECONDS   offset of the boot clock (implies --time)
       --into-cgroup PATH   the child is born in this cgroup
       --remove-cgroup PATH at the end, remove this cgroup
+      --cgroup-record FILE both, for the cgroups that FILE lists, and FILE too
       --pid-file FILE names the child while it lives (repeatable)
       --record N:FILE  PROG writes to the new FILE as descriptor N
       --remove DIR    at the end, remove DIR with all it holds
@@ -44,7 +45,8 @@ use std::os::fd::{AsFd, RawFd};
 
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 use td::cgroup::cradle::{self, Cradle};
-use td::cgroup::{oom, tree};
+use td::cgroup::record::{self, Record};
+use td::cgroup::{self, oom, tree};
 use td::chain::{Found, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
@@ -74,6 +76,8 @@ struct Opts {
     offsets: Vec<String>,
     into_cgroup: Option<CString>,
     remove_cgroup: Option<CString>,
+    /// A file that lists the cgroups of the child.
+    cgroup_record: Option<CString>,
     pid_files: Vec<CString>,
     /// A descriptor of PROG, and the file that it is.
     record: Option<(RawFd, CString)>,
@@ -115,6 +119,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             }
             "--into-cgroup" => opts.into_cgroup = Some(cli.path()?),
             "--remove-cgroup" => opts.remove_cgroup = Some(cli.path()?),
+            "--cgroup-record" => opts.cgroup_record = Some(named(cli, "--cgroup-record")?),
             "--pid-file" => opts.pid_files.push(named(cli, "--pid-file")?),
             "--record" => opts.record = Some(record(cli)?),
             "--remove" => opts.remove.push(named(cli, "--remove")?),
@@ -123,6 +128,10 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--state" => opts.state = Some(cli.path()?),
             _ => return Err(cli.unknown(&option)),
         }
+    }
+    if opts.cgroup_record.is_some() && (opts.into_cgroup.is_some() || opts.remove_cgroup.is_some())
+    {
+        return Err(cli.usage("--cgroup-record excludes --into-cgroup and --remove-cgroup"));
     }
     opts.prog = cli.prog()?;
     Ok(opts)
@@ -175,6 +184,7 @@ impl Opts {
         self.has(libc::CLONE_NEWPID)
             || self.into_cgroup.is_some()
             || self.remove_cgroup.is_some()
+            || self.cgroup_record.is_some()
             || !self.remove.is_empty()
             || !self.rmdir.is_empty()
             || self.meets(maps)
@@ -196,18 +206,22 @@ impl Opts {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
+    let mut outside = Outside::default();
+    outside.cgroups = match &opts.cgroup_record {
+        Some(file) => Record::read(cx, opts.state.as_deref(), file)?,
+        None => None,
+    };
     for path in &opts.pid_files {
         // Until that process has ended, the directories are still in use.
         pid_file::await_end(cx, opts.state.as_deref(), path)
-            .inspect_err(|_| remove_cgroup(cx, opts))?;
+            .inspect_err(|_| remove_cgroups(cx, opts, &outside))?;
     }
     // Where others can change the way to what is removed at the end, nothing is begun.
     let mut removed = opts.remove.iter().chain(&opts.rmdir);
     removed
         .try_for_each(|path| Place::find(cx, opts.state.as_deref(), path).map(drop))
-        .inspect_err(|_| remove_cgroup(cx, opts))?;
-    let maps = IdMaps::new(cx, &opts.ids)
-        .inspect_err(|_| clean_up(cx, opts, None, &Outside::default()))?;
+        .inspect_err(|_| remove_cgroups(cx, opts, &outside))?;
+    let maps = IdMaps::new(cx, &opts.ids).inspect_err(|_| clean_up(cx, opts, None, &outside))?;
     if !opts.waits(&maps) {
         if opts.namespaces != 0 {
             sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
@@ -216,7 +230,6 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         return prog.exec(cx);
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
-    let mut outside = Outside::default();
     let ended = match give_birth(cx, opts, &maps, &mut outside) {
         Ok((Side::Child, cradle, line)) => {
             move_in(cx, opts, &cradle)?;
@@ -234,6 +247,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 /// What the parent has made outside of the new namespaces, and how that ended.
 #[derive(Default)]
 struct Outside<'a> {
+    /// The cgroups of the child.
+    cgroups: Option<Record>,
     pid_files: Vec<PidFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
@@ -261,13 +276,15 @@ fn give_birth(
     for path in &opts.pid_files {
         outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
     }
-    let mut cradle = match &opts.into_cgroup {
-        Some(path) => cradle::open(cx, path)?,
-        None => Cradle::default(),
+    let mut cradle = match (&opts.into_cgroup, &outside.cgroups) {
+        (Some(path), _) => cradle::open(cx, path)?,
+        (None, Some(record)) => record.open(cx)?,
+        (None, None) => Cradle::default(),
     };
     let line = opts.meets(maps).then(|| Line::new(cx)).transpose()?;
     let at_once = opts.namespaces & !later(opts, &cradle);
-    let side = child::spawn(cx, at_once, &mut cradle).map_err(|e| why(cx, opts, e))?;
+    let side =
+        child::spawn(cx, at_once, &mut cradle).map_err(|e| why_no_child(cx, opts, outside, e))?;
     Ok((side, cradle, line))
 }
 
@@ -280,10 +297,7 @@ fn later(opts: &Opts, cradle: &Cradle) -> u64 {
 
 /// The child's way into the cgroups in which it was not born, before its ids are mapped: afterwards it is refused.
 fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
-    for tasks in &cradle.tasks {
-        let cgroup = opts.into_cgroup.as_deref().unwrap_or_default();
-        sys::write(cx, tasks.as_fd(), b"0").map_err(|e| namespaces::why_not_born(cgroup, e))?;
-    }
+    cradle.tasks.iter().try_for_each(|tasks| tasks.enter(cx))?;
     match later(opts, cradle) {
         0 => Ok(()),
         namespaces => sys::unshare(cx, namespaces).map_err(|e| why(cx, opts, e)),
@@ -353,21 +367,55 @@ fn attend<'a>(
         outside.pid_files.iter_mut().try_for_each(|file| file.write(cx, child))
     };
     let met = line.map_or(Ok(None), |line| line.answer(cx, publish));
-    let ended = met.and_then(|end| Ok((child::wait(cx, child)?, end)));
-    let (ended, end) = ended.inspect_err(|_| child::end(cx, child))?;
+    let ended = met.and_then(|end| Ok((wait(cx, child, outside.cgroups.as_ref())?, end)));
+    let (ended, end) = ended.inspect_err(|_| {
+        // What has frozen itself dies when it is thawed.
+        let _ = sys::kill(cx, child, libc::SIGKILL); // child::end says it
+        thaw(cx, outside.cgroups.as_ref());
+        child::end(cx, child);
+    })?;
     outside.failed = end.is_none_or(|end| end.gave_up(cx));
     outside.status = ended.exit_status();
     Ok(ended)
 }
 
-/// PROG has failed: was it killed for want of memory, or a process of it? Looked for while there is a cgroup
+/// As [`child::wait`]. A signal that is to end a container reaches it also where it has frozen itself.
+fn wait(cx: &Cx, child: i32, record: Option<&Record>) -> Result<WaitStatus, Error> {
+    const ENDING: [c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    loop {
+        let signal = child::next_signal(cx)?;
+        if let Some(status) = child::handle(cx, child, &signal)? {
+            return Ok(status);
+        }
+        if ENDING.contains(&signal.signo) {
+            thaw(cx, record);
+        }
+    }
+}
+
+fn thaw(cx: &Cx, record: Option<&Record>) {
+    let thawed = record.map_or(Ok(()), |record| record.thaw(cx));
+    thawed.unwrap_or_else(|error| cx.say(&error));
+}
+
+/// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup
 /// that has counted it. Who ends with 0 has coped with it.
-fn say_how_killed(cx: &Cx, opts: &Opts, status: u8) {
+fn say_how_killed(cx: &Cx, opts: &Opts, outside: &Outside) {
     const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-exec --init end, too
-    let Some(limited) = opts.remove_cgroup.as_ref().filter(|_| status != 0) else { return };
-    let home = opts.into_cgroup.as_ref().unwrap_or(limited);
-    if let Some(how) = oom::how_killed(cx, limited, home) {
-        let who = if status == KILLED { "" } else { "a process of " };
+    if outside.status == 0 {
+        return;
+    }
+    let how = match (&outside.cgroups, &opts.remove_cgroup) {
+        (Some(record), _) => record
+            .memory()
+            .and_then(|(memory, limited, home)| oom::how_killed_in(cx, memory, &limited, &home)),
+        (None, Some(limited)) => {
+            oom::how_killed(cx, limited, opts.into_cgroup.as_ref().unwrap_or(limited))
+        }
+        (None, None) => None,
+    };
+    if let Some(how) = how {
+        let who = if outside.status == KILLED { "" } else { "a process of " };
         cx.say(&Error::refusal(format_args!("{who}{} {how}", opts.prog.shown())));
     }
 }
@@ -380,16 +428,29 @@ fn clean_up(cx: &Cx, opts: &Opts, maps: Option<&IdMaps>, outside: &Outside) {
     for &(file, made) in outside.pins.iter().filter(|_| outside.failed) {
         say(namespaces::unpin(cx, file, made));
     }
-    say_how_killed(cx, opts, outside.status);
-    remove_cgroup(cx, opts);
+    say_how_killed(cx, opts, outside);
+    remove_cgroups(cx, opts, outside);
     opts.remove.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_tree)));
     opts.rmdir.iter().for_each(|path| say(remove_as(cx, opts, maps, path, remove::remove_empty)));
     outside.pid_files.iter().rev().filter(|_| outside.failed).for_each(|file| file.undo(cx));
 }
 
-fn remove_cgroup(cx: &Cx, opts: &Opts) {
-    let removed = opts.remove_cgroup.iter().try_for_each(|path| tree::remove(cx, path).map(drop));
+fn remove_cgroups(cx: &Cx, opts: &Opts, outside: &Outside) {
+    let removed = match (&outside.cgroups, &opts.cgroup_record, &opts.remove_cgroup) {
+        // The file last: what is left is found by it.
+        (Some(record), Some(file), _) => {
+            record.remove(cx).and_then(|()| record::unlink(cx, opts.state.as_deref(), file))
+        }
+        (_, _, Some(path)) => remove_cgroup(cx, path),
+        _ => Ok(()),
+    };
     removed.unwrap_or_else(|error| cx.say(&error));
+}
+
+fn remove_cgroup(cx: &Cx, path: &CStr) -> Result<(), Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let places = cgroup::places(cx, &hierarchies, &cgroup::name(&hierarchies, path)?)?;
+    tree::remove(cx, &cgroup::directories(&places))
 }
 
 /// Remove as the caller, or as root of the new user namespace.
@@ -407,7 +468,14 @@ fn remove_as(
     }
 }
 
-/// Why there are no new namespaces, or no child.
+/// Why there are no new namespaces.
 fn why(cx: &Cx, opts: &Opts, error: Error) -> Error {
-    namespaces::why(cx, opts.namespaces, opts.into_cgroup.as_deref(), error)
+    namespaces::why(cx, opts.namespaces, None, error)
+}
+
+/// Why there is no child.
+fn why_no_child(cx: &Cx, opts: &Opts, outside: &Outside, error: Error) -> Error {
+    let leaf = outside.cgroups.as_ref().and_then(Record::leaf_in_v2);
+    let into = leaf.as_deref().or(opts.into_cgroup.as_deref());
+    namespaces::why(cx, opts.namespaces, into, error)
 }

@@ -26,13 +26,18 @@ pub struct Wanted {
     pub set: Vec<(CString, CString)>,
     /// Is the cgroup given to a user, who may ask for limits below it?
     pub delegated: bool,
+    /// Is what it uses to be counted on version 2?
+    pub count: bool,
 }
+
+/// Where the cgroup is created: a hierarchy, and its name there.
+pub type Used<'a> = (&'a Hierarchy, Vec<u8>);
 
 impl Wanted {
     /// Is nothing asked?
     pub fn is_empty(&self) -> bool {
         let none = self.limits.iter().all(Option::is_none) && self.devices.is_empty();
-        none && self.set.is_empty() && !self.delegated
+        none && self.set.is_empty() && !self.delegated && !self.count
     }
 
     /// Values are checked before anything is made. What --memory-swap means depends on --memory.
@@ -92,6 +97,37 @@ impl Wanted {
         Ok(writes)
     }
 
+    /// Is a limit asked in this hierarchy, or may it be asked below?
+    fn asks(&self, hierarchy: &Hierarchy, writes: &[Write]) -> bool {
+        let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
+        writes.iter().any(|write| write.hierarchy.is(hierarchy)) || self.delegated && below()
+    }
+
+    /// The same for a cgroup in every hierarchy: `name` where a limit is asked, elsewhere its last part below the
+    /// caller's own cgroup, so that what limits the caller limits it too. Where the caller may not create one, a
+    /// process of it has no more rights than the caller, in whatever namespace: there it is left out.
+    pub fn used_in_every<'a>(
+        &self,
+        cx: &Cx,
+        hierarchies: &'a [Hierarchy],
+        name: &[u8],
+        writes: &[Write],
+    ) -> Result<Vec<Used<'a>>, Error> {
+        let mut used = Vec::new();
+        // See `used`.
+        let enough =
+            |h| hierarchies.iter().any(|h| self.asks(h, writes)) && cannot_enter(cx, h, name);
+        for hierarchy in hierarchies {
+            let counts = self.count && hierarchy.v2;
+            if self.asks(hierarchy, writes) || counts && !enough(hierarchy) {
+                used.push((hierarchy, name.to_vec()));
+            } else if may_create(cx, hierarchy)? {
+                used.push((hierarchy, text::split_name(name).1.to_vec()));
+            }
+        }
+        Ok(used)
+    }
+
     /// The hierarchies in which the cgroup is made: that of version 2, and each of version 1 in which a limit
     /// is asked, or may be asked below.
     pub fn used<'a>(
@@ -100,12 +136,9 @@ impl Wanted {
         hierarchies: &'a [Hierarchy],
         name: &[u8],
         writes: &[Write],
-    ) -> Vec<&'a Hierarchy> {
+    ) -> Vec<Used<'a>> {
         let home = cgroup::home(hierarchies);
-        let asked = |hierarchy: &&Hierarchy| {
-            let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
-            writes.iter().any(|write| write.hierarchy.is(hierarchy)) || self.delegated && below()
-        };
+        let asked = |hierarchy: &&Hierarchy| self.asks(hierarchy, writes);
         // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
         // limited there, those of version 1 are enough.
         let enough = hierarchies.iter().any(|h| asked(&h))
@@ -113,11 +146,24 @@ impl Wanted {
         let mut used = Vec::new();
         for hierarchy in hierarchies {
             if asked(&hierarchy) || home.is_some_and(|home| home.is(hierarchy)) && !enough {
-                used.push(hierarchy);
+                used.push((hierarchy, name.to_vec()));
             }
         }
         used
     }
+}
+
+/// May this process create a cgroup below its own, and go there?
+fn may_create(cx: &Cx, hierarchy: &Hierarchy) -> Result<bool, Error> {
+    if hierarchy.is_imagined(cx) {
+        return Ok(true);
+    }
+    let Some(own) = hierarchy.directory(b"") else { return Ok(false) };
+    match sys::faccessat2(cx, None, &own, libc::W_OK) {
+        Err(e) if e.is(Errno::EACCES) => return Ok(false),
+        other => other.map_err(|e| causes::why_refused(cx, &own, e).way_out(cgroup::DISABLED))?,
+    }
+    Ok(!cannot_enter(cx, hierarchy, b""))
 }
 
 fn refused(cli: &Cli, option: &str, typed: &str, accepts: &str) -> Error {

@@ -157,11 +157,34 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
     error
 }
 
+/// Version 1: a new cgroup has no time for processes with real-time scheduling, sched(7).
+pub fn why_no_realtime(cx: &Cx, cgroup: &CStr, error: Error) -> Error {
+    if !error.is(Errno::EINVAL) {
+        return error;
+    }
+    let stat = sys::read_file(cx, None, c"/proc/self/stat").unwrap_or_default();
+    // The name, the second field, may have anything in it. Behind it a blank comes first.
+    let fields = text::split(&stat, b')').next_back().unwrap_or_default();
+    let policy = match text::split(fields, b' ').nth(41 - 2) {
+        Some(b"1") => "SCHED_FIFO",
+        Some(b"2") => "SCHED_RR",
+        _ => return error,
+    };
+    let shown = plain(cgroup.to_bytes());
+    match read_word(cx, cgroup, b"cpu.rt_runtime_us") {
+        Some(time) if time == "0" => error
+            .because(format_args!("this process has {policy}, and {shown}/cpu.rt_runtime_us is 0"))
+            .way_out("run it without real-time scheduling: chrt --other 0"),
+        _ => error,
+    }
+}
+
 /// Why this process did not get into the cgroup.
 pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> Error {
     let cgroup = &hierarchy.directory(name).unwrap_or_default();
     let shown = plain(cgroup.to_bytes());
     match error.errno() {
+        Some(Errno::EINVAL) => why_no_realtime(cx, cgroup, error),
         Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
             Some(on) if !on.is_empty() => error
                 .because(format_args!(

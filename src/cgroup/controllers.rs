@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
+use crate::cgroup::asked::Wanted;
 use crate::cgroup::causes::why_refused;
 use crate::cgroup::limits;
 use crate::cgroup::make::{self, Made, named, write_file};
@@ -30,20 +31,33 @@ pub struct Moved {
 }
 
 impl Made {
-    /// Have the controllers of all limits on for those below the cgroup `name`, as far as version 2 has
-    /// them.
-    pub fn turn_all_on(
+    /// Have controllers on, as far as version 2 has them: for those below the cgroup `name` where that is given away;
+    /// for itself where it is to be counted. A container's is counted wherever the caller, who is in the way of
+    /// controllers of its own cgroup, is not above it, or in the root, where nobody is in the way.
+    pub fn pass_down(
         &mut self,
         cx: &Cx,
         hierarchy: &Hierarchy,
         name: &[u8],
+        wanted: &Wanted,
     ) -> Result<(), Error> {
         let levels = hierarchy.levels(name).map_or(Vec::new(), |(levels, _)| levels);
-        let root = levels.first().map_or(c"", CString::as_c_str);
+        let (Some((_, above)), Some(root)) = (levels.split_last(), levels.first()) else {
+            return Ok(());
+        };
+        let apart = || name.starts_with(b"/") || above.len() == 1 && !has_type(cx, root);
+        let (levels, must) = match wanted {
+            Wanted { delegated: true, .. } => (&levels[..], true),
+            Wanted { count: true, .. } if name.contains(&b'/') => (above, true),
+            _ if self.is_recorded() && apart() => (above, false),
+            _ => return Ok(()),
+        };
         let offered = read_word(cx, root, b"cgroup.controllers").unwrap_or_default();
         for controller in limits::CONTROLLERS {
             if text::has(offered.as_bytes(), b' ', controller) {
-                self.turn_on(cx, &levels, controller)?;
+                // What is not counted there, --stat says.
+                self.turn_on(cx, levels, controller)
+                    .or_else(|e| if must { Err(e) } else { Ok(()) })?;
             }
         }
         Ok(())
@@ -105,6 +119,11 @@ impl Made {
             }
         }
     }
+}
+
+/// Only the root of version 2 has no type.
+fn has_type(cx: &Cx, cgroup: &CStr) -> bool {
+    read_word(cx, cgroup, b"cgroup.type").is_some()
 }
 
 /// Turn a controller on in one directory. A failure comes with: are processes in the way?

@@ -1,16 +1,14 @@
 //! Cgroups opened so that a process can begin in them, or go there.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::{Hierarchy, hierarchies, home, join, make, name, none, parse_line};
+use crate::cgroup::{Hierarchy, causes, hierarchies, home, join, make, name, none};
 use crate::error::Error;
-use crate::mounts;
 use crate::show::plain;
 use crate::sys::{self, Cx};
-use crate::text;
 
 /// A cgroup wherever a hierarchy has it, opened so that a process can go there.
 #[derive(Default)]
@@ -19,7 +17,35 @@ pub struct Cradle {
     pub v2: Option<OwnedFd>,
     /// `tasks` in each version 1 hierarchy that has the cgroup: who writes `0` to it moves itself.
     /// Moving by cgroup.procs would wait some milliseconds for an RCU grace period.
-    pub tasks: Vec<OwnedFd>,
+    pub tasks: Vec<Tasks>,
+    /// The cgroup of version 2, as `/proc/PID/cgroup` has it.
+    v2_cgroup: Vec<u8>,
+}
+
+/// A file of a cgroup, opened so that who writes `0` to it is moved there.
+pub struct Tasks {
+    file: OwnedFd,
+    directory: CString,
+    /// The cgroup, as `/proc/PID/cgroup` has it.
+    cgroup: Vec<u8>,
+}
+
+impl Tasks {
+    /// Move this process.
+    pub fn enter(&self, cx: &Cx) -> Result<(), Error> {
+        sys::write(cx, self.file.as_fd(), b"0")
+            .map(drop)
+            .map_err(|e| causes::why_no_realtime(cx, &self.directory, e))
+            .map_err(|e| if e.is_unexplained() { why_not_born(&self.cgroup, e) } else { e })
+    }
+}
+
+/// Why no process began in a cgroup, or got there: td-cgroup, which moves there as well, looks.
+pub fn why_not_born(cgroup: &[u8], error: Error) -> Error {
+    let cgroup = plain(cgroup);
+    error.because(format_args!("no process can begin in the cgroup {cgroup}")).way_out(
+        format_args!("td-cgroup {cgroup} true goes there too, and says what is in the way"),
+    )
 }
 
 impl Cradle {
@@ -28,7 +54,8 @@ impl Cradle {
     pub fn without_clone3(&mut self, cx: &Cx) -> Result<bool, Error> {
         let Some(directory) = self.v2.take() else { return Ok(false) };
         let procs = sys::openat(cx, Some(directory.as_fd()), c"cgroup.procs", libc::O_WRONLY)?;
-        self.tasks.push(procs);
+        let cgroup = std::mem::take(&mut self.v2_cgroup);
+        self.tasks.push(Tasks { file: procs, directory: CString::default(), cgroup });
         Ok(true)
     }
 }
@@ -58,45 +85,37 @@ pub fn open_name(
     let mut cradle = Cradle::default();
     for hierarchy in hierarchies {
         let Some(directory) = hierarchy.directory(name) else { continue };
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let opened = match made(hierarchy) {
-            true => sys::openat_made(cx, None, &directory, flags),
-            false => sys::openat(cx, None, &directory, flags),
-        };
-        let opened = match opened {
-            Err(e) if e.is(Errno::ENOENT) => continue, // not a cgroup of this hierarchy
+        match cradle.add(cx, hierarchy, &directory, made(hierarchy)) {
+            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
             other => other?,
-        };
-        if hierarchy.v2 {
-            cradle.v2 = Some(opened);
-        } else {
-            let path = join(&directory, b"tasks");
-            cradle.tasks.push(make::open(cx, Some(opened.as_fd()), c"tasks", &path)?);
         }
     }
     Ok(cradle)
 }
 
-/// The cgroups of the process that says so in its `/proc/PID/cgroup`, those that are not ours already,
-/// opened so that another can go there.
-pub fn of_process(cx: &Cx, theirs: &[u8]) -> Result<Cradle, Error> {
-    let ours = sys::read_file(cx, None, c"/proc/self/cgroup")?;
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
-    let is_ours = |line: &[u8]| text::has(&ours, b'\n', line);
-    let mut hierarchies = Vec::new();
-    for line in text::lines(theirs) {
-        if line.is_empty() || is_ours(line) {
-            continue;
+impl Cradle {
+    /// Open one more. `made`: it was created by now, also where a dry run did not.
+    pub fn add(
+        &mut self,
+        cx: &Cx,
+        hierarchy: &Hierarchy,
+        directory: &CStr,
+        made: bool,
+    ) -> Result<(), Error> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let opened = match made {
+            true => sys::openat_made(cx, None, directory, flags),
+            false => sys::openat(cx, None, directory, flags),
+        }?;
+        if hierarchy.v2 {
+            self.v2 = Some(opened);
+            self.v2_cgroup = hierarchy.path(directory);
+        } else {
+            let path = join(directory, b"tasks");
+            let file = make::open(cx, Some(opened.as_fd()), c"tasks", &path)?;
+            let cgroup = hierarchy.path(directory);
+            self.tasks.push(Tasks { file, directory: directory.into(), cgroup });
         }
-        match parse_line(line, &mounts).filter(|hierarchy| hierarchy.own.is_some()) {
-            Some(hierarchy) => hierarchies.push(hierarchy),
-            None => {
-                return Err(Error::refusal(format_args!(
-                    "the cgroup {} is not in what is mounted of cgroups here",
-                    plain(line)
-                )));
-            }
-        }
+        Ok(())
     }
-    open_name(cx, &hierarchies, b"", |_| false)
 }

@@ -54,6 +54,9 @@ const fn file(name: &'static str, convert: Convert) -> File {
 /// The controllers that are passed down to a user to whom a cgroup is given. The pages of hugetlb are reserved by root.
 pub const CONTROLLERS: [&[u8]; 5] = [b"memory", b"cpu", b"cpuset", b"io", b"pids"];
 
+/// Those of them that count what is used.
+pub const COUNTING: [&[u8]; 4] = [b"memory", b"cpu", b"io", b"pids"];
+
 /// Every limit, in the order in which they are written.
 pub static LIMITS: &[Limit] = &[
     Limit {

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::cgroup::asked::Used;
 use crate::cgroup::causes::{
     why_no_directory, why_no_file, why_no_value, why_not_given, why_not_moved, why_refused,
 };
 use crate::cgroup::controllers::Moved;
-use crate::cgroup::cradle;
 use crate::cgroup::limits::{self, Asked};
-use crate::cgroup::{Hierarchy, devices, join};
+use crate::cgroup::{Hierarchy, devices, join, tree};
 use crate::error::Error;
 use crate::number::decimal;
+use crate::pid_file::PidFile;
 use crate::show::{ascii, plain, signed};
 use crate::sys::{self, At, Cx};
 use crate::text;
@@ -39,6 +40,8 @@ pub struct Made {
     pub(super) turned_on: Vec<CString>,
     /// The levels of version 2 whose processes were moved to a leaf.
     pub(super) moved: Vec<Moved>,
+    /// The file that lists what is made. Then nothing of it may exist before.
+    record: Option<PidFile>,
 }
 
 /// A value for a file of a cgroup.
@@ -63,6 +66,23 @@ impl Made {
         Made { move_to_leaf, ..Made::default() }
     }
 
+    /// Is it listed in a file what is made?
+    pub(super) fn is_recorded(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// List in a file what will be made.
+    pub fn record(
+        &mut self,
+        cx: &Cx,
+        state: Option<&CStr>,
+        file: &CStr,
+        text: &[u8],
+    ) -> Result<(), Error> {
+        let file = self.record.insert(PidFile::new(cx, state, file)?);
+        file.write_text(cx, text)
+    }
+
     /// Make the cgroup `name` in a hierarchy, or use what is there of it, and write to its files.
     pub fn make(
         &mut self,
@@ -77,12 +97,19 @@ impl Made {
         };
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
         let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy.is(hierarchy)).collect();
-        check(cx, levels.first().unwrap_or(cgroup))?;
+        if !hierarchy.is_imagined(cx) {
+            check(cx, levels.first().unwrap_or(cgroup))?;
+        }
         for (i, level) in levels.iter().enumerate().skip(there) {
             if self.directories.contains(level) {
                 continue;
             }
-            self.directory(cx, level)?;
+            if i + 1 == levels.len() && self.record.is_some() {
+                create(cx, level)?;
+                self.directories.push(level.clone());
+            } else {
+                self.directory(cx, level)?;
+            }
             if hierarchy.has(b"cpuset") {
                 fill_cpuset(cx, level, levels.get(..i).unwrap_or_default())?;
             }
@@ -177,36 +204,36 @@ impl Made {
         read_back(cx, cgroup, write)
     }
 
-    /// Move this process into the cgroup `name` of every hierarchy that has it. `made`: this one was
-    /// made now, also where a dry run did not.
+    /// Move this process into each of these cgroups that exists. `made`: this one was made now, also where
+    /// a dry run did not.
     pub fn move_in(
         &mut self,
         cx: &Cx,
-        hierarchies: &[Hierarchy],
-        name: &[u8],
+        cgroups: &[Used],
         made: impl Fn(&Hierarchy) -> bool,
     ) -> Result<(), Error> {
-        for hierarchy in hierarchies {
+        for &(hierarchy, ref name) in cgroups {
             let Some(there) = hierarchy.directory(name) else { continue };
-            let mut cradle = cradle::open_name(cx, std::slice::from_ref(hierarchy), name, &made)?;
-            let file: &[u8] = if hierarchy.v2 { b"cgroup.procs" } else { b"tasks" };
-            if let Some(directory) = &cradle.v2 {
-                let at = Some(directory.as_fd());
-                cradle.tasks.push(open(cx, at, c"cgroup.procs", &join(&there, file))?);
-            }
-            if cradle.tasks.is_empty() {
-                continue;
-            }
+            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+            let directory = match made(hierarchy) {
+                true => sys::openat_made(cx, None, &there, flags),
+                false => sys::openat(cx, None, &there, flags),
+            };
+            let directory = match directory {
+                Err(e) if e.is(Errno::ENOENT) => continue, // not a cgroup of this hierarchy
+                other => other?,
+            };
+            let file = if hierarchy.v2 { c"cgroup.procs" } else { c"tasks" };
+            let path = join(&there, file.to_bytes());
+            let enter = open(cx, Some(directory.as_fd()), file, &path)?;
             // It could not go back.
             let Some(own) = hierarchy.directory(b"") else { return Err(is_outside(hierarchy)) };
             // Where it was may pass controllers down by now.
             let moved = self.moved.iter().find(|moved| moved.level == own);
             let own = moved.map_or(&own, |moved| &moved.leaf);
-            for file_to_enter in &cradle.tasks {
-                sys::write(cx, file_to_enter.as_fd(), b"0")
-                    .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
-                self.back.push(join(own, file));
-            }
+            sys::write(cx, enter.as_fd(), b"0")
+                .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
+            self.back.push(join(own, file.to_bytes()));
         }
         Ok(())
     }
@@ -231,10 +258,27 @@ impl Made {
             }
         }
         self.undo_moved(cx, &mut results);
+        results.extend(self.record.iter().map(|file| file.remove(cx)));
         for error in results.into_iter().filter_map(Result::err) {
             cx.say(&error);
         }
+        self.record.iter().for_each(|file| file.undo(cx));
     }
+}
+
+/// Create a cgroup that is to be ours alone. One of its name was left by a run whose record is lost: it is removed, if
+/// nothing lives in it.
+fn create(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+    let create = || sys::mkdirat(cx, None, directory, 0o755);
+    let created = match create() {
+        Err(e) if e.is(Errno::EEXIST) => {
+            check(cx, directory)?;
+            tree::remove(cx, &[directory.into()])?;
+            create()
+        }
+        other => other,
+    };
+    created.map_err(|e| why_no_directory(cx, directory, e))
 }
 
 /// The caller's own cgroup lies outside of what is mounted.

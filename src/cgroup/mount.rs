@@ -1,6 +1,7 @@
 //! Mounting the hierarchies that are in use, all below `/sys/fs/cgroup`.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 
 use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
@@ -8,8 +9,9 @@ use syscalls::Errno;
 use super::{fields, join};
 use crate::error::Error;
 use crate::file_systems;
-use crate::mounts::{self, is_foreign, new_fs};
+use crate::mounts::{self, Mount, is_foreign, new_fs};
 use crate::root::Root;
+use crate::show::plain;
 use crate::sys::{self, Cx, cstring};
 use crate::text;
 
@@ -51,25 +53,59 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(
     }
 }
 
-/// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
-/// each of their names.
-fn version_1(cx: &Cx, root: &mut Root, controllers: &[&[u8]], attr: u64) -> Result<(), Error> {
+/// A hierarchy, by its controllers (none: version 2), on a mount that is attached nowhere.
+pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<OwnedFd, Error> {
+    let mounted = if !controllers.is_empty() {
+        new_version_1(cx, controllers, 0)
+    } else if mounts.iter().any(|mount| mount.fstype == b"cgroup2") {
+        new_version_2(cx, mounts, &[], 0)
+    } else {
+        // It is mounted elsewhere, perhaps with options of the hierarchy's.
+        let first = mounts::list(cx, c"/proc/1/mountinfo").unwrap_or_default();
+        new_version_2(cx, &first, &[], 0)
+    };
+    mounted.map_err(|e| {
+        if e.is(Errno::EPERM) {
+            let all = controllers.join(&b',');
+            let name = if all.is_empty() { "version 2".into() } else { plain(&all) };
+            let what = " is not mounted here, and to mount it takes CAP_SYS_ADMIN";
+            return e.because([&name, what].concat());
+        }
+        e
+    })
+}
+
+/// Are we in the cgroup namespace that the machine began with?
+pub fn in_initial_namespace(cx: &Cx) -> bool {
+    const PROC_CGROUP_INIT_INO: u64 = 0xefff_fffb; // linux/proc_ns.h
+    let own = sys::statx(cx, None, c"/proc/self/ns/cgroup", 0);
+    own.is_ok_and(|own| own.ino == PROC_CGROUP_INIT_INO)
+}
+
+fn new_version_1(cx: &Cx, controllers: &[&[u8]], attr: u64) -> Result<OwnedFd, Error> {
     let mut words: Vec<(CString, Option<CString>)> = Vec::new();
-    let mut names = Vec::new();
     for controller in controllers {
-        let name = controller.strip_prefix(b"name=");
-        words.push(match name {
+        words.push(match controller.strip_prefix(b"name=") {
             Some(name) => (c"name".into(), Some(cstring(name))),
             None => (cstring(&controller[..]), None),
         });
-        names.push(name.unwrap_or(controller));
     }
     let words: Vec<_> = words.iter().map(|(key, v)| (key.as_c_str(), v.as_deref())).collect();
     let options = [&[(c"source", Some(c"cgroup"))], &words[..]].concat();
-    let hierarchy = new_fs(cx, c"cgroup", &options, attr);
+    new_fs(cx, c"cgroup", &options, attr)
+}
+
+/// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
+/// each of their names.
+fn version_1(cx: &Cx, root: &mut Root, controllers: &[&[u8]], attr: u64) -> Result<(), Error> {
+    let hierarchy = new_version_1(cx, controllers, attr).map_err(|e| why(cx, c"cgroup", e))?;
+    let mut names = Vec::new();
+    for controller in controllers {
+        names.push(controller.strip_prefix(b"name=").unwrap_or(controller));
+    }
     let directory = names.join(&b',');
     let path = join(POINT, &directory);
-    root.attach_on(hierarchy.map_err(|e| why(cx, c"cgroup", e))?, &path, RESOLVE_NO_SYMLINKS)?;
+    root.attach_on(hierarchy, &path, RESOLVE_NO_SYMLINKS)?;
     if names.len() > 1 {
         let text = cstring(directory);
         names.iter().try_for_each(|name| root.symlink(&text, &join(POINT, name)))?;
@@ -84,18 +120,28 @@ fn version_2(
     options: &Options,
     attr: u64,
 ) -> Result<(), Error> {
-    let kept = kept(cx);
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
+    let hierarchy = new_version_2(cx, &mounts, options, attr);
+    let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", e))?;
+    root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)
+}
+
+fn new_version_2(
+    cx: &Cx,
+    mounts: &[Mount],
+    options: &Options,
+    attr: u64,
+) -> Result<OwnedFd, Error> {
+    let kept = kept(mounts);
     let mut all = vec![(c"source", Some(c"cgroup2"))];
     all.extend(kept.iter().map(|key| (key.as_c_str(), None)));
     all.extend(options);
-    let hierarchy = new_fs(cx, c"cgroup2", &all, attr).map_err(|e| why(cx, c"cgroup2", e))?;
-    root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)
+    new_fs(cx, c"cgroup2", &all, attr)
 }
 
 /// The options with which version 2 is mounted already. They are the hierarchy's, and a mount that does not
 /// give them takes them from the whole machine.
-fn kept(cx: &Cx) -> Vec<CString> {
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
+fn kept(mounts: &[Mount]) -> Vec<CString> {
     let v2 = mounts.iter().find(|mount| mount.fstype == b"cgroup2");
     let words = text::split(v2.map_or(b"", |mount| &mount.super_options), b',');
     words.filter(|word| !matches!(*word, b"" | b"rw" | b"ro")).map(cstring).collect()

@@ -1,20 +1,24 @@
-//! Was a process of a cgroup killed for want of memory, and which limit did it reach?
+//! Was a process of a cgroup killed because memory ran out, and which limit did it reach?
 
 use std::ffi::CStr;
 
-use crate::cgroup::{self, join};
+use crate::cgroup::{self, Hierarchy, join};
 use crate::number::decimal;
 use crate::show;
 use crate::sys::{self, Cx};
 use crate::text::lines;
 
-/// How a process was killed for want of memory, in words, as far as the cgroup `limited` and the cgroup
+/// How a process was killed because memory ran out, in words, as far as the cgroup `limited` and the cgroup
 /// `home` below it, where the processes were, can tell. `None`: they have counted none.
 pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
     let hierarchies = cgroup::hierarchies(cx).ok()?;
     let memory = cgroup::of_controller(&hierarchies, b"memory")?;
     let directory = |typed| memory.directory(&cgroup::name(&hierarchies, typed).ok()?);
-    let (limited, home) = (directory(limited)?, directory(home)?);
+    how_killed_in(cx, memory, &directory(limited)?, &directory(home)?)
+}
+
+/// The same of the directories of both, in the hierarchy of memory.
+pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, home: &CStr) -> Option<String> {
     let count = |cgroup: &CStr, file: &[u8], key: &[u8]| {
         let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
         lines(&text).find_map(|line| decimal(line.strip_prefix(key)?))
@@ -22,14 +26,14 @@ pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
     // Version 1 counts a process where it was, and nowhere above: Linux 4.13.
     let kills: &[u8] = if memory.v2 { b"memory.events" } else { b"memory.oom_control" };
     let killed = |cgroup| count(cgroup, kills, b"oom_kill ") > Some(0);
-    if !killed(&limited) && !killed(&home) {
+    if !killed(limited) && !killed(home) {
         return None;
     }
-    let limit = |file| count(&limited, file, b"");
+    let limit = |file| count(limited, file, b"");
     // Each of these files is there for one version alone. The last limit, of memory and swap together, has a
     // memory.memsw.failcnt, which Linux 6.18 leaves at 0.
     let swap = limit(b"memory.memsw.limit_in_bytes");
-    let reached = if count(&limited, b"memory.events.local", b"oom ") > Some(0) {
+    let reached = if count(limited, b"memory.events.local", b"oom ") > Some(0) {
         limit(b"memory.max")
     } else if limit(b"memory.failcnt") > Some(0) {
         limit(b"memory.limit_in_bytes")
@@ -38,6 +42,6 @@ pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
     };
     Some(match reached {
         Some(limit) => format!("was killed by the memory limit of {}", show::size(limit)),
-        None => "was killed for want of memory, of the machine or of another cgroup".into(),
+        None => "was killed because the memory of the machine or of another cgroup ran out".into(),
     })
 }

@@ -1,12 +1,11 @@
 //! What a cgroup uses and may use: keys and values that are the same on version 1 and version 2 where they mean
 //! the same.
 
-use std::ffi::CStr;
-
-use crate::cgroup::{self, join, tree};
+use crate::cgroup::tree::parent;
+use crate::cgroup::{self, Place, join, limits, tree};
 use crate::error::Error;
 use crate::number::decimal;
-use crate::show::{ascii, number};
+use crate::show::{ascii, number, plain};
 use crate::sys::{self, Cx};
 use crate::text;
 
@@ -54,10 +53,8 @@ struct Stat {
     json: bool,
 }
 
-/// What the cgroup `typed` uses and may use, as text: a key and its value a line, or a JSON object.
-pub fn text(cx: &Cx, typed: &CStr, json: bool) -> Result<String, Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let places = cgroup::existing(cx, &hierarchies, typed)?;
+/// What a cgroup uses and may use, as text: a key and its value a line, or a JSON object.
+pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
     let mut stat = Stat { json, ..Stat::default() };
     for line in text::split(FILES.as_bytes(), b'\n') {
         let (file, keys) = text::pair(line, b' ').unwrap_or((line, b""));
@@ -76,7 +73,7 @@ pub fn text(cx: &Cx, typed: &CStr, json: bool) -> Result<String, Error> {
         }
     }
     let mut populated = false;
-    for place in &places {
+    for place in places {
         let pids = tree::processes_below(cx, &place.directory)?;
         populated |= pids.is_some_and(|pids| !pids.is_empty());
     }
@@ -85,6 +82,24 @@ pub fn text(cx: &Cx, typed: &CStr, json: bool) -> Result<String, Error> {
         stat.text.push_str("}\n");
     }
     Ok(stat.text)
+}
+
+/// Say what version 2 does not count here, since the cgroup above passes no controller down for it.
+pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) {
+    let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return };
+    let on = cgroup::read_word(cx, &place.directory, b"cgroup.controllers").unwrap_or_default();
+    let is_counted = |controller: &&[u8]| {
+        text::has(on.as_bytes(), b' ', controller) || cgroup::bound_to_v1(cx, controller)
+    };
+    if limits::COUNTING.iter().any(is_counted) {
+        return;
+    }
+    let [shown, above] = [&place.directory, &parent(&place.directory)].map(|d| plain(d.to_bytes()));
+    cx.say(
+        &Error::refusal(format_args!("memory, processes and io of {shown} are not counted"))
+            .because(format_args!("{above} passes no controller down"))
+            .way_out("td-run --cgroup-parent PATH creates the cgroup where one can be passed down"),
+    );
 }
 
 impl Stat {

@@ -61,18 +61,16 @@ fn event(cx: &Cx, directory: &CStr, line: &[u8], time: &mut Option<i64>) -> Resu
 
 // ---- frozen ----
 
-/// Have the processes of the cgroup `typed`, and of those below it, stop or go on, and wait until it is so,
-/// 10 seconds at most. Where version 2 has it, all its processes are there too.
-pub fn freeze(cx: &Cx, typed: &CStr, frozen: bool) -> Result<(), Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let places = cgroup::existing(cx, &hierarchies, typed)?;
+/// Freeze or thaw every process of a cgroup, and of those below it, and wait until all are, 10 seconds at most.
+/// Where version 2 has it, all its processes are there too. `shown` is how a message names it.
+pub fn freeze(cx: &Cx, places: &[Place], shown: &str, frozen: bool) -> Result<(), Error> {
     if frozen {
-        refuse_own(&places)?;
+        refuse_own(places)?;
     }
     let can = |place: &&Place| place.hierarchy.v2 || place.hierarchy.has(b"freezer");
     let Some(place) = places.iter().find(can) else {
         let why = ": neither version 2 nor the freezer of version 1 has it";
-        return Err(Error::refusal(format_args!("{}{why}", plain(typed.to_bytes()))));
+        return Err(Error::refusal(format_args!("{shown}{why}")));
     };
     let was = is_frozen(cx, place.hierarchy, &place.directory)?;
     set_frozen(cx, place, frozen)?;
@@ -153,12 +151,10 @@ fn frozen_above(cx: &Cx, place: &Place) -> Option<String> {
 
 // ---- killed ----
 
-/// Kill every process of the cgroup `typed`, and of those below it, in every hierarchy that has it.
+/// Kill every process of a cgroup, and of those below it, in every hierarchy that has it.
 /// Waits until they are gone, 10 seconds at most.
-pub fn kill(cx: &Cx, typed: &CStr) -> Result<(), Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let places = cgroup::existing(cx, &hierarchies, typed)?;
-    refuse_own(&places)?;
+pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+    refuse_own(places)?;
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         // All at once, those that are just being born too, and those that a pid namespace hides from us.
         write_file(cx, &join(&place.directory, b"cgroup.kill"), b"1")?;
@@ -167,14 +163,14 @@ pub fn kill(cx: &Cx, typed: &CStr) -> Result<(), Error> {
     let freezer = places.iter().find(|place| place.hierarchy.has(b"freezer"));
     if let Some(place) = freezer {
         set_frozen(cx, place, true)?;
-        let killed = wait_frozen(cx, place, true).and_then(|_| kill_all(cx, &places));
-        thaw_all(cx, place)?;
+        let killed = wait_frozen(cx, place, true).and_then(|_| kill_all(cx, places));
+        thaw_all(cx, place.hierarchy, &place.directory)?;
         killed?;
     }
     // Without it, again and again.
     let mut patience = Patience(DYING);
-    while kill_all(cx, &places)? && patience.wait(cx)? {}
-    if cx.dry() { Ok(()) } else { gone(cx, &places, Some(LONG)) }
+    while kill_all(cx, places)? && patience.wait(cx)? {}
+    if cx.dry() { Ok(()) } else { gone(cx, places, Some(LONG)) }
 }
 
 /// Kill who is in these cgroups of version 1 now. False: nobody is.
@@ -192,32 +188,33 @@ fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
     Ok(found)
 }
 
-/// Those below may have been frozen by themselves: who is frozen does not die.
-fn thaw_all(cx: &Cx, place: &Place) -> Result<(), Error> {
+/// Those below may have been frozen by themselves: on version 1 who is frozen does not die.
+pub fn thaw_all(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<(), Error> {
+    let (file, value): (_, &[u8]) = match hierarchy.v2 {
+        true => (c"cgroup.freeze", b"0"),
+        false => (c"freezer.state", b"THAWED"),
+    };
     let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| match sys::write_file(
         cx,
         Some(walk.here()),
-        c"freezer.state",
-        b"THAWED",
+        file,
+        value,
     ) {
         Err(e) if is_gone(&e) => Ok(()),
         other => other,
     };
-    tree::for_each(cx, &place.directory, thaw).map(drop)
+    tree::for_each(cx, directory, thaw).map(drop)
 }
 
 // ---- gone ----
 
-/// Wait until there is no process in the cgroup `typed` nor in those below it; `time` is in nanoseconds, `None`
-/// without an end.
-pub fn wait_empty(cx: &Cx, typed: &CStr, time: Option<i64>) -> Result<(), Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let places = cgroup::existing(cx, &hierarchies, typed)?;
-    refuse_own(&places)?;
+/// Wait until no process is in a cgroup nor in those below it; `time` is in nanoseconds, `None` without an end.
+pub fn wait_empty(cx: &Cx, places: &[Place], time: Option<i64>) -> Result<(), Error> {
+    refuse_own(places)?;
     if cx.dry() {
         return Ok(());
     }
-    gone(cx, &places, time).map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
+    gone(cx, places, time).map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
 }
 
 /// Wait until nobody is in any of these cgroups, nor below them. A refusal: the time is over.
@@ -280,5 +277,5 @@ pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<()
     let way_out = || ["td-cgroup --kill ", &plain(name), " ends them"].concat();
     gone(cx, &places, Some(DYING))
         .map_err(|e| if e.errno().is_none() { e.way_out(way_out()) } else { e })?;
-    tree::remove_from(cx, hierarchies, name, &mut Patience(DYING)).map(drop)
+    tree::remove(cx, &cgroup::directories(&places))
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::{self, Hierarchy, join};
+use crate::cgroup::join;
 use crate::error::Error;
 use crate::number::decimal;
 use crate::show::{plain, signed, unsigned};
@@ -179,41 +179,29 @@ impl Patience {
 
 // ---- removal ----
 
-/// Remove the cgroup `typed` from every hierarchy that has it, those below it first. Waits for what is
-/// dying in it, 2 seconds at most. Returns how many hierarchies had it.
-pub fn remove(cx: &Cx, typed: &CStr) -> Result<usize, Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let name = cgroup::name(&hierarchies, typed)?;
-    remove_from(cx, &hierarchies, &name, &mut Patience(DYING))
-}
-
-/// The same of the cgroup `name`.
-pub fn remove_from(
-    cx: &Cx,
-    hierarchies: &[Hierarchy],
-    name: &[u8],
-    patience: &mut Patience,
-) -> Result<usize, Error> {
-    let (mut removed, mut failed) = (0, None);
-    for hierarchy in hierarchies {
-        let Some(directory) = hierarchy.directory(name) else { continue };
-        let memory = hierarchy.has(b"memory");
-        let result = loop {
-            let mut remove =
-                |walk: &Walk, at: At, name: &CStr| remove_one(cx, walk, at, name, memory, patience);
-            match for_each(cx, &directory, &mut remove) {
-                // Processes that are dying, or another cgroup was made in it meanwhile.
-                Err(e) if e.is(Errno::EBUSY) && patience.wait(cx)? => {}
-                other => break other,
-            }
-        };
+/// Remove these cgroups, each with those below it first. Waits for what is dying in them, 2 seconds at most. One that
+/// does not exist is no failure.
+pub fn remove(cx: &Cx, directories: &[CString]) -> Result<(), Error> {
+    let (mut patience, mut failed) = (Patience(DYING), None);
+    for directory in directories {
         // What holds one directory is no reason to leave the others.
-        match result {
-            Ok(was_there) => removed += usize::from(was_there),
-            Err(error) => failed = failed.or(Some(error)),
+        if let Err(error) = remove_tree(cx, directory, &mut patience) {
+            failed = failed.or(Some(error));
         }
     }
-    failed.map_or(Ok(removed), Err)
+    failed.map_or(Ok(()), Err)
+}
+
+fn remove_tree(cx: &Cx, directory: &CStr, patience: &mut Patience) -> Result<(), Error> {
+    loop {
+        let mut remove =
+            |walk: &Walk, at: At, name: &CStr| remove_one(cx, walk, at, name, patience);
+        match for_each(cx, directory, &mut remove) {
+            // Processes that are dying, or another cgroup was made in it meanwhile.
+            Err(e) if e.is(Errno::EBUSY) && patience.wait(cx)? => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Remove the directory in which a walk is.
@@ -222,23 +210,13 @@ fn remove_one(
     walk: &Walk,
     above: At,
     name: &CStr,
-    memory: bool,
     patience: &Patience,
 ) -> Result<(), Error> {
-    let here = Some(walk.here());
-    let pids = || processes(cx, here, c"cgroup.procs").unwrap_or_default();
-    // Version 1: what the memory controller still holds in caches would pin it.
-    if memory && pids().is_empty() {
-        match sys::write_file(cx, here, c"memory.force_empty", b"0") {
-            Err(e) if is_gone(&e) => {}
-            Err(e) if e.is(Errno::EBUSY) => {} // see unlinkat
-            other => other?,
-        }
-    }
     match sys::unlinkat(cx, above, name, libc::AT_REMOVEDIR) {
         Err(e) if e.is(Errno::ENOENT) => Ok(()), // another was quicker
         Err(e) if e.is(Errno::EBUSY) && (patience.0 <= 0 || cx.dry()) => {
-            Err(e.because(match pids().as_slice() {
+            let pids = processes(cx, Some(walk.here()), c"cgroup.procs").unwrap_or_default();
+            Err(e.because(match pids.as_slice() {
                 [] => [&walk.path(), " is in use, and no process of it is visible here"].concat(),
                 pids => living(cx, &walk.path(), pids),
             }))

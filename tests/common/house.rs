@@ -192,6 +192,26 @@ impl House {
         cgroups(&self.name)
     }
 
+    /// The record of the container's cgroups.
+    pub fn record(&self) -> PathBuf {
+        self.state().join("containers").join(&self.name).join("cgroups")
+    }
+
+    /// The container's cgroup below the cgroup `parent`.
+    pub fn below(&self, parent: &str) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let state = fs::metadata(self.state()).expect("the state");
+        let (major, minor) = (libc::major(state.dev()), libc::minor(state.dev()));
+        format!("{parent}/c-{}-{major}.{minor}-{}", self.name, state.ino())
+    }
+
+    /// td-cgroup with this action on the container's cgroups.
+    pub fn act(&self, action: &[&str]) -> Command {
+        let mut cmd = td("td-cgroup", action);
+        cmd.arg("--record").arg(self.record());
+        cmd
+    }
+
     /// What the state keeps of containers.
     pub fn containers(&self) -> Vec<PathBuf> {
         let list = fs::read_dir(self.state().join("containers"));
@@ -208,9 +228,10 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        for _ in self.cgroups().iter().take(1) {
+        let record = self.record();
+        if record.exists() {
             for action in ["--kill", "--remove"] {
-                run(&mut td("td-cgroup", [action, &format!("/td/c-{}", self.name)]));
+                run(td("td-cgroup", [action, "--record"]).arg(&record));
             }
         }
     }
@@ -264,12 +285,41 @@ impl Held {
     }
 }
 
-/// The directories of a container's cgroups, in every hierarchy.
+/// The hierarchies of the machine, as `/proc/self/cgroup` lists them: the caller's cgroup in each.
+pub fn hierarchies() -> Vec<String> {
+    let own = fs::read_to_string("/proc/thread-self/cgroup").expect("our own cgroups");
+    own.lines().map(String::from).collect()
+}
+
+/// The directories of a container's cgroups, wherever they lie in each hierarchy. Their names end with what is their
+/// state's own: `-MAJOR.MINOR-INODE`.
 pub fn cgroups(name: &str) -> Vec<PathBuf> {
     let mounts = own_mountinfo();
     let of_cgroups = mounts.lines().filter(|line| line.contains(" - cgroup"));
-    let points = of_cgroups.filter_map(|line| line.split(' ').nth(4));
-    points.map(|p| Path::new(p).join(format!("td/c-{name}"))).filter(|p| p.exists()).collect()
+    let mut found = Vec::new();
+    for point in of_cgroups.filter_map(|line| line.split(' ').nth(4)) {
+        find(Path::new(point), name, &mut found);
+    }
+    found
+}
+
+fn find(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    let is_it = |entry: &str| {
+        let tag = entry.strip_prefix("c-").and_then(|rest| rest.strip_prefix(name));
+        let fields = tag.and_then(|tag| tag.strip_prefix('-')?.split_once('-'));
+        fields.is_some_and(|(device, inode)| {
+            device.contains('.') && inode.bytes().all(|b| b.is_ascii_digit())
+        })
+    };
+    // It may be removed meanwhile.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if is_it(&entry.file_name().to_string_lossy()) {
+                found.push(entry.path());
+            }
+            find(&entry.path(), name, found);
+        }
+    }
 }
 
 /// Every file below a directory: name, type, mode, size, times, and what it holds.

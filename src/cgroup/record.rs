@@ -1,0 +1,181 @@
+//! A record of the cgroups of a container: a file with a line for each hierarchy, as `/proc/PID/cgroup` of its
+//! processes has it. They are in a leaf; the cgroup above that is the container's.
+//!
+//! It is written before the first of them is created, so that whatever is left after a crash can be found.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use super::cradle::Cradle;
+use super::{Hierarchy, Place, fields, own, reach, state, tree};
+use crate::cgroup::asked::Used;
+use crate::directories;
+use crate::error::Error;
+use crate::mounts;
+use crate::show::{plain, unsigned};
+use crate::structs::Statx;
+use crate::sys::{self, Cx, cstring};
+use crate::text;
+
+/// The cgroups that a record lists.
+#[derive(Default)]
+pub struct Record {
+    hierarchies: Vec<Hierarchy>,
+    /// The directory of the leaf in each of them.
+    leaves: Vec<CString>,
+}
+
+impl Record {
+    /// Read the file, to which no link below `state` leads. `None`: it does not exist, or in a dry run was not
+    /// written.
+    pub fn read(cx: &Cx, state: Option<&CStr>, file: &CStr) -> Result<Option<Record>, Error> {
+        let Some(place) = directories::Place::find(cx, state, file)? else { return Ok(None) };
+        let directory = Some(place.directory.as_fd());
+        // A FIFO must not hold us.
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let opened = match sys::openat(cx, directory, &place.name, flags) {
+            Err(e) if e.is(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        if sys::fstatx(cx, opened.as_fd())?.file_type() != libc::S_IFREG {
+            let what = format_args!("{} is not a record of cgroups", plain(file.to_bytes()));
+            return Err(Error::refusal(what));
+        }
+        Record::parse(cx, &sys::read_to_end(cx, opened.as_fd())?, false).map(Some)
+    }
+
+    /// The cgroups in `text`, lines of `/proc/PID/cgroup`; with `others`, only those that are not ours. A hierarchy
+    /// that does not exist any more has none.
+    pub fn parse(cx: &Cx, text: &[u8], others: bool) -> Result<Record, Error> {
+        let (own, mounts) = (own(cx)?, mounts::list(cx, c"/proc/self/mountinfo")?);
+        let mut record = Record::default();
+        let is_asked = |line: &&[u8]| !(others && text::has(&own, b'\n', line));
+        for line in text::lines(text).filter(is_asked) {
+            let Some((controllers, path)) = fields(line) else { continue };
+            let is_it = |own: &&[u8]| fields(own).is_some_and(|(names, _)| names == controllers);
+            let Some(own) = text::lines(&own).find(is_it) else { continue };
+            let unseen = format_args!(
+                "the cgroup {} is not in what is mounted of cgroups here",
+                plain(line)
+            );
+            if path.starts_with(b"/..") {
+                return Err(Error::refusal(unseen));
+            }
+            let found = reach(cx, own, path, &mounts).map_err(|e| e.because(unseen))?;
+            let below = found.below(path).unwrap_or_default();
+            record.leaves.push(cstring([&found.point, below].concat()));
+            record.hierarchies.push(found);
+        }
+        Ok(record)
+    }
+
+    /// Each cgroup of the container that exists, version 2 first. With `tag`, only those whose name ends with it.
+    pub fn places(&self, cx: &Cx, tag: &[u8]) -> Result<Vec<Place<'_>>, Error> {
+        let mut places = Vec::new();
+        for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
+            let directory = tree::parent(leaf);
+            if directory.to_bytes().ends_with(tag) {
+                super::add_place(cx, &mut places, hierarchy, directory)?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// The hierarchy of memory, the container's cgroup in it, and its leaf.
+    pub fn memory(&self) -> Option<(&Hierarchy, CString, CString)> {
+        let memory = super::of_controller(&self.hierarchies, b"memory")?;
+        let mut all = self.hierarchies.iter().zip(&self.leaves);
+        let (hierarchy, leaf) = all.find(|(hierarchy, _)| hierarchy.is(memory))?;
+        Some((hierarchy, tree::parent(leaf), leaf.clone()))
+    }
+
+    /// The leaf in version 2, as `/proc/PID/cgroup` has it.
+    pub fn leaf_in_v2(&self) -> Option<CString> {
+        let mut all = self.hierarchies.iter().zip(&self.leaves);
+        let (hierarchy, leaf) = all.find(|(hierarchy, _)| hierarchy.v2)?;
+        Some(cstring(hierarchy.path(leaf)))
+    }
+
+    /// Thaw what the container may have frozen itself. Else no signal would reach it.
+    pub fn thaw(&self, cx: &Cx) -> Result<(), Error> {
+        for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
+            if hierarchy.v2 || hierarchy.has(b"freezer") {
+                state::thaw_all(cx, hierarchy, leaf)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remove the cgroups.
+    pub fn remove(&self, cx: &Cx) -> Result<(), Error> {
+        let rmdir = |path: &CStr| sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
+        let mut left = Vec::new();
+        for leaf in &self.leaves {
+            let cgroup = tree::parent(leaf);
+            // Mostly nothing lies below the leaf, and nobody is dying in it.
+            if rmdir(leaf).and_then(|()| rmdir(&cgroup)).is_err() {
+                left.push(cgroup);
+            }
+        }
+        tree::remove(cx, &left)
+    }
+
+    /// The leaves, opened so that a process can go there.
+    pub fn open(&self, cx: &Cx) -> Result<Cradle, Error> {
+        let mut cradle = Cradle::default();
+        for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
+            cradle.add(cx, hierarchy, leaf, hierarchy.is_imagined(cx))?;
+        }
+        Ok(cradle)
+    }
+}
+
+/// FILE does not exist.
+pub fn missing(file: &CStr) -> Error {
+    let file = plain(file.to_bytes());
+    Error::refusal(format_args!("{file} does not exist: no container has left or has it"))
+}
+
+/// What a record of these leaves says.
+pub fn text(leaves: &[Used]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (hierarchy, name) in leaves {
+        let path = hierarchy.path(&hierarchy.directory(name).unwrap_or_default());
+        let controllers = hierarchy.controllers.join(&b',');
+        text.extend([&hierarchy.id, &controllers, &path].map(|field| field.as_slice()).join(&b':'));
+        text.push(b'\n');
+    }
+    text
+}
+
+/// With what a cgroup's name ends that is the directory's own: `-MAJOR.MINOR-INODE`.
+pub fn tag(cx: &Cx, directory: &CStr) -> Result<Vec<u8>, Error> {
+    let stat = match sys::statx(cx, None, directory, 0) {
+        Err(e) if cx.dry() && e.is(Errno::ENOENT) => Statx::default(), // not created
+        other => other?,
+    };
+    let mut tag = String::new();
+    unsigned("-", stat.dev_major.into(), &mut tag);
+    unsigned(".", stat.dev_minor.into(), &mut tag);
+    unsigned("-", stat.ino, &mut tag);
+    Ok(tag.into_bytes())
+}
+
+/// Kill and remove what a killed run has left of the cgroups that the file lists, as far as their names end with `tag`.
+pub fn clear(cx: &Cx, state: Option<&CStr>, file: &CStr, tag: &[u8]) -> Result<(), Error> {
+    let Some(record) = Record::read(cx, state, file)? else { return Ok(()) };
+    let places = record.places(cx, tag)?;
+    state::kill(cx, &places)?;
+    tree::remove(cx, &super::directories(&places))
+}
+
+/// Remove the file.
+pub fn unlink(cx: &Cx, state: Option<&CStr>, file: &CStr) -> Result<(), Error> {
+    let Some(place) = directories::Place::find(cx, state, file)? else { return Ok(()) };
+    match sys::unlinkat(cx, Some(place.directory.as_fd()), &place.name, 0) {
+        Err(e) if e.is(Errno::ENOENT) => Ok(()), // somebody else did it
+        other => other,
+    }
+}
