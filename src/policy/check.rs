@@ -2,51 +2,67 @@
 
 use std::ffi::CStr;
 
+use syscalls::Sysno;
+
 use crate::error::{Error, NOT_EXECUTABLE};
 use crate::executable;
-use crate::policy::calls::{self, Arch};
+use crate::policy::calls::Arch;
 use crate::policy::compile::X32;
-use crate::policy::parse;
 use crate::policy::program::{Data, Program, answer};
-use crate::show::{ascii, number, plain};
+use crate::show::{number, plain};
 use crate::sys::Cx;
-use crate::text::{lines, split};
 
-/// What `td::init` calls when PROG runs, but for kill(2). A line has a call with its arguments; a pointer is 0, for no
-/// policy can know one. In their order: it waits; reaps (any child, WNOHANG); asks for process groups, and
-/// stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
-const OF_PROCESS_1: &str = "rt_sigtimedwait 0 0 0 8
-wait4 0xffffffffffffffff 0 1
-getpgid 2
-getpgid
-getpid
-rt_sigprocmask 1 0 0 8
-rt_sigprocmask 0 0 0 8
-rt_sigaction 13 0 0 8
-write 2 0 1
-exit_group
-exit_group 255";
+/// A call that td makes: its number on this machine, its name, and its first arguments, of which a pointer is 0, for no
+/// policy can know one. A program has those that it asks for, and not the table of all.
+struct Made(u32, &'static str, &'static [i32]);
+
+const fn made(call: Sysno, args: &'static [i32]) -> Made {
+    Made(call.id() as u32, call.name(), args)
+}
+
+/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG); asks for
+/// process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
+const OF_PROCESS_1: &[Made] = &[
+    made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
+    made(Sysno::wait4, &[-1, 0, 1]),
+    made(Sysno::getpgid, &[2]),
+    made(Sysno::getpgid, &[]),
+    made(Sysno::getpid, &[]),
+    made(Sysno::rt_sigprocmask, &[1, 0, 0, 8]),
+    made(Sysno::rt_sigprocmask, &[0, 0, 0, 8]),
+    made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::write, &[2, 0, 1]),
+    made(Sysno::exit_group, &[]),
+    made(Sysno::exit_group, &[255]),
+];
+const KILL: Made = made(Sysno::kill, &[]);
 
 /// What `td::users` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
-const OF_IDS: &str = "prctl 2
-prctl 1 9
-getppid
-setresgid
-setresuid";
+const OF_IDS: &[Made] = &[
+    made(Sysno::prctl, &[2]),
+    made(Sysno::prctl, &[1, 9]),
+    made(Sysno::getppid, &[]),
+    made(Sysno::setresgid, &[]),
+    made(Sysno::setresuid, &[]),
+];
 
 /// What `td::caps` calls: PR_SET_KEEPCAPS, PR_CAP_AMBIENT_RAISE.
-const OF_AMBIENT: &str = "prctl 8 1
-prctl 47 2";
+const OF_AMBIENT: &[Made] = &[made(Sysno::prctl, &[8, 1]), made(Sysno::prctl, &[47, 2])];
+const OF_CAPABILITIES: &[Made] = &[made(Sysno::capset, &[])];
 
 /// What td-enter calls between the policy and PROG: the clone of a sibling (CLONE_PARENT|SIGCHLD), whom it names, and
 /// its own end; there a session, PR_SET_PDEATHSIG, whether the parent lives, and the end of what is open.
-const OF_ENTRY: &str = "clone 0x8011
-write 3 0 1
-exit_group
-setsid
-prctl 1 9
-ppoll 0 1
-close_range 3 0x7fffffff 4";
+const OF_ENTRY: &[Made] = &[
+    made(Sysno::clone, &[0x8011]),
+    made(Sysno::write, &[3, 0, 1]),
+    made(Sysno::exit_group, &[]),
+    made(Sysno::setsid, &[]),
+    made(Sysno::prctl, &[1, 9]),
+    made(Sysno::ppoll, &[0, 1]),
+    made(Sysno::close_range, &[3, i32::MAX, 4]),
+];
+
+const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
 
 /// Does the policy let td-enter bring in a process?
 pub fn entry(program: &Program) -> Result<(), Error> {
@@ -57,7 +73,7 @@ pub fn entry(program: &Program) -> Result<(), Error> {
 
 /// Does the policy let PROG begin?
 pub fn prog(program: &Program) -> Result<(), Error> {
-    all(program, "execve", "which executes PROG")
+    all(program, OF_PROG, "which executes PROG")
         .map_err(|error| error.way_out("allow it in the policy"))
 }
 
@@ -66,7 +82,7 @@ pub fn process_1(program: &Program) -> Result<(), Error> {
     let doing = "which lets process 1 wait, reap and forward signals";
     let mut refused = all(program, OF_PROCESS_1, doing);
     for signal in 1..=64 {
-        refused = refused.and_then(|()| may(program, "kill", &[2, signal], doing));
+        refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));
     }
     refused.map_err(|error| {
         error.way_out("allow it in the policy, or leave out --init (of td-run: --no-init)")
@@ -75,7 +91,7 @@ pub fn process_1(program: &Program) -> Result<(), Error> {
 
 /// Loaded before ids and capabilities change, does it let them change?
 pub fn change(program: &Program, ids: bool, ambient: bool) -> Result<(), Error> {
-    for (wanted, calls) in [(ids, OF_IDS), (ambient, OF_AMBIENT), (true, "capset")] {
+    for (wanted, calls) in [(ids, OF_IDS), (ambient, OF_AMBIENT), (true, OF_CAPABILITIES)] {
         if wanted {
             all(program, calls, "which changes ids and capabilities").map_err(|error| {
                 error.way_out("allow it in the policy, or load that last: --no-new-privs")
@@ -85,25 +101,16 @@ pub fn change(program: &Program, ids: bool, ambient: bool) -> Result<(), Error> 
     Ok(())
 }
 
-/// Does the policy allow these calls, a line each?
-fn all(program: &Program, calls: &str, doing: &str) -> Result<(), Error> {
-    for line in lines(calls.as_bytes()) {
-        let mut words = split(line, b' ');
-        let name = ascii(words.next().unwrap_or_default());
-        let mut args = [0; 6];
-        for (arg, word) in args.iter_mut().zip(words) {
-            *arg = parse::number(word).unwrap_or(0);
-        }
-        may(program, &name, &args, doing)?;
-    }
-    Ok(())
+/// Does the policy allow these calls?
+fn all(program: &Program, calls: &[Made], doing: &str) -> Result<(), Error> {
+    calls.iter().try_for_each(|call| may(program, call, call.2, doing))
 }
 
-/// Does the policy allow a call?
-fn may(program: &Program, name: &str, args: &[u64], doing: &str) -> Result<(), Error> {
-    let call = calls::find(name.as_bytes());
-    let Some(nr) = call.and_then(|call| call.number(Arch::OWN)) else { return Ok(()) };
-    match program.evaluate(&Data::own(nr, args)) {
+/// Does the policy allow a call with these arguments?
+fn may(program: &Program, call: &Made, args: &[i32], doing: &str) -> Result<(), Error> {
+    let Made(nr, name, _) = *call;
+    let args: Vec<u64> = args.iter().map(|arg| *arg as u64).collect();
+    match program.evaluate(&Data::own(nr, &args)) {
         Ok(answer) if answer::allows(answer) => Ok(()),
         Ok(_) => Err(Error::refusal(format_args!("the policy refuses {name}(2), {doing}"))),
         Err(at) => Err(not_a_program(at)),
