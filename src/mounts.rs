@@ -172,7 +172,7 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
     let mut message = [0; 1024];
     while let Ok(n @ 1..) = sys::read(cx, config, &mut message) {
         let text = ascii(message.get(..n).unwrap_or_default());
-        let text = text.get(2..).unwrap_or_default().trim_end();
+        let text = text.get(2..).unwrap_or_default().trim_ascii_end();
         error = error.because(format_args!("the kernel says: {text}"));
     }
     error

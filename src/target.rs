@@ -10,6 +10,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::namespaces::KINDS;
+use crate::number::decimal;
 use crate::proc::{self, path};
 use crate::structs::Statx;
 use crate::sys::{self, Cx};
@@ -132,7 +133,7 @@ pub fn field<'a>(status: &'a [u8], name: &[u8]) -> &'a [u8] {
 
 /// A pid.
 pub fn number(text: &[u8]) -> Option<i32> {
-    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok().filter(|pid| *pid > 0)
+    i32::try_from(decimal(text.trim_ascii())?).ok().filter(|pid| *pid > 0)
 }
 
 /// A set, as `/proc/PID/status` has it: nothing where there is none.

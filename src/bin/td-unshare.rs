@@ -206,11 +206,11 @@ impl Opts {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
-    let mut outside = Outside::default();
-    outside.cgroups = match &opts.cgroup_record {
+    let cgroups = match &opts.cgroup_record {
         Some(file) => Record::read(cx, opts.state.as_deref(), file)?,
         None => None,
     };
+    let mut outside = Outside { cgroups, ..Outside::default() };
     for path in &opts.pid_files {
         // Until that process has ended, the directories are still in use.
         pid_file::await_end(cx, opts.state.as_deref(), path)
