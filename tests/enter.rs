@@ -989,7 +989,9 @@ mod root {
     fn slow(house: &House, call: &str, init: &[&str]) -> Slow {
         let log = house.dir.join("log");
         let (pid, image) = (pid_file(house), house.image());
-        let mut line = vec!["td-unshare", "--pid-file", text(&pid), "-m", "-p"];
+        let policy = format!("9:{}/policy", text(&pid.with_file_name("run")));
+        let mut line =
+            vec!["td-unshare", "--pid-file", text(&pid), "--record", &policy, "-m", "-p"];
         line.extend(["td-mount", "--proc", text(&image), "td-pivot", text(&image)]);
         line.extend(["td-exec", "--cap-keep", "chown", "--no-new-privs", "--env", "A=b"]);
         line.extend(init.iter().chain(&["sleep", "1000"]));
