@@ -321,7 +321,7 @@ mod root {
     }
 
     #[test]
-    fn an_image_may_be_read_only_a_link_and_on_an_overlay() {
+    fn an_image_may_be_read_only_and_on_an_overlay_and_a_link_outside_the_state() {
         let house = House::new();
         let at = |name: &str| house.dir.dir(name);
         let (bound, one, two) = (at("bound"), at("one"), at("two"));
@@ -339,13 +339,14 @@ mod root {
         let script = "echo x >/x; mkdir /made; rm /etc/group; ls -d /one || :; ls /etc";
         for (image, out) in [
             (text(&bound), "passwd\n"),
-            ("link", "passwd\n"),
             (text(&one), "/one\npasswd\n"),
             (text(&house.dir.join("link")), "/one\npasswd\n"),
         ] {
             let output = house.sh(&["--image", image], script).exits(0);
             assert_eq!(output.out(), out, "{image}");
         }
+        let says = "state/images/link is a symbolic link, which is not followed here";
+        house.sh(&["--image", "link"], "echo it runs").exits(125).says(says);
         let says = "is on an overlay, and overlays stack at most two deep";
         house.sh(&["--image", text(&two)], "echo it runs").exits(125).says(says);
         house.nothing_is_left();
