@@ -164,7 +164,6 @@ const fn order(name: &[u8], start: usize) -> Ordering {
 }
 
 /// The call of this name.
-#[cfg(test)]
 pub fn find(name: &[u8]) -> Option<Call> {
     call(position(name)?)
 }
