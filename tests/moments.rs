@@ -226,7 +226,8 @@ mod root {
         let kept = house.dir.join("kept");
         fs::rename(state.join("images"), &kept).expect("the images aside");
         mount(["-t", "tmpfs", "-o", options, "tmpfs", state.to_str().expect("a plain path")]);
-        std::os::unix::fs::symlink(kept, state.join("images")).expect("a link to the images");
+        let images = house.dir.dir("state/images");
+        mount(["--bind", text(&kept), text(&images)]);
     }
 
     #[test]
