@@ -136,7 +136,7 @@ impl Cli {
             (Some(fd), Some(pid), None) => Ok((fd, pid)),
             _ => {
                 let value = plain(value.as_bytes());
-                Err(self.usage(format_args!("--trace={value}: this is no descriptor")))
+                Err(self.usage(format_args!("--trace={value}: not a file descriptor")))
             }
         }
     }
@@ -169,7 +169,7 @@ impl Cli {
     pub fn fd(&mut self) -> Result<RawFd, Error> {
         let value = self.value()?;
         int(value.as_bytes()).ok_or_else(|| {
-            self.usage(format_args!("{}: this is no descriptor", plain(value.as_bytes())))
+            self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
         })
     }
 

@@ -206,7 +206,7 @@ impl<'a> State<'a> {
         }
         let (pid, owner) = (first.pid, self.owner);
         let what = match first.others(cx, USER)? {
-            0 => format!("process {pid} is in the same user namespace as we are"),
+            0 => format!("process {pid} is in the caller's user namespace"),
             _ => {
                 let namespace = first.open_file(cx, c"ns/user")?;
                 match sys::ns_get_owner_uid(cx, namespace.as_fd())? {

@@ -284,7 +284,7 @@ impl Walk {
                 .because(
                     [&self.shown(), " is a symbolic link, which is not followed here"].concat(),
                 )
-                .way_out("give or mount the directory itself"));
+                .way_out("mount the directory there, or give its own path"));
         }
         self.check_owner(cx, &link)?;
         self.links += 1;

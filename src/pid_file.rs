@@ -156,7 +156,7 @@ pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error
 
 /// The process that a pid file names. What is not one is not overwritten.
 fn named(cx: &Cx, place: &Place) -> Result<Option<Named>, Error> {
-    let what = || format!("{} is there, and is no pid file", place.shown());
+    let what = || format!("{} exists and is not a pid file", place.shown());
     let text = match place.read(cx, LARGEST) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(None),
         Err(e) if e.is(Errno::ELOOP) => return Err(e.because(what())),

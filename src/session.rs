@@ -49,10 +49,14 @@ pub fn refuse_free_terminals(
     }
     let fd = show::number(fd as u64);
     Err(Error::refusal(format_args!(
-        "descriptor {fd} is a terminal that controls no session seen here"
+        "descriptor {fd} is a terminal that is not seen to control a session"
     ))
-    .because("PROG could make it its own, and type into it (TIOCSTI), which no policy refuses")
-    .way_out("give it pipes, or let the terminal control the session first: setsid --ctty"))
+    .because(
+        "PROG could make it its controlling terminal and type into it: no policy refuses TIOCSTI",
+    )
+    .way_out(
+        "give PROG pipes, or first make it the controlling terminal of a session: setsid --ctty",
+    ))
 }
 
 /// Is this a terminal that controls neither our session nor, as far as /proc shows, another?

@@ -245,7 +245,7 @@ fn typed(text: &[u8]) -> Result<Option<u32>, Error> {
 }
 
 fn no_id(text: &[u8]) -> Error {
-    let what = format!("{} is not an id, and no name begins like this", plain(text));
+    let what = format!("{} is neither an id nor a name", plain(text));
     Error::refusal(what).way_out("an id is a decimal number from 0 to 4294967294")
 }
 
@@ -298,7 +298,7 @@ mod tests {
                     (_, Ok(id)) => panic!("{name} was taken for {id}"),
                     (_, Err(error)) => {
                         let error = error.text("x");
-                        assert!(error.contains("is not an id"), "{name}: {error}");
+                        assert!(error.contains("is neither an id nor a name"), "{name}: {error}");
                     }
                 }
             }

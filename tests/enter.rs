@@ -367,7 +367,7 @@ mod root {
             td("td-enter", ["--state", text(&house.state()), "--name", &house.name, "true"]);
         cmd.stdin(terminal.open()).stdout(Stdio::null()).stderr(Stdio::piped());
         let output = start_with(&mut cmd).wait().exits(status);
-        let said = "td-enter: descriptor 0 is a terminal that controls no session seen here";
+        let said = "td-enter: descriptor 0 is a terminal that is not seen to control a session";
         assert_eq!(output.err().contains(said), status == 125, "{output}");
         held.go_on().exits(0);
     }
@@ -690,7 +690,7 @@ mod root {
         run(&mut without_cgroups(&cmd))
             .exits(125)
             .says("EPERM")
-            .says(&format!("{cgroup} is not in what is mounted of cgroups here"));
+            .says(&format!("{cgroup} is not below a cgroup mount point of this mount namespace"));
         held.ends();
     }
 
@@ -813,7 +813,7 @@ mod root {
         fs::write(&note, "default\n1").expect("the record");
         run(&mut held.enter(&["true"])).exits(125).says("run/policy").says(damaged);
         fs::write(&note, "default\n").expect("the record");
-        let said = "seccomp(2) does not take instruction 0 of the policy";
+        let said = "seccomp(2) does not accept instruction 0 of the policy";
         run(&mut held.enter(&["true"])).exits(125).says(said);
         let text = b"default\nEPERM setsid\n";
         let compiled = td::policy::compile::program("policy", text, Arch::OWN, 0);
@@ -821,7 +821,7 @@ mod root {
         fs::write(&note, compiled.to_bytes()).expect("the record");
         run(&mut held.enter(&["true"]))
             .exits(125)
-            .says("the policy refuses setsid(2), which brings a process into the container");
+            .says("the policy refuses setsid(2), which td-enter needs");
         fs::remove_file(&note).expect("it goes");
         held.ends();
     }
@@ -884,7 +884,7 @@ mod root {
             let target = self::target(cmd.arg(house.state().join("lock")).args(line));
             lying(&house, target.pid);
             root_enters(&house)
-                .says(&format!("process {} is in the same user namespace as we are", target.pid));
+                .says(&format!("process {} is in the caller's user namespace", target.pid));
         }
         held.held.go_on().exits(0);
     }

@@ -403,7 +403,7 @@ mod root {
             assert_eq!(out(options, ids), expected, "{options}");
         }
         for word in odd {
-            let says = format!("{word} is not an id");
+            let says = format!("{word} is neither an id nor a name");
             for option in
                 [format!("--user={word}"), format!("--user=1:{word}"), format!("--groups=1,{word}")]
             {

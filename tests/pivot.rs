@@ -11,7 +11,9 @@ use common::*;
 fn new_root_and_prog_must_be_there() {
     run(&mut td("td-pivot", [""; 0])).exits(125).says("NEW_ROOT is missing");
     run(&mut td("td-pivot", ["/"])).exits(125).says("PROG is missing");
-    run(&mut td("td-pivot", ["--keep-fd", "x", "/", "true"])).exits(125).says("no descriptor");
+    run(&mut td("td-pivot", ["--keep-fd", "x", "/", "true"]))
+        .exits(125)
+        .says("not a file descriptor");
 }
 
 #[test]

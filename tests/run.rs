@@ -31,8 +31,8 @@ fn a_name_that_is_none_is_refused() {
         refuses(&["--", name, "true"], "NAME is letters, digits, '.', '_' and '-'");
     }
     refuses(&[&"a".repeat(65)], "NAME has at most 64 bytes");
-    refuses(&[&"a".repeat(64)], "there is no image");
-    refuses(&["A1._-"], "there is no image");
+    refuses(&[&"a".repeat(64)], "images/default does not exist");
+    refuses(&["A1._-"], "images/default does not exist");
     refuses(&[], "NAME is missing");
 }
 
@@ -53,10 +53,10 @@ fn options_that_are_wrong_are_refused_by_name() {
     refuses(&["-x", "c"], "-x: there is no such option");
     refuses(&["--keep=yes", "c"], "--keep takes no value");
     refuses(&["--memory"], "--memory needs a value");
-    refuses(&["--net", "bridge", "c"], "--net bridge: it is none or host");
+    refuses(&["--net", "bridge", "c"], "--net bridge: it must be none or host");
     refuses(&["--image", "", "c"], "--image : this is no name");
     refuses(&["--image", "..", "c"], "--image ..: this is no name");
-    refuses(&["--image", "/no/such", "c"], "there is no image /no/such");
+    refuses(&["--image", "/no/such", "c"], "the image /no/such does not exist");
     refuses(&["--state", "", "c"], "--state needs a directory");
 }
 
@@ -1377,7 +1377,7 @@ mod root {
             let state = house.dir.dir("st ate's");
             let mut cmd = td_run(["--state"]);
             let cmd = cmd.arg(&state).arg(&house.name).args(["echo", "it runs"]);
-            let output = run(cmd).exits(125).says("there is no image");
+            let output = run(cmd).exits(125).says("images/default does not exist");
             let err = output.err();
             let line = err
                 .lines()
@@ -1458,7 +1458,8 @@ mod root {
             let terminal = Pty::new();
             let output = on(&terminal, &mut house.container(&unconfined, &["true"]));
             if can_type {
-                let what = "td-exec: descriptor 0 is a terminal that controls no session seen here";
+                let what =
+                    "td-exec: descriptor 0 is a terminal that is not seen to control a session";
                 output.exits(125).says(what).says("setsid --ctty");
             } else {
                 output.exits(0);

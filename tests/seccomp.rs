@@ -60,7 +60,7 @@ fn a_policy_that_is_wrong_is_named_by_file_line_and_word() {
     refused("--seccomp /dev", "/dev: not a regular file");
     refused("--seccomp /dev/null", "/dev/null: not a regular file");
     refused("--seccomp-fd 77", "descriptor 77 is not open");
-    refused("--seccomp-fd x", "x: this is no descriptor");
+    refused("--seccomp-fd x", "x: not a file descriptor");
     let many: String = (0..5000).map(|n| format!("EPERM mmap if arg2 = {n}\n")).collect();
     under(&many, "--no-new-privs", "true").exits(125).says("more than the 4096 instructions");
 }
@@ -94,12 +94,12 @@ fn a_policy_comes_from_a_descriptor_as_text_or_compiled_and_prog_does_not_have_i
         assert_eq!(run(&mut cmd).exits(125).says(why).out(), "");
     };
     with(&compiled[..compiled.len() - 1], "its size is not a multiple of 8 bytes");
-    with(&compiled[..compiled.len() - 8], "is not a valid one");
-    with(&[0; 16], "seccomp(2) does not take instruction");
+    with(&compiled[..compiled.len() - 8], "is not valid");
+    with(&[0; 16], "seccomp(2) does not accept instruction");
     let mut odd = compiled.clone();
     // What is never run on the way of what td checks, the kernel sees: an instruction of eBPF at the end.
     odd.extend([0xb7, 0, 0, 0, 0, 0, 0, 0]);
-    with(&odd, "instructions, is not a valid one");
+    with(&odd, "instructions is not valid");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_process_1_needs_is_checked_before_the_policy_is_loaded() {
             "echo PROG ran",
         );
         let output =
-            output.exits(125).says(&format!("the policy refuses {name}(2), which lets process 1"));
+            output.exits(125).says(&format!("the policy refuses {name}(2), which process 1 needs"));
         assert_eq!(output.says("leave out --init").out(), "");
         if !["write", "exit_group", "rt_sigaction", "rt_sigprocmask", "getpid"].contains(&name) {
             under(&format!("unconfined\n{answer} {name}"), "--no-new-privs", ": only a shell")
@@ -362,11 +362,11 @@ mod root {
         };
         refused("seccomp=/no/such", "seccomp=/no/such: this file does not exist");
         refused("seccomp=/", "seccomp=/: this file cannot be read");
-        refused("seccomp=", "it is seccomp=unconfined, seccomp=FILE or no-new-privileges");
-        refused("apparmor=x", "it is seccomp=unconfined");
+        refused("seccomp=", "it must be seccomp=default|unconfined|FILE or no-new-privileges");
+        refused("apparmor=x", "it must be seccomp=default|unconfined|FILE");
         let file = house.dir.file("policy", "default\nEPERM kill if arg1 = 1\n");
         let says =
-            "the policy refuses kill(2), which lets process 1 wait, reap and forward signals";
+            "the policy refuses kill(2), which process 1 needs to wait, reap and forward signals";
         refused(&format!("seccomp={}", text(&file)), says);
         let option = format!("--security-opt=seccomp={}", text(&file));
         house.sh(&["--no-init", &option], "exit 7").exits(7);

@@ -1152,7 +1152,7 @@ mod root {
             let file = dir.join(name);
             let before = unchanged(&file);
             let output = run(&mut with_pid_file(&file, "echo ran")).exits(125);
-            let says = format!("{} is there, and is no pid file", file.display());
+            let says = format!("{} exists and is not a pid file", file.display());
             assert_eq!(output.says(&says).out(), "");
             assert_eq!(unchanged(&file), before, "{name}");
         }

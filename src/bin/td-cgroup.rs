@@ -29,13 +29,13 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --move-to-leaf NAME  move processes that are in the way of a limit to
                           NAME below their cgroup (version 2)
       --stay              become PROG without moving in
-      --fresh             first remove what an earlier run has left of PATH; or
-                          of what FILE lists, killed where it lives on
-      --record FILE       create a cgroup in every hierarchy, below one's own
-                          cgroup where no limit is asked; list them in FILE
-      --state DIR         end PATH with what tells DIR from other directories;
-                          leave alone what FILE lists of another
-      --count             have version 2 count what PATH uses
+      --fresh             first remove PATH, left by an earlier run; with
+                          --record, kill and remove the cgroups in FILE
+      --record FILE       create a cgroup in every hierarchy (without a limit,
+                          below the caller's own) and list them in FILE
+      --state DIR         append the device and inode of DIR to PATH, and use
+                          only cgroups in FILE whose names end so
+      --count             count what PATH uses (version 2)
       --delegate UID:GID  let this user make cgroups below PATH
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
@@ -75,7 +75,7 @@ struct Opts {
     fresh: bool,
     /// The file that lists the cgroups.
     record: Option<CString>,
-    /// The directory whose own they are.
+    /// The directory to which they belong.
     state: Option<CString>,
     /// To whom the cgroup is given.
     delegate: Option<(u32, u32)>,
@@ -253,7 +253,7 @@ fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error
     }
 }
 
-/// With what the names of DIR's cgroups end.
+/// What the names of DIR's cgroups end with.
 fn tag(cx: &Cx, opts: &Opts) -> Result<Vec<u8>, Error> {
     opts.state.as_ref().map_or(Ok(Vec::new()), |state| record::tag(cx, state))
 }

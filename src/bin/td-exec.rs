@@ -13,7 +13,7 @@ Descriptors above 2 are closed.
                        poweroff, reboot, halt or respawn; needs --init
   -C, --chdir DIR      change the working directory
   -i, --clear-env      start with no environment
-      --env NAME[=VALUE]  set a variable; without a value, take ours over
+      --env NAME[=VALUE]  set a variable; without a value, keep the caller's
       --unset NAME     remove a variable
       --home           set HOME as /etc/passwd has it, unless --env does
       --user USER[:GROUP]  by name from /etc/passwd and /etc/group, or number
@@ -23,10 +23,10 @@ Descriptors above 2 are closed.
                        bounding, the permitted and the effective set
       --ambient        PROG's user, who is not root, has the kept ones as well
       --no-new-privs   nothing executed gains privileges, as by set-user-id
-      --seccomp POLICY  which system calls PROG may make: default, unconfined,
-                       or a file of this root
-      --seccomp-fd N   the same, from descriptor N; also compiled
-      --record-fd N    write the policy, compiled, to descriptor N
+      --seccomp POLICY  allow only the system calls of POLICY: default,
+                       unconfined (all), or a file of this root
+      --seccomp-fd N   read the policy, text or compiled, from descriptor N
+      --record-fd N    write the compiled policy to descriptor N
       --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
       --setsid         a new session, without a controlling terminal
       --ctty[=DEV]     a new session on the terminal DEV, or on the real console

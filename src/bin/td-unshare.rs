@@ -13,7 +13,7 @@ The first eight take =FILE, which keeps the namespace.
   -i, --ipc           new System V IPC and POSIX message queues
   -n, --net           new network, with a loopback interface
   -p, --pid           new process ids
-  -C, --cgroup        one's cgroup as the root of all
+  -C, --cgroup        new cgroup namespace, rooted at the current cgroup
   -U, --user          new user and group ids, and every capability there
   -T, --time          new offsets of clocks
   -r, --map-root-user     be root there (implies --user)
@@ -22,7 +22,7 @@ The first eight take =FILE, which keeps the namespace.
       --map-group GID     be in the group GID there (implies --user)
       --map-users IN:OUT:COUNT|auto  users OUT... as IN...; all of /etc/subuid
       --map-groups IN:OUT:COUNT|auto  the same of groups and /etc/subgid
-      --setgroups allow|deny  may a process change its groups there?
+      --setgroups allow|deny  let processes there change their groups, or not
       --propagation private|slave|shared|unchanged
                       of every mount (private)
       --hostname NAME set the host name (implies --uts)
@@ -31,13 +31,15 @@ The first eight take =FILE, which keeps the namespace.
       --boottime SECONDS   offset of the boot clock (implies --time)
       --into-cgroup PATH   the child is born in this cgroup
       --remove-cgroup PATH at the end, remove this cgroup
-      --cgroup-record FILE both, for the cgroups that FILE lists, and FILE too
-      --pid-file FILE names the child while it lives (repeatable)
-      --record N:FILE  PROG writes to the new FILE as descriptor N
+      --cgroup-record FILE both, for the cgroups that FILE lists; remove FILE
+      --pid-file FILE write the pid of the child to FILE while it lives
+                      (repeatable)
+      --record N:FILE create FILE and open it as descriptor N of PROG
       --remove DIR    at the end, remove DIR with all it holds
       --rmdir DIR     at the end, remove DIR if it is empty
       --fresh         remove each DIR of --remove at the beginning, too
-      --state DIR     follow no symbolic link below DIR on the way to these
+      --state DIR     follow no symbolic link below DIR on the way to a FILE or
+                      DIR above
 ";
 
 use std::ffi::{CStr, CString};

@@ -57,7 +57,7 @@ impl Record {
             let is_it = |own: &&[u8]| fields(own).is_some_and(|(names, _)| names == controllers);
             let Some(own) = text::lines(&own).find(is_it) else { continue };
             let unseen = format_args!(
-                "the cgroup {} is not in what is mounted of cgroups here",
+                "the cgroup {} is not below a cgroup mount point of this mount namespace",
                 plain(line)
             );
             if path.starts_with(b"/..") {
@@ -135,7 +135,8 @@ impl Record {
 /// FILE does not exist.
 pub fn missing(file: &CStr) -> Error {
     let file = plain(file.to_bytes());
-    Error::refusal(format_args!("{file} does not exist: no container has left or has it"))
+    Error::refusal(format_args!("{file} does not exist"))
+        .because("perhaps the container does not run, or was run with --cgroups disabled")
 }
 
 /// What a record of these leaves says.

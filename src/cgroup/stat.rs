@@ -84,7 +84,7 @@ pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
     Ok(stat.text)
 }
 
-/// Say what version 2 does not count here, since the cgroup above passes no controller down for it.
+/// Say what version 2 does not count here, because the cgroup above passes no controllers down.
 pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) {
     let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return };
     let on = cgroup::read_word(cx, &place.directory, b"cgroup.controllers").unwrap_or_default();
@@ -97,8 +97,8 @@ pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) {
     let [shown, above] = [&place.directory, &parent(&place.directory)].map(|d| plain(d.to_bytes()));
     cx.say(
         &Error::refusal(format_args!("memory, processes and io of {shown} are not counted"))
-            .because(format_args!("{above} passes no controller down"))
-            .way_out("td-run --cgroup-parent PATH creates the cgroup where one can be passed down"),
+            .because(format_args!("{above} passes no controllers down"))
+            .way_out("create the cgroup where they are: td-run --cgroup-parent /td"),
     );
 }
 

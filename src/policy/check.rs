@@ -66,7 +66,7 @@ const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
 
 /// Does the policy let td-enter bring in a process?
 pub fn entry(program: &Program) -> Result<(), Error> {
-    all(program, OF_ENTRY, "which brings a process into the container").map_err(|error| {
+    all(program, OF_ENTRY, "which td-enter needs").map_err(|error| {
         error.way_out("allow it in the policy, or enter without a policy: --target PID")
     })
 }
@@ -79,13 +79,13 @@ pub fn prog(program: &Program) -> Result<(), Error> {
 
 /// Does it let process 1 of a container wait, reap, forward signals and end?
 pub fn process_1(program: &Program) -> Result<(), Error> {
-    let doing = "which lets process 1 wait, reap and forward signals";
+    let doing = "which process 1 needs to wait, reap and forward signals";
     let mut refused = all(program, OF_PROCESS_1, doing);
     for signal in 1..=64 {
         refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));
     }
     refused.map_err(|error| {
-        error.way_out("allow it in the policy, or leave out --init (of td-run: --no-init)")
+        error.way_out("allow it in the policy, or leave out --init (td-run: --no-init)")
     })
 }
 
@@ -117,10 +117,10 @@ fn may(program: &Program, call: &Made, args: &[i32], doing: &str) -> Result<(), 
     }
 }
 
-/// The instruction `at` is none of those that seccomp(2) takes.
+/// seccomp(2) does not accept the instruction `at`.
 pub fn not_a_program(at: usize) -> Error {
     let at = number(at as u64);
-    Error::refusal(format_args!("seccomp(2) does not take instruction {at} of the policy"))
+    Error::refusal(format_args!("seccomp(2) does not accept instruction {at} of the policy"))
 }
 
 /// Is PROG, the file `path`, for a machine of 32 bits whose calls the policy refuses? Nothing of it could run.
@@ -139,7 +139,7 @@ pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
             let file = plain(file.to_bytes());
             let what = "is a 32-bit program, which the policy refuses";
             Err(Error::refusal(format_args!("{file} {what}"))
-                .way_out("run one of 64 bits, or run it unconfined: --seccomp unconfined")
+                .way_out("run a 64-bit program, or --seccomp unconfined (td-run: --security-opt seccomp=unconfined)")
                 .with_status(NOT_EXECUTABLE))
         }
     }

@@ -24,7 +24,7 @@ pub fn not_loaded(cx: &Cx, program: &Program, error: Error) -> Error {
         }
         Some(Errno::EINVAL) => {
             let length = number(program.0.len() as u64);
-            error.because(format_args!("the program, of {length} instructions, is not a valid one"))
+            error.because(format_args!("the program of {length} instructions is not valid"))
         }
         Some(Errno::ENOMEM) => match field(cx, b"Seccomp_filters:") {
             Field::Number(loaded) if loaded > 0 => error.because(format_args!(

@@ -110,7 +110,7 @@ mount: permission denied (are you root?)
   seen=$(td-exec --no-new-privs --seccomp /run/policy --init sh -c 'mkdir /run/x' 2>&1) || :
   has 'a policy from a file holds' "can't create directory '/run/x': Function not implemented" "$seen"
   printf 'default\nEPERM wait4\n' >/run/policy
-  has 'what process 1 needs is checked' 'the policy refuses wait4(2), which lets process 1 wait' \
+  has 'what process 1 needs is checked' 'the policy refuses wait4(2), which process 1 needs' \
     "$(td-exec --no-new-privs --seccomp /run/policy --init true 2>&1)"
   has 'without a right to it there is no policy' 'this process has neither no_new_privs nor CAP_SYS_ADMIN' \
     "$(td-exec --user 1000 --cap-keep none td-exec --seccomp default true 2>&1)"
