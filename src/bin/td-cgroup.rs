@@ -29,8 +29,8 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --move-to-leaf NAME  move processes that are in the way of a limit to
                           NAME below their cgroup (version 2)
       --stay              become PROG without moving in
-      --fresh             first remove PATH, left by an earlier run; with
-                          --record, kill and remove the cgroups in FILE
+      --fresh             first remove PATH, left by an earlier run; or kill
+                          and remove the cgroups that are in FILE
       --record FILE       create a cgroup in every hierarchy (without a limit,
                           below the caller's own) and list them in FILE
       --state DIR         append the device and inode of DIR to PATH, and use
