@@ -370,15 +370,24 @@ impl Walk {
     }
 
     fn check_owner(&self, cx: &Cx, stat: &Statx) -> Result<(), Error> {
-        let (owner, caller) = (stat.uid, self.owner.unwrap_or(cx.start.euid));
-        if owner == 0 || owner == caller || owner == owner_of_root(cx)? {
-            return Ok(());
-        }
-        let [owner, caller] = [owner, caller].map(|id| number(id.into()));
-        let whom = [" belongs to uid ", &owner, ", whom uid ", &caller, " does not trust"];
-        Err(Error::refusal([self.shown(), whom.concat()].concat())
-            .way_out("choose a directory that belongs to root or to the caller"))
+        let caller = self.owner.unwrap_or(cx.start.euid);
+        is_trusted(cx, stat.uid, caller, &self.shown())
+            .map_err(|e| e.way_out("choose a directory that belongs to root or to the caller"))
     }
+}
+
+/// Refuse a file, of which a message says `shown`, that belongs neither to root nor to the caller.
+pub fn check_owner(cx: &Cx, file: BorrowedFd, shown: &str) -> Result<(), Error> {
+    is_trusted(cx, sys::fstatx(cx, file)?.uid, cx.start.euid, shown)
+}
+
+fn is_trusted(cx: &Cx, owner: u32, caller: u32, shown: &str) -> Result<(), Error> {
+    if owner == 0 || owner == caller || owner == owner_of_root(cx)? {
+        return Ok(());
+    }
+    let [owner, caller] = [owner, caller].map(|id| number(id.into()));
+    let whom = [" belongs to uid ", &owner, ", whom uid ", &caller, " does not trust"];
+    Err(Error::refusal([shown, &whom.concat()].concat()))
 }
 
 fn owner_of_root(cx: &Cx) -> Result<u32, Error> {

@@ -220,6 +220,25 @@ mod root {
         house.nothing_is_left();
     }
 
+    /// It was killed before it had written, or it has just ended.
+    #[test]
+    fn a_container_without_a_record_of_its_cgroups_is_reclaimed() {
+        let house = House::new();
+        house.sh(&["--keep"], "echo x >/kept").ok();
+        let directory = house.record().with_file_name("");
+        fs::write(directory.join("cgroups.new"), "").expect("a file");
+        run(&mut house.run(["--reclaim"])).ok();
+        assert!(directory.join("upper/kept").exists());
+        assert!(!directory.join("cgroups.new").exists());
+        let record = house.record();
+        for action in ["--kill", "--remove"] {
+            let act = || td("td-cgroup", [action, "--record", record.to_str().expect("a path")]);
+            run(&mut act()).exits(125).says("cgroups does not exist");
+            assert_eq!(run(act().args(["echo", "it runs"])).ok().out(), "it runs\n");
+        }
+        fs::remove_dir_all(directory).expect("what is kept");
+    }
+
     /// A state on a file system of its own, with these options.
     fn on_tmpfs(house: &House, options: &str) {
         let state = house.state();

@@ -806,6 +806,21 @@ mod root {
         }
     }
 
+    /// With every capability, the default policy allows mount(2).
+    #[test]
+    fn without_cgroups_of_its_own_a_container_has_not_every_capability() {
+        for house in House::each() {
+            for policy in ["default", "unconfined", "/etc/passwd"] {
+                let policy = format!("seccomp={policy}");
+                let all = ["--cgroups", "disabled", "--privileged", "--security-opt", &policy];
+                let output = house.sh(&all, "echo it runs").exits(125);
+                assert_eq!(output.out(), "");
+                output.says("--cgroups disabled").says("could change the cgroups of the caller");
+            }
+            house.nothing_is_left();
+        }
+    }
+
     #[test]
     fn nothing_can_be_mounted_and_no_device_made_or_used() {
         for house in House::each() {

@@ -168,6 +168,36 @@ mod root {
         }
     }
 
+    /// In a directory where everybody may make files, somebody else has listed the cgroups of others.
+    #[test]
+    fn a_record_of_cgroups_is_the_callers_or_roots() {
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o1777);
+        let own = cgroups::Cgroup::new("listed");
+        let bystander = cgroups::sleeper(&own.0);
+        let all = fs::read_to_string(format!("/proc/{}/cgroup", bystander.pid())).expect("lines");
+        let list = |line: &str| line.ends_with(&own.0).then(|| format!("{line}/leaf\n"));
+        let record = dir.join("record");
+        fs::write(&record, all.lines().filter_map(list).collect::<String>()).expect("a record");
+        let acts = || {
+            ["--stat", "--freeze", "--thaw", "--remove", "--kill"]
+                .map(|action| td("td-cgroup", [action, "--record", text(&record)]))
+        };
+        give(&record, OTHER);
+        let says = format!("record belongs to uid {OTHER}, whom uid 0 does not trust");
+        for mut act in acts() {
+            run(&mut act).exits(125).says(&says);
+        }
+        let unshare = ["--pid", "--cgroup-record", text(&record), "echo", "it runs"];
+        assert_eq!(run(&mut td("td-unshare", unshare)).exits(125).says(&says).out(), "");
+        assert!(is_alive(bystander.pid()) && !own.is_gone());
+        give(&record, 0);
+        let [stat, .., kill] = &mut acts();
+        assert!(run(stat).exits(0).out().contains("populated 1\n"));
+        run(kill).exits(0);
+        assert!(ended_within(bystander.pid(), LIMIT));
+    }
+
     #[test]
     fn an_image_may_belong_to_anybody() {
         for house in House::each() {

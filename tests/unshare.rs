@@ -64,6 +64,20 @@ fn wrong_values_are_refused_by_name() {
 mod root {
     use super::*;
 
+    /// PROG would be in the cgroups of the caller, and nobody would know.
+    #[test]
+    fn a_record_of_cgroups_that_does_not_exist_is_refused() {
+        let dir = TempDir::new();
+        for record in ["record", "nowhere/record"] {
+            let file = dir.join(record);
+            let file = file.to_str().expect("a plain path");
+            let cmd = ["--pid", "--cgroup-record", file, "echo", "it runs"];
+            let output = run(&mut td("td-unshare", cmd)).exits(125);
+            assert_eq!(output.out(), "");
+            output.says("record does not exist");
+        }
+    }
+
     const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
     #[test]

@@ -57,6 +57,7 @@ use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
 use td::number::decimal;
+use td::pid_file;
 use td::show::plain;
 use td::sys::{self, Cx, cstring};
 use td::text;
@@ -100,6 +101,11 @@ enum Action {
 const ALONE: &str = "what is done to a cgroup that is there takes PATH and nothing else";
 
 impl Opts {
+    /// Does the action leave nothing of what is alive?
+    fn ends(&self) -> bool {
+        matches!(self.action, Action::Kill | Action::Remove)
+    }
+
     fn act(&mut self, cli: &Cli, action: Action) -> Result<(), Error> {
         match std::mem::replace(&mut self.action, action) {
             Action::Make => Ok(()),
@@ -218,8 +224,12 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
     match &opts.record {
         Some(file) => {
-            let record = Record::read(cx, opts.state.as_deref(), file)?
-                .ok_or_else(|| record::missing(file))?;
+            let record = match Record::read(cx, opts.state.as_deref(), file)? {
+                Some(record) => record,
+                // The container may have just ended: then nothing is left of it, and PROG goes on.
+                None if prog.is_some() && opts.ends() => Record::default(),
+                None => return Err(record::missing(file)),
+            };
             act(cx, opts, &record.places(cx, &tag(cx, opts)?)?, file)?;
         }
         None => {
@@ -240,7 +250,10 @@ fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error
         Action::Remove => {
             tree::remove(cx, &cgroup::directories(places))?;
             let state = opts.state.as_deref();
-            opts.record.as_ref().map_or(Ok(()), |file| record::unlink(cx, state, file))
+            let Some(file) = &opts.record else { return Ok(()) };
+            // One that a run was writing when it was killed is left as well.
+            record::unlink(cx, state, &pid_file::unfinished(file))?;
+            record::unlink(cx, state, file)
         }
         Action::Kill => state::kill(cx, places),
         Action::Freeze => state::freeze(cx, places, &plain(shown.to_bytes()), true),

@@ -209,7 +209,11 @@ impl Opts {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
     let cgroups = match &opts.cgroup_record {
-        Some(file) => Record::read(cx, opts.state.as_deref(), file)?,
+        Some(file) => match Record::read(cx, opts.state.as_deref(), file)? {
+            // A dry run has not written it.
+            None if !cx.dry() => return Err(record::missing(file)),
+            read => read,
+        },
         None => None,
     };
     let mut outside = Outside { cgroups, ..Outside::default() };

@@ -32,17 +32,16 @@ impl Record {
     /// written.
     pub fn read(cx: &Cx, state: Option<&CStr>, file: &CStr) -> Result<Option<Record>, Error> {
         let Some(place) = directories::Place::find(cx, state, file)? else { return Ok(None) };
-        let directory = Some(place.directory.as_fd());
-        // A FIFO must not hold us.
-        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let opened = match sys::openat(cx, directory, &place.name, flags) {
+        let opened = match place.open(cx) {
             Err(e) if e.is(Errno::ENOENT) => return Ok(None),
             other => other?,
         };
-        if sys::fstatx(cx, opened.as_fd())?.file_type() != libc::S_IFREG {
+        let Some(opened) = opened else {
             let what = format_args!("{} is not a record of cgroups", plain(file.to_bytes()));
             return Err(Error::refusal(what));
-        }
+        };
+        // In a directory with the sticky bit, as /tmp, it may be anybody's, and name the cgroups of others.
+        directories::check_owner(cx, opened.as_fd(), &place.shown())?;
         Record::parse(cx, &sys::read_to_end(cx, opened.as_fd())?, false).map(Some)
     }
 
