@@ -632,11 +632,14 @@ pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) {
 pub fn block_device(dir: &TempDir) -> PathBuf {
     let node = dir.join("device");
     for entry in fs::read_dir("/sys/block").expect("/sys").flatten() {
+        let of_the_machine = Path::new("/dev").join(entry.file_name());
         let numbers = fs::read_to_string(entry.path().join("dev")).expect("its number");
         let (major, minor) = numbers.trim().split_once(':').expect("two numbers");
         run(Command::new("mknod").arg(&node).args(["b", major, minor])).ok();
-        if fs::File::open(&node).is_ok() {
-            return node;
+        // Where the directory has no devices, as on a mount with nodev, /dev has.
+        let usable = [&node, &of_the_machine].into_iter().find(|d| fs::File::open(d).is_ok());
+        if let Some(device) = usable {
+            return device.clone();
         }
         fs::remove_file(&node).expect("a node");
     }
