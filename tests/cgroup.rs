@@ -190,7 +190,10 @@ mod root {
         for action in ["--wait-empty", "--kill", "--freeze"] {
             run(&mut cgroup(["--dry-run", action, &own.0])).ok();
         }
-        assert_eq!(status_of(running.pid(), "State").chars().next(), Some('S'));
+        // Who is frozen does not come to sleep.
+        wait_for("the process to sleep", || {
+            status_of(running.pid(), "State").starts_with('S').then_some(())
+        });
     }
 
     #[test]
