@@ -1492,7 +1492,7 @@ mod root {
         private_mounts();
         let own = Cgroup::new("fallback");
         let script = "for kind; do readlink /proc/self/ns/$kind; done >&2; \
-            cat /proc/self/cgroup; id -u; hostname; exit 7";
+            cat /proc/self/cgroup; id -u; uname -n; exit 7";
         for options in ["-muinpCUT -r --hostname x", "-p -C --hostname y", "-C -n -u", "-c -p -T"] {
             for cgroup in ["", &format!("--into-cgroup {}", own.0)] {
                 let seen = |without: bool| {
