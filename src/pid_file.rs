@@ -41,17 +41,12 @@ impl PidFile {
         }
     }
 
-    /// Name the process `pid` in it.
+    /// Name the process `pid` in it. It is moved to its place when it is whole.
     pub fn write(&mut self, cx: &Cx, pid: i32) -> Result<(), Error> {
         let mut text = show::number(pid as u64) + "\n";
         if let Some(start) = proc::start_time(cx, pid) {
             text.extend([START, &show::number(start), "\n"]);
         }
-        self.write_text(cx, text.as_bytes())
-    }
-
-    /// Write a text to it. It is moved to its place when it is whole.
-    pub fn write_text(&mut self, cx: &Cx, text: &[u8]) -> Result<(), Error> {
         let directory = self.place.directory.as_fd();
         let new = unfinished(&self.place.name);
         let make = || sys::mknodat(cx, Some(directory), &new, libc::S_IFREG | 0o644, 0);
@@ -61,11 +56,21 @@ impl PidFile {
             Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
             other => other,
         }?;
-        sys::write_file(cx, Some(directory), &new, text)
+        sys::write_file(cx, Some(directory), &new, text.as_bytes())
             .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.place.name, 0))
             .inspect_err(|_| drop(remove()))?; // what is said is the first failure
         self.written = true;
         Ok(())
+    }
+
+    /// Write a text to a new one, which may be seen empty. EEXIST: it is there.
+    pub fn write_in_place(&mut self, cx: &Cx, text: &[u8]) -> Result<(), Error> {
+        let (directory, flags) =
+            (Some(self.place.directory.as_fd()), libc::O_WRONLY | libc::O_NOFOLLOW);
+        let name = &self.place.name;
+        let file = sys::openat_create(cx, directory, name, flags | libc::O_EXCL, 0o600)?;
+        self.written = true;
+        sys::write(cx, file.as_fd(), text).map(drop)
     }
 
     /// Remove it, if it was written.

@@ -8,7 +8,7 @@ mod root {
     use std::os::unix::fs::MetadataExt;
     use std::process::Command;
 
-    use crate::common::house::{HOLD, Held, House};
+    use crate::common::house::{HOLD, Held, House, hierarchies, hold};
     use crate::common::*;
 
     const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
@@ -78,13 +78,17 @@ mod root {
 
     /// The container runs this, and goes on when it is told to.
     fn attack(house: &House, options: &[&str], act: &str) -> Held {
+        hold(&mut attack_command(house, options, act))
+    }
+
+    fn attack_command(house: &House, options: &[&str], act: &str) -> Command {
         let volume = format!("{}:/td:ro", house.bin("td-unshare").parent().expect("bin").display());
         let script = format!(
             "/td/td-unshare -rmC sh -c '{}' sh '{act}'; {HOLD}",
             MOUNT_ALL.replace('\'', "'\\''")
         );
         let unconfined = ["--security-opt", "seccomp=unconfined", "-v", &volume];
-        house.hold(&[options, &unconfined].concat(), &script)
+        house.container(&[options, &unconfined].concat(), &["sh", "-c", &script])
     }
 
     /// The roots that the attack has seen: controllers and inodes.
@@ -198,9 +202,13 @@ mod root {
         let house = House::new();
         for act in [FREEZE.to_string(), format!("{FREEZE_BELOW} {FREEZE}")] {
             let running = frozen(&house, &act);
-            running.kill(libc::SIGTERM);
+            // Once more where it freezes the next hierarchy after that.
+            while !ended_within(running.pid(), std::time::Duration::from_millis(500)) {
+                running.kill(libc::SIGTERM);
+            }
             let ended = running.wait();
-            assert!([Some(7), Some(128 + libc::SIGTERM)].contains(&ended.code), "{ended}");
+            let ends = [libc::SIGTERM, libc::SIGKILL].map(|signal| Some(128 + signal));
+            assert!(ends.contains(&ended.code), "{ended}");
             house.nothing_is_left();
         }
     }
@@ -220,5 +228,63 @@ mod root {
             house.nothing_is_left();
             running.wait(); // those who were frozen have held its pipes
         }
+    }
+
+    // ---- an ordinary user, who may write to no cgroup but what is his own ----
+
+    /// Whatever namespaces it makes, a process has no more rights over cgroups than the user.
+    #[test]
+    fn a_users_container_can_change_no_cgroup_that_is_not_the_users() {
+        for house in House::each_user() {
+            let act = "mkdir x && echo made; for f in freezer.state cgroup.procs tasks cgroup.freeze \
+                cpu.shares memory.limit_in_bytes pids.max notify_on_release; do \
+                { true >>$f; } 2>/dev/null && echo open $f; done; :";
+            let held = attack(&house, &[], act);
+            let out = held.running.out();
+            let seen = roots(&out).len();
+            assert!(seen > 0 && seen >= hierarchies().len(), "it has mounted them: {out}");
+            assert!(!out.contains("made") && !out.contains("open"), "{out}");
+            assert_eq!(house.cgroups(), [] as [std::path::PathBuf; 0]);
+            held.go_on().exits(0);
+            house.nothing_is_left();
+        }
+    }
+
+    /// Where the caller's own cgroup is the user's, the container gets one below it.
+    #[test]
+    fn a_users_container_sees_nothing_but_its_leaf_where_a_cgroup_is_the_users() {
+        for house in House::each_user() {
+            let id = house.who.id();
+            let own = cgroups::Cgroup::new(&format!("own-{}", house.name));
+            let given = format!("{id}:{id}");
+            let limits = ["--pids", "40", "--delegate", &given, "--leaf", "shell", &own.0];
+            let held = hold(&mut run_in(&house, &limits, &attack_command(&house, &[], ":")));
+            let cgroups = cgroups_of(held.processes()[2]);
+            let roots = roots(&held.running.out());
+            let mut leaves = 0;
+            for (controllers, cgroup) in &cgroups {
+                if !cgroup.starts_with(&own.0) {
+                    continue;
+                }
+                leaves += 1;
+                assert_eq!(*cgroup, format!("{}/leaf", house.below(&own.below("shell"))));
+                if let Some(point) = point(controllers) {
+                    let leaf = fs::metadata(point.join(&cgroup[1..])).expect("the leaf");
+                    assert_eq!(roots[controllers], leaf.ino(), "{controllers}");
+                }
+            }
+            assert!(leaves > 0, "{cgroups:?}");
+            held.go_on().ok();
+            house.nothing_is_left();
+        }
+    }
+
+    /// The command of a container, in a cgroup that td-cgroup makes with these options.
+    fn run_in(house: &House, limits: &[&str], container: &Command) -> Command {
+        let id = house.who.id();
+        let mut cmd = cgroups::cgroup(limits);
+        cmd.arg("setpriv").args([format!("--reuid={id}"), format!("--regid={id}")]);
+        cmd.arg("--clear-groups").args(words(container)).current_dir(house.dir.path());
+        cmd
     }
 }

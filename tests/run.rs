@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::house::{self, *};
+use common::house::*;
 use common::pty::Pty;
 use common::*;
 
@@ -1515,7 +1515,7 @@ mod root {
             cmd.envs([("IFS", "/"), ("CDPATH", "/"), ("TD_BIN", "/"), ("TD_TRACE", "1")]);
             let held = hold(&mut cmd);
             // Of root's a cgroup in every hierarchy; of a user's in none, for none is the user's own.
-            let cgroups = if house.who == Who::Root { house::hierarchies().len() } else { 0 };
+            let cgroups = if house.who == Who::Root { cgroups::points().len() } else { 0 };
             assert_eq!(house.cgroups().len(), cgroups, "{:?}", house.cgroups());
             let out = held.go_on().ok().out();
             assert_eq!(out, format!("{}\n0\n/\n1\nready\n", house.name));

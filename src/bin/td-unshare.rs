@@ -375,9 +375,7 @@ fn attend<'a>(
     let met = line.map_or(Ok(None), |line| line.answer(cx, publish));
     let ended = met.and_then(|end| Ok((wait(cx, child, outside.cgroups.as_ref())?, end)));
     let (ended, end) = ended.inspect_err(|_| {
-        // What has frozen itself dies when it is thawed.
-        let _ = sys::kill(cx, child, libc::SIGKILL); // child::end says it
-        thaw(cx, outside.cgroups.as_ref());
+        kill_frozen(cx, outside.cgroups.as_ref());
         child::end(cx, child);
     })?;
     outside.failed = end.is_none_or(|end| end.gave_up(cx));
@@ -385,7 +383,7 @@ fn attend<'a>(
     Ok(ended)
 }
 
-/// As [`child::wait`]. A signal that is to end a container reaches it also where it has frozen itself.
+/// As [`child::wait`]. A container that has frozen itself is killed by a signal that is to end it.
 fn wait(cx: &Cx, child: i32, record: Option<&Record>) -> Result<WaitStatus, Error> {
     const ENDING: [c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
     loop {
@@ -394,14 +392,14 @@ fn wait(cx: &Cx, child: i32, record: Option<&Record>) -> Result<WaitStatus, Erro
             return Ok(status);
         }
         if ENDING.contains(&signal.signo) {
-            thaw(cx, record);
+            kill_frozen(cx, record);
         }
     }
 }
 
-fn thaw(cx: &Cx, record: Option<&Record>) {
-    let thawed = record.map_or(Ok(()), |record| record.thaw(cx));
-    thawed.unwrap_or_else(|error| cx.say(&error));
+fn kill_frozen(cx: &Cx, record: Option<&Record>) {
+    let killed = record.map_or(Ok(()), |record| record.kill_frozen(cx));
+    killed.unwrap_or_else(|error| cx.say(&error));
 }
 
 /// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup

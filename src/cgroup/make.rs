@@ -80,7 +80,7 @@ impl Made {
         text: &[u8],
     ) -> Result<(), Error> {
         let file = self.record.insert(PidFile::new(cx, state, file)?);
-        file.write_text(cx, text)
+        file.write_in_place(cx, text)
     }
 
     /// Make the cgroup `name` in a hierarchy, or use what is there of it, and write to its files.

@@ -97,14 +97,15 @@ impl Record {
         Some(cstring(hierarchy.path(leaf)))
     }
 
-    /// Thaw what the container may have frozen itself. Else no signal would reach it.
-    pub fn thaw(&self, cx: &Cx) -> Result<(), Error> {
+    /// Kill the container, if it has frozen a part of itself: then no other signal need reach it.
+    pub fn kill_frozen(&self, cx: &Cx) -> Result<(), Error> {
+        let mut frozen = false;
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
             if hierarchy.v2 || hierarchy.has(b"freezer") {
-                state::thaw_all(cx, hierarchy, leaf)?;
+                frozen |= state::has_frozen(cx, hierarchy, leaf)?;
             }
         }
-        Ok(())
+        if frozen { state::kill(cx, &self.places(cx, b"")?) } else { Ok(()) }
     }
 
     /// Remove the cgroups.
@@ -163,12 +164,14 @@ pub fn tag(cx: &Cx, directory: &CStr) -> Result<Vec<u8>, Error> {
     Ok(tag.into_bytes())
 }
 
-/// Kill and remove what a killed run has left of the cgroups that the file lists, as far as their names end with `tag`.
+/// Kill and remove what a killed run has left of the cgroups that the file lists, as far as their names end with `tag`;
+/// and the file.
 pub fn clear(cx: &Cx, state: Option<&CStr>, file: &CStr, tag: &[u8]) -> Result<(), Error> {
     let Some(record) = Record::read(cx, state, file)? else { return Ok(()) };
     let places = record.places(cx, tag)?;
     state::kill(cx, &places)?;
-    tree::remove(cx, &super::directories(&places))
+    tree::remove(cx, &super::directories(&places))?;
+    unlink(cx, state, file)
 }
 
 /// Remove the file.

@@ -14,7 +14,7 @@ use crate::cgroup::{self, Hierarchy, Place, join};
 use crate::error::Error;
 use crate::show::plain;
 use crate::structs::SECOND;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 use crate::text;
 
 /// How long processes may take to become frozen, or to be gone after they were killed.
@@ -107,8 +107,12 @@ fn why_not(cx: &Cx, place: &Place, frozen: bool, above: Option<String>) -> Error
 
 /// Was this cgroup itself told to be frozen?
 fn is_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<bool, Error> {
-    let file: &[u8] = if hierarchy.v2 { b"cgroup.freeze" } else { b"freezer.self_freezing" };
-    Ok(sys::read_file(cx, None, &join(directory, file))?.starts_with(b"1"))
+    Ok(sys::read_file(cx, None, &join(directory, freezing(hierarchy)))?.starts_with(b"1"))
+}
+
+/// The file that says so.
+fn freezing(hierarchy: &Hierarchy) -> &'static [u8] {
+    if hierarchy.v2 { b"cgroup.freeze" } else { b"freezer.self_freezing" }
 }
 
 fn set_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
@@ -157,20 +161,25 @@ pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
     refuse_own(places)?;
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         // All at once, those that are just being born too, and those that a pid namespace hides from us.
-        write_file(cx, &join(&place.directory, b"cgroup.kill"), b"1")?;
+        unless_gone(write_file(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
     }
     // Version 1: where they are frozen nobody can fork while we read who they are.
     let freezer = places.iter().find(|place| place.hierarchy.has(b"freezer"));
     if let Some(place) = freezer {
-        set_frozen(cx, place, true)?;
-        let killed = wait_frozen(cx, place, true).and_then(|_| kill_all(cx, places));
-        thaw_all(cx, place.hierarchy, &place.directory)?;
+        let frozen = set_frozen(cx, place, true).and_then(|()| wait_frozen(cx, place, true));
+        let killed = unless_gone(frozen.map(drop)).and_then(|()| kill_all(cx, places));
+        thaw_all(cx, place)?;
         killed?;
     }
     // Without it, again and again.
     let mut patience = Patience(DYING);
     while kill_all(cx, places)? && patience.wait(cx)? {}
     if cx.dry() { Ok(()) } else { gone(cx, places, Some(LONG)) }
+}
+
+/// Who waits for the end of those that are killed may remove the cgroup.
+fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
+    result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
 }
 
 /// Kill who is in these cgroups of version 1 now. False: nobody is.
@@ -188,22 +197,25 @@ fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
     Ok(found)
 }
 
-/// Those below may have been frozen by themselves: on version 1 who is frozen does not die.
-pub fn thaw_all(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<(), Error> {
-    let (file, value): (_, &[u8]) = match hierarchy.v2 {
-        true => (c"cgroup.freeze", b"0"),
-        false => (c"freezer.state", b"THAWED"),
+/// Those below may have been frozen by themselves: who is frozen does not die.
+fn thaw_all(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| {
+        unless_gone(sys::write_file(cx, Some(walk.here()), c"freezer.state", b"THAWED"))
     };
-    let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| match sys::write_file(
-        cx,
-        Some(walk.here()),
-        file,
-        value,
-    ) {
-        Err(e) if is_gone(&e) => Ok(()),
-        other => other,
-    };
-    tree::for_each(cx, directory, thaw).map(drop)
+    tree::for_each(cx, &place.directory, thaw).map(drop)
+}
+
+/// Was a cgroup, or one of those below it, told to be frozen?
+pub fn has_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<bool, Error> {
+    let (file, mut frozen) = (cstring(freezing(hierarchy)), false);
+    tree::for_each(cx, directory, &mut |walk, _, _| {
+        match sys::read_file(cx, Some(walk.here()), &file) {
+            Err(e) if is_gone(&e) => {}
+            other => frozen |= other?.starts_with(b"1"),
+        }
+        Ok(())
+    })?;
+    Ok(frozen)
 }
 
 // ---- gone ----
