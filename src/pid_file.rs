@@ -4,7 +4,7 @@
 //! `start=567890`, in the clock ticks of proc_pid_stat(5). It is one word that is not a number, so that
 //! `kill $(cat FILE)` hits no other process.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
@@ -48,7 +48,7 @@ impl PidFile {
             text.extend([START, &show::number(start), "\n"]);
         }
         let directory = self.place.directory.as_fd();
-        let new = unfinished(&self.place.name);
+        let new = cstring([self.place.name.to_bytes(), b".new"].concat());
         let make = || sys::mknodat(cx, Some(directory), &new, libc::S_IFREG | 0o644, 0);
         let remove = || sys::unlinkat(cx, Some(directory), &new, 0);
         match make() {
@@ -88,11 +88,6 @@ impl PidFile {
     pub fn undo(&self, cx: &Cx) {
         let _ = directories::undo(cx, &self.made);
     }
-}
-
-/// Where a file is until it is whole. Who is killed just then leaves it.
-pub fn unfinished(file: &CStr) -> CString {
-    cstring([file.to_bytes(), b".new"].concat())
 }
 
 const START: &str = "start=";

@@ -57,7 +57,6 @@ use td::chain::Prog;
 use td::cli::{Cli, Never};
 use td::error::Error;
 use td::number::decimal;
-use td::pid_file;
 use td::show::plain;
 use td::sys::{self, Cx, cstring};
 use td::text;
@@ -250,10 +249,7 @@ fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error
         Action::Remove => {
             tree::remove(cx, &cgroup::directories(places))?;
             let state = opts.state.as_deref();
-            let Some(file) = &opts.record else { return Ok(()) };
-            // One that a run was writing when it was killed is left as well.
-            record::unlink(cx, state, &pid_file::unfinished(file))?;
-            record::unlink(cx, state, file)
+            opts.record.as_ref().map_or(Ok(()), |file| record::unlink(cx, state, file))
         }
         Action::Kill => state::kill(cx, places),
         Action::Freeze => state::freeze(cx, places, &plain(shown.to_bytes()), true),
