@@ -266,12 +266,13 @@ mod root {
             let output = house.sh(&options, "echo it runs").exits(125).says(says);
             assert_eq!(output.out(), "");
         };
-        refused(&["-m", "64M"], "--cgroups disabled: a limit needs a cgroup");
-        refused(&["--cgroup-parent", "/td"], "--cgroups disabled: a limit needs a cgroup");
+        let needs = "--cgroups disabled: a limit and --cgroup-parent need a cgroup";
+        refused(&["-m", "64M"], needs);
+        refused(&["--cgroup-parent", "/td"], needs);
         for all in [&["--privileged"][..], &["--security-opt", "seccomp=unconfined"]] {
-            refused(all, "the container could change cgroups of the caller");
+            refused(all, "the container could change the cgroups of the caller");
         }
-        house.sh(&["--cgroups", "none"], "true").exits(125).says("it is enabled or disabled");
+        house.sh(&["--cgroups", "none"], "true").exits(125).says("it must be enabled or disabled");
         let out = house.sh(&["--cgroups=disabled"], "cat /proc/self/cgroup").ok().out();
         assert!(out.lines().all(|line| line.ends_with(":/")), "{out}");
         house.nothing_is_left();
