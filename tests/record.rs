@@ -325,7 +325,7 @@ mod root {
             let held = in_own(&[]);
             let stat = run(&mut house.act(&["--stat"])).exits(0);
             assert!(!stat.out().contains("memory.current"), "{stat}");
-            stat.says("are not counted").says("passes no controller down").says("--cgroup-parent");
+            stat.says("are not counted").says("passes no controllers down").says("--cgroup-parent");
             held.go_on().ok();
             house.nothing_is_left();
 
