@@ -31,8 +31,9 @@ fn place() -> TempDir {
     dir
 }
 
-/// What a shell adds of its own; and what differs with the working directory of the test.
-const OF_THE_SHELL: [&str; 5] = ["_=", "SHLVL=", "PWD=", "OLDPWD=", "TD_SHELL="];
+/// What a shell adds of its own; what differs with the working directory of the test; and what cargo sets, whose names
+/// are not those of variables of a shell: not every shell hands them on.
+const OF_THE_SHELL: [&str; 6] = ["_=", "SHLVL=", "PWD=", "OLDPWD=", "TD_SHELL=", "CARGO_BIN_EXE_"];
 
 /// What `cmd` becomes as the user `uid`: the words, the environment, the status and the messages.
 #[derive(Debug)]
