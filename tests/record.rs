@@ -24,7 +24,7 @@ mod root {
     use std::process::Command;
 
     use super::*;
-    use crate::common::cgroups::Cgroup;
+    use crate::common::cgroups::{Cgroup, directories};
     use crate::common::house::{HOLD, House, hierarchies, hold};
     use crate::common::strace::under_strace;
 
@@ -51,6 +51,29 @@ mod root {
             assert!(!house.record().exists());
             house.nothing_is_left();
         }
+    }
+
+    #[test]
+    fn a_cgroup_that_exists_and_is_in_no_record_stays_unless_fresh_is_asked() {
+        private_mounts();
+        let dir = TempDir::new();
+        let own = Cgroup::new("taken");
+        let record = dir.join("record");
+        let run_in = |fresh: &[&str]| {
+            let mut cmd = cgroup(fresh);
+            cmd.arg("--record").arg(&record).args(["--leaf", "leaf", "--pids", "9", "--stay"]);
+            run(cmd.args([&*own.0, "cat"]).arg(&record))
+        };
+        run(&mut cgroup(["--pids", "9", &own.below("theirs")])).ok();
+        let theirs = || directories(&own.below("theirs")).iter().any(|theirs| theirs.is_dir());
+        assert!(theirs());
+        let output = run_in(&[]).exits(125);
+        assert_eq!(output.out(), "");
+        output.says("EEXIST").says("exists, and is in no record").says("--fresh removes it");
+        assert!(theirs() && !record.exists());
+        let listed = run_in(&["--fresh"]).ok().out();
+        assert!(listed.contains(&format!("{}/leaf\n", own.0)) && !theirs(), "{listed}");
+        run(&mut cgroup(["--remove", "--record", text(&record)])).ok();
     }
 
     /// Else the container would have limits of its own in place of the caller's.

@@ -273,7 +273,7 @@ fn print(cx: &Cx, text: &str) -> Result<(), Error> {
 
 fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
-    let mut made = Made::new(opts.move_to_leaf.clone());
+    let mut made = Made::new(opts.move_to_leaf.clone(), opts.fresh);
     let done = match &opts.record {
         Some(file) => make_in_every(cx, opts, &mut made, file),
         None => make(cx, opts, &mut made),

@@ -42,6 +42,8 @@ pub struct Made {
     pub(super) moved: Vec<Moved>,
     /// The file that lists what is made. Then nothing of it may exist before.
     record: Option<PidFile>,
+    /// May a cgroup of that name be removed, if nothing lives in it?
+    fresh: bool,
 }
 
 /// A value for a file of a cgroup.
@@ -61,9 +63,9 @@ pub struct Write<'a> {
 }
 
 impl Made {
-    /// Nothing yet. `move_to_leaf`: see there.
-    pub fn new(move_to_leaf: Option<CString>) -> Made {
-        Made { move_to_leaf, ..Made::default() }
+    /// Nothing yet. `move_to_leaf`, `fresh`: see there.
+    pub fn new(move_to_leaf: Option<CString>, fresh: bool) -> Made {
+        Made { move_to_leaf, fresh, ..Made::default() }
     }
 
     /// Is it listed in a file what is made?
@@ -105,7 +107,7 @@ impl Made {
                 continue;
             }
             if i + 1 == levels.len() && self.record.is_some() {
-                create(cx, level)?;
+                create(cx, level, self.fresh)?;
                 self.directories.push(level.clone());
             } else {
                 self.directory(cx, level)?;
@@ -266,11 +268,17 @@ impl Made {
     }
 }
 
-/// Create a cgroup that is to be ours alone. One of its name was left by a run whose record is lost: it is removed, if
-/// nothing lives in it.
-fn create(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+/// Create a cgroup that is to be ours alone. With `fresh`, one of its name, which a run has left whose record is lost,
+/// is removed, if nothing lives in it.
+fn create(cx: &Cx, directory: &CStr, fresh: bool) -> Result<(), Error> {
     let create = || sys::mkdirat(cx, None, directory, 0o755);
     let created = match create() {
+        Err(e) if e.is(Errno::EEXIST) && !fresh => {
+            let shown = plain(directory.to_bytes());
+            return Err(e
+                .because(format_args!("{shown} exists, and is in no record"))
+                .way_out("choose another PATH; --fresh removes it, if no process is in it"));
+        }
         Err(e) if e.is(Errno::EEXIST) => {
             check(cx, directory)?;
             tree::remove(cx, &[directory.into()])?;
