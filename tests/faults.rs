@@ -1,0 +1,143 @@
+//! Each changing call of a default run fails once: COMMAND does not run, the message names the call, and the next run
+//! finds nothing that it does not clear.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use common::house::{House, Who};
+use common::strace::{Call, Process, executed, is_run_time, logs, only_looks};
+use common::*;
+
+/// The errno that is injected: none that the tools allow somewhere, and none for which they try again.
+const ERRNO: &str = "EIO";
+
+/// What COMMAND is: a program that changes nothing.
+const COMMAND: &str = "true";
+
+/// td-run with strace before the first of the tools: of the shell's calls none is counted.
+struct Faulty {
+    house: House,
+    /// What td-run takes for td-lock.
+    td_lock: PathBuf,
+}
+
+impl Faulty {
+    #[track_caller]
+    fn of(who: Who) -> Faulty {
+        let house = House::of(who);
+        let tools = house.dir.dir("tools");
+        for entry in std::fs::read_dir(bin_dir()).expect("the programs").flatten() {
+            std::fs::copy(entry.path(), tools.join(entry.file_name())).expect("a copy");
+        }
+        let td_lock = house.dir.program("td-lock", "");
+        mount([std::path::Path::new("--bind"), &td_lock, &house.bin("td-lock")]);
+        chmod(&td_lock, 0o755);
+        let faulty = Faulty { house, td_lock };
+        faulty.becomes("");
+        faulty
+    }
+
+    /// A run under strace with these options, and what strace saw.
+    #[track_caller]
+    fn run(&self, options: &str) -> (Output, Vec<Process>) {
+        let dir = TempDir::new();
+        self.house.give(dir.path());
+        let log = dir.join("log");
+        self.becomes(&format!("strace -ff {options} -o {} -- ", text(&log)));
+        let output = run(&mut self.house.container(&[], &[COMMAND]));
+        self.becomes("");
+        (output, logs(&dir))
+    }
+
+    /// Have td-lock begin with this.
+    fn becomes(&self, before: &str) {
+        let real = self.house.dir.join("tools/td-lock");
+        let script = format!("#!/bin/sh\nexec {before}{} \"$@\"\n", text(&real));
+        std::fs::write(&self.td_lock, script).expect("the script");
+    }
+}
+
+/// Every changing call of ours: its name, and the how manieth of that name it is in its process.
+fn changing(processes: &[Process]) -> BTreeSet<(String, usize)> {
+    let mut found = BTreeSet::new();
+    for process in processes {
+        let calls = &process.calls;
+        let last = calls.iter().position(is_command).map_or(calls.len(), |at| at + 1);
+        for (at, call) in calls.iter().enumerate().take(last) {
+            let same = calls.iter().take(at + 1).filter(|other| other.name == call.name);
+            // exit_group(2) cannot fail.
+            if !is_run_time(call) && !only_looks(call) && call.name != "exit_group" {
+                found.insert((call.name.clone(), same.count()));
+            }
+        }
+    }
+    found
+}
+
+fn is_command(call: &Call) -> bool {
+    executed(call).is_some_and(|name| name == COMMAND)
+}
+
+fn ran(processes: &[Process]) -> bool {
+    processes.iter().flat_map(|process| &process.calls).any(is_command)
+}
+
+/// What was refused, as strace has it: nothing where the call was not reached.
+fn refused(processes: &[Process], name: &str) -> Vec<String> {
+    let calls = processes.iter().flat_map(|process| &process.calls);
+    let refused = calls.filter(|call| call.name == name && call.result.ends_with(ERRNO));
+    refused.map(Call::to_string).collect()
+}
+
+#[track_caller]
+fn sweep(who: Who) {
+    let faulty = Faulty::of(who);
+    let house = &faulty.house;
+    assert_eq!(house.sh(&[], "echo the state is there").ok().out(), "the state is there\n");
+    let mounts = own_mountinfo();
+    let (output, processes) = faulty.run("");
+    output.ok();
+    assert!(ran(&processes));
+    let faults = changing(&processes);
+    let (mut stopped, mut after) = (0, 0);
+    for (name, when) in &faults {
+        let (output, processes) =
+            faulty.run(&format!("-e inject={name}:error={ERRNO}:when={when}"));
+        let refused = refused(&processes, name);
+        let what = format!("{refused:?}: {output}");
+        assert!(!refused.is_empty(), "{name} {when} was not reached: {output}");
+        let err = output.err();
+        let named = err.contains(&format!("{name}(")) && err.contains(ERRNO);
+        if ran(&processes) {
+            // COMMAND had ended, and what is left is said; or it was tried again.
+            assert_eq!(output.code, Some(0), "{what}");
+            let left = !house.cgroups().is_empty() || !house.containers().is_empty();
+            assert!(named || !left, "{what}");
+            after += 1;
+        } else {
+            assert!((output.code == Some(125) || name == "execve") && named, "{what}");
+            stopped += 1;
+        }
+        assert_eq!(own_mountinfo(), mounts, "{what}");
+        let next = house.sh(&[], "echo works");
+        assert_eq!((next.out(), next.err()), ("works\n".into(), String::new()), "after {what}");
+        house.nothing_is_left();
+    }
+    assert!(stopped > 80 && after > 10, "{stopped} {after}");
+}
+
+mod root {
+    use super::*;
+
+    #[test]
+    fn a_call_that_fails_in_a_run_of_roots_is_named_and_command_does_not_run() {
+        sweep(Who::Root);
+    }
+
+    #[test]
+    fn a_call_that_fails_in_a_run_of_a_users_is_named_and_command_does_not_run() {
+        sweep(Who::Nobody);
+    }
+}
