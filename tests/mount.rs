@@ -428,7 +428,11 @@ mod root {
         let alone = fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&disk.path);
         fails(&disk, "ext4", &format!("{} is in use: by a mount elsewhere", disk.path));
         drop(alone.expect("the device"));
-        run(&mut place.fill(&["--fs", "ext4", &disk.path, "/run"], &["true"])).ok();
+        // What another test forks at this moment has the device open until its execve(2).
+        wait_for("the device", || {
+            let output = run(&mut place.fill(&["--fs", "ext4", &disk.path, "/run"], &["true"]));
+            (output.code != Some(125) || !output.err().contains("EBUSY")).then(|| output.ok())
+        });
         let fs = ["--fs", "ext4", &disk.path, "/new", "--options", "ro"];
         let says = format!("is mounted on {}: ext4, rw", text(&place.image.join("run")));
         place.fails(&fs, &says);

@@ -1022,7 +1022,7 @@ mod root {
         let bytes = archive(&[file("a", "text"), device(b'3', "null", 1, 3)]);
         let output = place.unpack_as(Some(NOBODY), &bytes).exits(125);
         output.says("null: Cannot mknod: Operation not permitted\n").says(
-            "td-rootfs: perhaps it has a device outside of /dev, which an ordinary user cannot make\n",
+            "td-rootfs: perhaps it has a device outside of /dev, which an ordinary user cannot create\n",
         );
         place.nothing_is_left();
         place.unpack(&bytes).ok();
