@@ -11,7 +11,7 @@ mod root {
     use crate::common::house::{HOLD, Held, House, hierarchies, hold};
     use crate::common::*;
 
-    const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+    const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-run");
 
     /// Run a script in a container as td-run makes it by default.
     #[track_caller]

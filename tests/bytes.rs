@@ -10,15 +10,6 @@ use std::process::Command;
 use common::bytes::*;
 use common::*;
 
-/// The programs in bin/.
-fn programs() -> Vec<String> {
-    let entries = std::fs::read_dir(bin_dir()).expect("run scripts/build first");
-    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
-    let names: Vec<_> = names.map(|name| name.expect("a plain name")).collect();
-    assert!(!names.is_empty(), "run scripts/build first");
-    names.into_iter().filter(|name| name.starts_with("td")).collect()
-}
-
 /// Of each tool, each option and each place. td-cgroup is tried dry: it would make a cgroup of the machine's.
 fn each_line(mode: &[&str], test: &dyn Fn(&str, Vec<OsString>) -> Output) {
     let mut refused = 0;

@@ -94,18 +94,6 @@ fn redirected(redirection: &str, line: &[OsString]) -> Command {
     cmd
 }
 
-/// Every program in bin/.
-fn programs() -> Vec<String> {
-    let entries = fs::read_dir(bin_dir()).expect("run scripts/build first");
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
-        .filter(|name| name.starts_with("td-"))
-        .collect();
-    names.sort();
-    assert!(!names.is_empty(), "run scripts/build first");
-    names
-}
-
 /// Each line of a message is under the tool's name.
 #[track_caller]
 fn assert_named(tool: &str, output: &Output) {

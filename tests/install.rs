@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -52,6 +52,24 @@ fn names(directory: &str) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(Path::new(CHECKOUT).join(directory)).expect("a directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
     names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("td-"))
+}
+
+/// All of it may stand in PATH before the directories of the system: no name of another program is there.
+#[test]
+fn bin_holds_the_programs_and_the_scripts_for_users_and_nothing_else() {
+    let entries = fs::read_dir(bin_dir()).expect("run scripts/build first");
+    let names_there = entries.map(|entry| entry.expect("an entry").file_name());
+    let there: BTreeSet<_> =
+        names_there.map(|name| name.into_string().expect("a plain name")).collect();
+    let made = names("src/bin").chain(names("scripts")).filter(|name| !name.ends_with(".8"));
+    let made: BTreeSet<_> = made.map(|name| name.trim_end_matches(".rs").to_string()).collect();
+    assert_eq!(there, made);
+    assert!(made.contains("td-exec") && made.contains("td-run"), "{made:?}");
+    for name in names("scripts").filter(|name| !name.ends_with(".8")) {
+        let (copy, source) = (bin(&name), Path::new(CHECKOUT).join("scripts").join(&name));
+        assert!(!copy.is_symlink() && fs::read(&copy).ok() == fs::read(source).ok(), "{name}");
+        assert_eq!(copy.metadata().expect("its mode").permissions().mode() & 0o111, 0o111);
+    }
 }
 
 #[test]
@@ -221,6 +239,24 @@ fn an_image_is_made_from_there_however_td_rootfs_is_called() {
         run(cmd.arg("--busybox").arg(&image)).ok();
         assert!(image.join("etc/passwd").is_file(), "{cmd:?}");
     }
+}
+
+#[test]
+fn an_initramfs_is_made_from_there_however_td_mkinitramfs_is_called() {
+    let dir = TempDir::new();
+    let prefix = dir.join("a prefix");
+    install_below(&prefix);
+    let mut archives = Vec::new();
+    for (number, mut cmd) in calls(&dir, &prefix, "td-mkinitramfs").into_iter().enumerate() {
+        let archive = dir.join(format!("archive-{number}.gz"));
+        run(cmd.arg(&archive)).ok();
+        archives.push(fs::read(archive).expect("an archive"));
+    }
+    // That of the checkout has the same in it.
+    let archive = dir.join("archive.gz");
+    run(Command::new(bin("td-mkinitramfs")).arg(&archive)).ok();
+    let expected = fs::read(archive).expect("an archive");
+    assert!(archives.iter().all(|archive| *archive == expected));
 }
 
 mod root {

@@ -1,4 +1,4 @@
-//! scripts/mkinitramfs: what is in the archive and what never is, where it goes, and that it comes out the same.
+//! td-mkinitramfs: what is in the archive and what never is, where it goes, and that it comes out the same.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::*;
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn script_in(checkout: &Path) -> Command {
-    script(text(&checkout.join("scripts/mkinitramfs")), [""; 0])
+    script(text(&checkout.join("bin/td-mkinitramfs")), [""; 0])
 }
 
 /// mkinitramfs in a directory, with a tool and a busybox of a few bytes, for speed.
@@ -65,8 +65,8 @@ fn it_holds_the_tools_td_run_busybox_under_its_names_and_init() {
     let mut cmd = script_in(Path::new(CHECKOUT));
     run(cmd.arg("out.gz").current_dir(dir.path())).ok();
     let tree = unpacked(&dir, "out.gz", "tree");
-    for tool in names(&bin_dir()) {
-        assert_eq!(read(tree.join("bin").join(&tool)), read(bin_dir().join(&tool)), "{tool:?}");
+    for tool in programs() {
+        assert_eq!(read(tree.join("bin").join(&tool)), read(bin(&tool)), "{tool:?}");
     }
     assert!(is_static(tree.join("bin/busybox")));
     for applet in run(Command::new(busybox()).arg("--list")).ok().out().lines() {
@@ -75,11 +75,13 @@ fn it_holds_the_tools_td_run_busybox_under_its_names_and_init() {
         assert_eq!(fs::canonicalize(tree.join("bin").join(applet)).expect("it"), target);
     }
     let checkout = Path::new(CHECKOUT);
-    assert_eq!(read(tree.join("bin/td-run")), read(checkout.join("scripts/td-run")));
+    for script in ["td-run", "td-rootfs"] {
+        let of_checkout = read(checkout.join("scripts").join(script));
+        assert_eq!(read(tree.join("bin").join(script)), of_checkout);
+    }
     assert_eq!(read(tree.join("init")), read(checkout.join("rootfs/init")));
     let mode = |name: &str| tree.join(name).metadata().expect("its mode").mode() & 0o7777;
     assert_eq!((mode("init"), mode("tmp"), mode("proc")), (0o755, 0o1777, 0o755));
-    assert!(!tree.join("bin/td-run.8").exists());
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn the_modules_come_in_the_order_in_which_they_load() {
     }
     dir.dir("empty");
     let mut cmd = mkinitramfs(&dir, ["--kernel-modules", "empty", "none.gz"]);
-    run(&mut cmd).exits(1).says("empty has none of the modules");
+    run(&mut cmd).exits(125).says("empty has none of the modules");
     assert!(!dir.join("none.gz").exists());
 }
 
@@ -175,7 +177,7 @@ fn no_path_leads_through_a_link_out_of_the_archive() {
     ] {
         let add = pair(file, &format!("{image}/{path}"));
         let mut cmd = mkinitramfs(&dir, ["--image", "image", "--add"]);
-        run(cmd.arg(add).arg("out.gz")).exits(1).says(sentence);
+        run(cmd.arg(add).arg("out.gz")).exits(125).says(sentence);
         assert_eq!(names(&host), ["passwd"], "{path}");
         assert_eq!(read(host.join("passwd")), b"host", "{path}");
     }
@@ -190,7 +192,7 @@ fn no_path_leads_above_the_archive() {
     for path in ["../../x", "/../x", "bin/../../../x", "..", "bin/.."] {
         let mut cmd = mkinitramfs(&dir, ["--add"]);
         cmd.arg(pair("file", path)).arg("out.gz").env("TMPDIR", &tmp);
-        run(&mut cmd).exits(1).says("a path in the archive has no ..");
+        run(&mut cmd).exits(125).says("a path in the archive has no ..");
         assert_eq!(names(&tmp), [""; 0], "{path}");
     }
     run(mkinitramfs(&dir, ["--add", "file:/..x/y..", "out.gz"]).env("TMPDIR", &tmp)).ok();
@@ -203,7 +205,9 @@ fn a_file_takes_no_directorys_place() {
     dir.file("file", "file");
     for path in ["/bin", "/bin/", "/"] {
         let mut cmd = mkinitramfs(&dir, ["--add"]);
-        run(cmd.arg(pair("file", path)).arg("out.gz")).exits(1).says("cannot overwrite directory");
+        run(cmd.arg(pair("file", path)).arg("out.gz"))
+            .exits(125)
+            .says("cannot overwrite directory");
     }
 }
 
@@ -262,7 +266,7 @@ fn a_directory_is_refused_and_a_missing_one_is_said_before_the_work() {
         ("none/", "none, the directory of DEST, is not there"),
     ] {
         // The work would find that this is not there.
-        run(&mut mkinitramfs(&dir, ["--add", "nothing:/x", dest])).exits(1).says(sentence);
+        run(&mut mkinitramfs(&dir, ["--add", "nothing:/x", dest])).exits(125).says(sentence);
     }
     assert_eq!(names(dir.path()), ["full", "link", "small"]);
 }
@@ -335,7 +339,7 @@ fn wrong_usage_is_named() {
         (&["--busybox", "none", "out"], "none is not there"),
         (&["--tools", "none", "out"], "td's tools are not in"),
     ] {
-        run(&mut mkinitramfs(&dir, args)).exits(1).says(sentence);
+        run(&mut mkinitramfs(&dir, args)).exits(125).says(sentence);
     }
     assert_eq!(names(dir.path()), ["file", "small"]);
 }
@@ -344,7 +348,7 @@ fn wrong_usage_is_named() {
 fn help_goes_to_standard_output() {
     let dir = TempDir::new();
     let output = run(&mut mkinitramfs(&dir, ["--help"])).ok();
-    assert!(output.out().starts_with("usage: scripts/mkinitramfs "));
+    assert!(output.out().starts_with("usage: td-mkinitramfs "));
 }
 
 /// What only root can try: files of others.
@@ -371,9 +375,8 @@ mod root {
         let copy = dir.dir("checkout/bin");
         let checkout = copy.parent().expect("above it");
         let mut cmd = Command::new("cp");
-        cmd.arg("-R").args(["scripts", "rootfs"].map(|name| Path::new(CHECKOUT).join(name)));
+        cmd.arg("-R").args(["bin", "rootfs"].map(|name| Path::new(CHECKOUT).join(name)));
         run(cmd.arg(checkout)).ok();
-        dir.program("checkout/bin/td-exec", "a tool");
         run(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(dir.path())).ok();
         checkout.to_path_buf()
     }

@@ -1,4 +1,4 @@
-//! scripts/td-rootfs: images made of a busybox and of this machine's programs.
+//! td-rootfs: images made of a busybox and of this machine's programs.
 
 mod common;
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{LIMIT, as_usual, script, shell_takes, words};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-rootfs");
 const ROOTFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rootfs");
 
 /// A directory of its own for one test, removed after it.

@@ -1,4 +1,4 @@
-//! scripts/td-rootfs --tar: an image out of an archive, also of one that is made to do harm.
+//! td-rootfs --tar: an image out of an archive, also of one that is made to do harm.
 
 mod common;
 
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use common::house::pipe;
 use common::{Output, Running, TempDir, bin, chmod, run, script, sh, start_with, wait_for, words};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-rootfs");
 
 // ---- archives ----
 
@@ -1243,7 +1243,7 @@ mod root {
         let place = Place::new();
         place.unpack(&archive(&export())).ok();
         let before = tree(&place.dest());
-        let td_run = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+        let td_run = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-run");
         let name = format!("t{}-tar", std::process::id());
         let script = "ls -a /; cat /proc/1/comm; id -u; stat -c %u:%g /home; [ -c /dev/null ] && touch /etc/x";
         let mut cmd = common::script(td_run, ["--state"]);

@@ -1,4 +1,4 @@
-//! scripts/td-run, and with it the whole flow: real containers, and the kernel's answer.
+//! td-run, and with it the whole flow: real containers, and the kernel's answer.
 
 mod common;
 
@@ -132,7 +132,7 @@ mod root {
             mount \"$@\" cgroup /sys/fs/cgroup/$at
         done </proc/self/cgroup
         mkfifo /tmp/go
-        /td/scripts/td-run --state /tmp/state --image /img inner sh -c 'echo inside; cat; exit 3' </tmp/go &
+        /td/bin/td-run --state /tmp/state --image /img inner sh -c 'echo inside; cat; exit 3' </tmp/go &
         exec 3>/tmp/go
         until /td/bin/td-enter --state /tmp/state --name inner true 2>/dev/null; do sleep 0.1; done
         /td/bin/td-enter --state /tmp/state --name inner sh -c 'ps -o comm; exit 5' || echo $?
@@ -1055,7 +1055,7 @@ mod root {
     fn a_root_of_the_hosts_programs_is_entered_by_td_pivot() {
         private_mounts();
         let dir = TempDir::new();
-        let rootfs = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-rootfs");
+        let rootfs = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-rootfs");
         let image = dir.join("image");
         run(Command::new(rootfs).arg("--host").arg(&image).args(["ls", "cat", "stat"])).ok();
         let before = tree(&image);

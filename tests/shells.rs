@@ -1,4 +1,4 @@
-//! scripts/td-run by another shell (see `script`): what it becomes, with each of its options, is what it becomes by
+//! td-run by another shell (see `script`): what it becomes, with each of its options, is what it becomes by
 //! sh. So what a container then is, no shell can change, and the tests of that need but one.
 
 mod common;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 
 /// The script.
-pub const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/td-run");
+pub const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-run");
 
 /// A script that goes on when [`Held::go_on`] says so.
 pub const HOLD: &str = "echo ready; read x || :";
@@ -158,7 +158,7 @@ impl House {
         let mut cmd = match self.who {
             Who::Root => td_run(["--state"]),
             who => {
-                let mut cmd = script(text(&self.dir.join("td/scripts/td-run")), ["--state"]);
+                let mut cmd = script(text(&self.dir.join("td/bin/td-run")), ["--state"]);
                 who.runs(&mut cmd);
                 cmd.current_dir(self.dir.path());
                 cmd

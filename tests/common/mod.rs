@@ -47,6 +47,19 @@ pub fn bin_dir() -> PathBuf {
     }
 }
 
+/// The programs there that are no scripts, in order.
+pub fn programs() -> Vec<String> {
+    let entries = fs::read_dir(bin_dir()).expect("run scripts/build first");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")))
+        .map(|path| path.file_name().and_then(OsStr::to_str).expect("a plain name").to_string())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "run scripts/build first");
+    names
+}
+
 /// A command that runs the program `name` with `args`.
 pub fn td<S: AsRef<std::ffi::OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Command {
     let mut cmd = Command::new(bin(name));

@@ -142,7 +142,7 @@ impl Caller {
             "td_run",
             match house.who {
                 Who::Root => PathBuf::from(TD_RUN),
-                _ => house.dir.join("td/scripts/td-run"),
+                _ => house.dir.join("td/bin/td-run"),
             },
         );
         let bin = house.bin("td-exec");

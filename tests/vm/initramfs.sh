@@ -1,6 +1,6 @@
 #!/bin/sh
 # initramfs.sh: what only the first process of a machine can show, from the initramfs on. It is the /init that
-# `mkinitramfs --init` packs: nothing is mounted. One line a test, `ok NAME` or `not ok NAME`; then the machine is
+# `td-mkinitramfs --init` packs: nothing is mounted. One line a test, `ok NAME` or `not ok NAME`; then the machine is
 # powered off.
 set -eu
 
@@ -57,7 +57,7 @@ bare() {
 }
 
 mounted() {
-  # What mkinitramfs has put there, in the order in which they load.
+  # What td-mkinitramfs has put there, in the order in which they load.
   while read -r module; do insmod "/lib/modules/$module"; done </lib/modules/order
   tree /new
   cp "$script" /new/initramfs.sh

@@ -2,7 +2,7 @@
 # root.sh: what runs in the root that rootfs/init has made, whose kind `td.kind=` of the kernel's command line says.
 set -u
 
-# Not one of the directories that mkinitramfs makes.
+# Not one of the directories that td-mkinitramfs makes.
 # shellcheck disable=SC1091 # a file of the machine
 . /usr/bin/is.sh
 

@@ -1,0 +1,116 @@
+//! scripts/build: what it puts into bin/, by a toolchain that is a script here. (What Rust builds, every other test
+//! runs.)
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::*;
+
+const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A checkout with two programs, and a toolchain whose programs say what their sources are.
+struct House(TempDir);
+
+impl House {
+    fn new() -> House {
+        let dir = TempDir::new();
+        dir.dir("scripts");
+        for name in ["build", "td-run", "td-run.8"] {
+            let text = fs::read(Path::new(CHECKOUT).join("scripts").join(name)).expect("a file");
+            dir.program(&format!("scripts/{name}"), text);
+        }
+        dir.file("Cargo.toml", "rust-version = \"1.85\"\n");
+        dir.dir("src/bin");
+        dir.file("src/bin/td-one.rs", "one");
+        dir.file("src/bin/td-two.rs", "two");
+        dir.dir("tools");
+        dir.program(
+            "tools/rustc",
+            "#!/bin/sh\ncase $* in --version) echo rustc 1.99.0 ;; *) echo \"${0%/*}/rust\" ;; esac\n",
+        );
+        dir.program(
+            "tools/cargo",
+            "#!/bin/sh\n[ \"$1\" = build ] || { echo cargo 1.99.0; exit; }\n\
+            for to do\n\
+              case $before in --target-dir) dir=$to ;; --target) target=$to ;; esac\n\
+              before=$to\n\
+            done\n\
+            mkdir -p \"$dir/$target/release\"\n\
+            for file in src/bin/*.rs; do\n\
+              name=${file##*/} name=${name%.rs}\n\
+              cp \"$file\" \"$dir/$target/release/$name\"\n\
+              chmod 755 \"$dir/$target/release/$name\"\n\
+            done\n",
+        );
+        let machine = run(Command::new("uname").arg("-m")).ok().out();
+        dir.dir(&format!("tools/rust/lib/rustlib/{}-unknown-linux-musl", machine.trim()));
+        House(dir)
+    }
+
+    fn build(&self, args: &[&str]) -> Command {
+        let mut cmd = script(text(&self.0.join("scripts/build")), args);
+        let path = std::env::var("PATH").expect("PATH");
+        cmd.env("PATH", format!("{}:{path}", self.0.join("tools").display())).current_dir("/");
+        cmd
+    }
+
+    fn names(&self, directory: &str) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.0.join(directory)).expect("a directory");
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn all_that_belongs_into_path_is_put_there_and_nothing_else_stays() {
+    let house = House::new();
+    house.0.dir("bin");
+    for left in ["td-gone", "install", "test"] {
+        house.0.program(&format!("bin/{left}"), "of yesterday");
+    }
+    let said = run(&mut house.build(&[])).ok().out();
+    assert_eq!(said, "bin/td-one\nbin/td-two\nbin/td-run\n");
+    assert_eq!(house.names("bin"), set(&["td-one", "td-run", "td-two"]));
+    assert_eq!(fs::read(house.path("bin/td-one")).expect("it"), b"one");
+    let td_run = fs::read(house.path("scripts/td-run")).expect("td-run");
+    assert!(fs::read(house.path("bin/td-run")).expect("td-run") == td_run);
+}
+
+#[test]
+fn what_has_changed_is_replaced_and_the_rest_stays_as_it_is() {
+    let house = House::new();
+    run(&mut house.build(&[])).ok();
+    let inode = |name: &str| house.path(name).metadata().expect("it").ino();
+    let before = ["bin/td-one", "bin/td-two", "bin/td-run"].map(inode);
+    assert_eq!(run(&mut house.build(&[])).ok().out(), "");
+    assert_eq!(["bin/td-one", "bin/td-two", "bin/td-run"].map(inode), before);
+
+    house.0.file("src/bin/td-one.rs", "another");
+    fs::write(house.path("scripts/td-run"), "#!/bin/sh\n").expect("td-run");
+    assert_eq!(run(&mut house.build(&[])).ok().out(), "bin/td-one\nbin/td-run\n");
+    let after = ["bin/td-one", "bin/td-two", "bin/td-run"].map(inode);
+    assert!(after[0] != before[0] && after[1] == before[1] && after[2] != before[2]);
+    assert_eq!(fs::read(house.path("bin/td-run")).expect("td-run"), b"#!/bin/sh\n");
+}
+
+#[test]
+fn another_directory_gets_the_programs_alone_and_keeps_what_it_has() {
+    let house = House::new();
+    house.0.dir("out");
+    house.0.file("out/td-theirs", "theirs");
+    run(house.build(&["--out", "out"]).current_dir(house.0.path())).ok();
+    assert_eq!(house.names("out"), set(&["td-one", "td-theirs", "td-two"]));
+    assert!(!house.path("bin").exists());
+}
