@@ -9,7 +9,7 @@ use crate::cli::Never;
 use crate::error::{Error, NOT_FOUND};
 use crate::executable;
 use crate::flags::MFD_EXEC;
-use crate::show::plain;
+use crate::show::{number, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, cstring};
 use crate::text::{split, split_name};
@@ -250,16 +250,29 @@ pub fn close_all(cx: &Cx) -> Result<(), Error> {
     sys::close_range(cx, trace.saturating_add(1), RawFd::MAX, 0)
 }
 
-/// Change the working directory.
-pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+/// Change the working directory. `uid` is who we are, for messages.
+pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
     sys::chdir(cx, directory).map_err(|error| {
         let shown = plain(directory.to_bytes());
+        let who = || ["uid ", &number(uid.into()), " may not search "].concat();
         match sys::statx(cx, None, directory, 0) {
             Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
-            Ok(_) => error.because(format_args!("this process may not search {shown}")),
+            Ok(_) => error.because([who(), shown].concat()),
+            Err(looked) if looked.is(Errno::EACCES) => {
+                error.because([&who(), "a directory on the way to ", &shown].concat())
+            }
             Err(looked) => error.because(why_unreachable(&shown, &looked)),
         }
     })
+}
+
+/// The same before our ids change. False: the directory may be open to who we shall be, and is closed to us (mode 0700
+/// to a root without CAP_DAC_OVERRIDE, NFS that squashes root, FUSE of a user): it is to be tried again then.
+pub fn entered(done: Result<(), Error>) -> Result<bool, Error> {
+    match done {
+        Err(e) if e.is(Errno::EACCES) => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 /// What stands between us and a path that statx(2) did not find.

@@ -632,10 +632,15 @@ pub fn fchmod(cx: &Cx, file: BorrowedFd, mode: u32) -> Result<(), Error> {
     cx.change(nr::fchmod, &[fd(file), Arg::Mode(mode)]).map(drop)
 }
 
-/// `fchown(fd, owner, group)`: chown(2).
-pub fn fchown(cx: &Cx, file: BorrowedFd, owner: u32, group: u32) -> Result<(), Error> {
-    let args = [fd(file), Arg::Size(owner as usize), Arg::Size(group as usize)];
-    cx.change(nr::fchown, &args).map(drop)
+/// `fchown(fd, owner, group)`: chown(2). `None` stays as it is.
+pub fn fchown(
+    cx: &Cx,
+    file: BorrowedFd,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> Result<(), Error> {
+    let id = |id: Option<u32>| Arg::Int(id.map_or(-1, i64::from));
+    cx.change(nr::fchown, &[fd(file), id(owner), id(group)]).map(drop)
 }
 
 /// `fchownat(dirfd, path, owner, group, AT_SYMLINK_NOFOLLOW)`: chown(2).

@@ -9,6 +9,7 @@ use crate::caps::{self, CAP_SETGID, CAP_SETUID};
 use crate::error::{Error, FAILED};
 use crate::number::decimal;
 use crate::show::plain;
+use crate::structs::Statx;
 use crate::sys::{self, Cx};
 use crate::text::{lines, split};
 
@@ -29,6 +30,9 @@ pub struct Databases {
     pub passwd: Vec<u8>,
     pub group: Vec<u8>,
 }
+
+/// The file system of pipes without a name: linux/magic.h.
+const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// No database of users is larger.
 const LARGEST: usize = 16 << 20;
@@ -164,6 +168,32 @@ pub fn set_groups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
         }
         why(cx, c"/proc/self/gid_map", groups, CAP_SETGID, error)
     })
+}
+
+/// Give a user the pipes on the standard streams: to open them again, as `/dev/stdout`, is refused to who does not own
+/// them, and nginx, httpd and php-fpm log there. What has a name outside (a FIFO, a file, the caller's terminal) is not
+/// given away; a socket cannot be opened at all. With `gid` the group goes too: in a user namespace both
+/// must be mapped for another user there to have them next.
+pub fn give_pipes(cx: &Cx, uid: u32, gid: Option<u32>) -> Result<(), Error> {
+    let mut given: Vec<Statx> = Vec::new();
+    for file in [0, 1, 2].map(sys::standard_fd) {
+        let stat = sys::fstatx(cx, file)?;
+        if stat.file_type() != libc::S_IFIFO
+            || stat.uid == uid
+            || given.iter().any(|other| other.same_file(&stat))
+            || sys::fstatfs(cx, file)?.f_type != PIPEFS_MAGIC
+        {
+            continue;
+        }
+        match sys::fchown(cx, file, Some(uid), gid) {
+            // Without CAP_CHOWN, or where the owner is not mapped in this user namespace; or an id that is not mapped,
+            // which setresuid(2) says. The pipe works all the same, but for being opened again.
+            Err(e) if e.is(Errno::EPERM) || e.is(Errno::EINVAL) => {}
+            other => other?,
+        }
+        given.push(stat);
+    }
+    Ok(())
 }
 
 /// Take a user's ids, the group's first: afterwards the right to do so is gone. With `keep_caps` the

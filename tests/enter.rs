@@ -327,6 +327,25 @@ mod root {
     }
 
     #[test]
+    fn the_working_directory_need_be_open_before_or_after_the_ids_change() {
+        let dir = for_users();
+        let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));
+        // In there nobody has power over the files of an owner who is not mapped.
+        for (name, owner) in [("before", "0:5"), ("after", "5:65534"), ("never", "5:5")] {
+            let path = dir.dir(name);
+            chmod(&path, 0o710);
+            run(Command::new("chown").arg(owner).arg(&path)).ok();
+            let output = run(&mut enter(&target, &format!("-U -w={}", text(&path)), "pwd"));
+            match name {
+                "never" => {
+                    output.exits(125).says(&format!("uid 0 may not search {}\n", text(&path)));
+                }
+                _ => assert_eq!(output.ok().out(), format!("{}\n", text(&path))),
+            }
+        }
+    }
+
+    #[test]
     fn no_descriptor_of_the_host_comes_along_but_the_standard_streams() {
         private_mounts();
         let target = target(&mut td_unshare("-m -p"));
@@ -628,6 +647,24 @@ mod root {
             assert_eq!(run(cmd).ok().out(), "1000 1000 b\nCapEff:\t0000000000000000\n");
         }
         held.ends();
+    }
+
+    #[test]
+    fn pipes_are_given_to_who_prog_is_in_another_user_namespace() {
+        let dir = for_users();
+        let script = "echo out >/proc/self/fd/1 && echo err >>/proc/self/fd/2";
+        let target = target(&mut of_user("65534:65533", "-r -m -p", &dir));
+        let mut cmds = vec![enter_as("0", &dir, target.pid, script)];
+        let houses = [Who::Root, Who::Nobody, Who::Made].map(House::of);
+        let held = houses.iter().map(|house| Entered::new(house, &[], HOLD)).collect::<Vec<_>>();
+        for held in &held {
+            cmds.push(td("td-enter", held.enter(&["sh", "-c", script]).get_args()));
+        }
+        for mut cmd in cmds {
+            let output = run(&mut cmd).exits(0);
+            assert_eq!((&*output.out(), &*output.err()), ("out\n", "err\n"), "{output}");
+        }
+        held.into_iter().for_each(Entered::ends);
     }
 
     #[test]

@@ -234,6 +234,7 @@ fn only_process_1_has_something_to_do_on_exit() {
 
 mod root {
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
     use std::time::{Duration, Instant};
 
@@ -379,6 +380,119 @@ mod root {
         refused("--user app:none", "the group none does not exist in /etc/group");
         refused("--groups none", "the group none does not exist in /etc/group");
         refused("--user odd", "the line of odd in /etc/passwd has no valid ids");
+    }
+
+    /// Where PROG runs as this user, it can open its standard streams again, which are pipes of another owner.
+    const AGAIN: &str = "cat /dev/stdin >/dev/stdout && echo err >>/dev/stderr && \
+        stat -L -c %u /dev/stdin /dev/stdout /dev/stderr";
+
+    /// Run AGAIN under a command, with text from a pipe.
+    #[track_caller]
+    fn opens_again(cmd: &Command, uid: u32) {
+        let mut shell = sh("echo in | \"$@\"");
+        shell.arg("sh").args(words(cmd)).args(["sh", "-c", AGAIN]);
+        let output = run(&mut shell).exits(0);
+        assert_eq!(output.out(), format!("in\n{}", format!("{uid}\n").repeat(3)), "{output}");
+        assert_eq!(output.err(), "err\n");
+    }
+
+    #[test]
+    fn pipes_on_the_standard_streams_are_given_to_the_user_who_can_open_them_again() {
+        must_be_root();
+        for options in [
+            "--user 4242",
+            "--user 4242:7 --init --setsid --cap-keep none --no-new-privs",
+            "--user 4242 --seccomp default --ambient --cap-keep kill",
+        ] {
+            opens_again(&td("td-exec", options.split(' ')), 4242);
+        }
+        // Root of a user namespace is another user, and so is one of its other users.
+        let maps = "--map-users 0:700000:9 --map-groups 0:700000:9";
+        opens_again(&td("td-unshare", maps.split(' ')), 0);
+        let line = format!("{maps} td-exec --user 5:6");
+        opens_again(&td("td-unshare", line.split(' ')), 5);
+    }
+
+    #[test]
+    fn what_else_is_on_a_standard_stream_stays_its_owners() {
+        must_be_root();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        run(Command::new("mkfifo").arg(dir.join("fifo"))).ok();
+        let mut options = fs::File::options();
+        let options = options.read(true).write(true);
+        let terminal = Pty::new();
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let files = [
+            options.open(dir.join("fifo")).expect("a FIFO"),
+            options.open(dir.file("file", "")).expect("a file"),
+            options.open("/dev/null").expect("a device"),
+            terminal.open(),
+            std::os::fd::OwnedFd::from(socket).into(),
+        ];
+        for file in &files {
+            let before = file.metadata().expect("an owner");
+            let mut cmd = td("td-exec", ["--user", "4242", "true"]);
+            for fd in 0..3 {
+                give_fd(&mut cmd, fd, file.try_clone().expect("a copy"));
+            }
+            let status = cmd.status().expect("td-exec");
+            assert!(status.success(), "{before:?}");
+            assert_eq!(file.metadata().expect("an owner").uid(), before.uid(), "{before:?}");
+        }
+        // Nor are pipes given to the one who has them already, or who is the caller.
+        let script = "chown 12345 /dev/stdout; \"$@\"; stat -L -c %u /dev/stdout";
+        let mut cmd = sh(script);
+        cmd.arg("sh").arg(bin("td-exec")).args(["--user", "0", "true"]);
+        assert_eq!(run(&mut cmd).ok().out(), "12345\n");
+    }
+
+    #[test]
+    fn a_pipe_that_cannot_be_given_away_changes_nothing_else() {
+        must_be_root();
+        // In a user namespace that does not map its owner.
+        let maps = "-r --map-users 1:700000:9 --map-groups 1:700000:9";
+        let mut cmd = sh("chown 12345 /dev/stdout /dev/stderr; exec \"$@\" echo PROG ran");
+        cmd.arg("sh").arg(bin("td-unshare")).args(maps.split(' '));
+        run(cmd.arg(bin("td-exec")).args(["--user", "5:6", "--trace"])).exits(0).says("EPERM");
+        // And without CAP_CHOWN.
+        let inner = format!("{} --user 5:6 echo PROG ran", bin("td-exec").display());
+        assert_eq!(out("--cap-keep setuid,setgid", &inner), "PROG ran\n");
+    }
+
+    #[test]
+    fn the_working_directory_need_be_open_to_one_of_both_users() {
+        must_be_root();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        let make = |name: &str, owner: &str| {
+            run(Command::new("install").args(["-d", "-m", "700", "-o", owner]).arg(dir.join(name)))
+                .ok();
+            dir.dir(&format!("{name}/in"));
+            text(&dir.join(name)).to_string()
+        };
+        let (roots, users, others) = (make("roots", "0"), make("users", "7"), make("others", "8"));
+        // Root that has no power over the files of others, as where NFS squashes it.
+        let enter = |options: &str, path: &str| {
+            let td_exec = bin("td-exec");
+            let inner = format!("{} {options} --chdir {path} pwd", td_exec.display());
+            run(&mut prog("--cap-keep setuid,setgid", &inner))
+        };
+        for options in
+            ["--user 7", "--user 7 --init --setsid", "--user 7 --seccomp default --no-new-privs"]
+        {
+            for path in [&roots, &users, &format!("{users}/in")] {
+                assert_eq!(enter(options, path).ok().out(), format!("{path}\n"), "{options}");
+            }
+            let output = enter(options, &others).exits(125);
+            let output = output.says(&format!("chdir(\"{others}\"): EACCES"));
+            assert_eq!(output.says(&format!("uid 7 may not search {others}\n")).out(), "");
+            enter(options, &format!("{others}/in"))
+                .exits(125)
+                .says(&format!("uid 7 may not search a directory on the way to {others}/in\n"));
+        }
+        enter("", &users).exits(125).says(&format!("uid 0 may not search {users}\n"));
+        enter("--user 7", "/nowhere").exits(125).says("there is no /nowhere in this root");
     }
 
     /// CVE-2016-3697.
@@ -541,6 +655,7 @@ mod root {
             "close_range:when=1",
             "keyctl",
             "setgroups",
+            "fchown",
             "clone3",
             "pidfd_open",
             "setsid",

@@ -582,7 +582,7 @@ mod root {
             ("file", "ENOTDIR", "/file is no directory"),
             ("file/x", "ENOTDIR", "there is a file in the place of a directory"),
             ("loop", "ELOOP", "lead in a circle"),
-            ("closed", "EACCES", "this process may not search "),
+            ("closed", "EACCES", "uid 0 may not search "),
             ("closed/x", "EACCES", "may not be searched"),
         ] {
             run(&mut place.td(&format!("td-exec --user 65534 td-pivot {{T}}/{name} true")))

@@ -1296,6 +1296,21 @@ mod root {
     }
 
     #[test]
+    fn a_user_logs_to_the_standard_streams_by_their_names() {
+        for house in House::each() {
+            let script = "echo out >/dev/stdout && echo err >>/proc/self/fd/2";
+            for options in [&["-u", "1234:77"][..], &["-u", "1234:77", "--no-init"], &[]] {
+                // The pipe is that user's, who runs td-run.
+                let mut shell = sh("{ \"$@\" || echo status $?; } 2>&1 | cat");
+                let container = house.container(options, &["sh", "-c", script]);
+                shell.arg("sh").args(words(&container)).current_dir(house.dir.path());
+                house.who.runs(&mut shell);
+                assert_eq!(run(&mut shell).ok().out(), "out\nerr\n", "{:?}", house.who);
+            }
+        }
+    }
+
+    #[test]
     fn a_user_with_one_id_is_who_u_says_by_number() {
         let house = House::of(Who::Nobody);
         let script = "echo $(id -u) $(id -g) $HOME; echo x >/file; stat -c '%u %g' /file";

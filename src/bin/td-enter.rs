@@ -130,6 +130,8 @@ struct Entry {
     cgroups: Cradle,
     root: Option<OwnedFd>,
     wd: Option<OwnedFd>,
+    /// Who PROG will be where the ids change, as the caller has it.
+    ids: [Option<u32>; 2],
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
@@ -250,6 +252,12 @@ impl Entry {
         if opts.wd == Some(None) {
             self.wd = Some(target.directory(cx, c"cwd")?);
         }
+        if kinds & USER != 0 {
+            for (id, map) in self.ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
+                let ids = users::smallest_mapped(&target.read(cx, map)?);
+                *id = ids.map(|[_, outside]| outside);
+            }
+        }
         target.lives(cx)?;
         if kinds != 0 {
             self.joins.push(Join { path: target.path(), file: target.pidfd, kinds });
@@ -296,6 +304,10 @@ fn enter(
     };
     // Groups of the host would still open its files. Who may not leave them has brought his own.
     let has_left = own.is_some() && leave_groups(cx)?;
+    let [gid, uid] = entry.ids;
+    if let Some(uid) = uid.filter(|uid| *uid != cx.start.euid) {
+        users::give_pipes(cx, uid, gid)?; // while who owns them has an id here
+    }
     if let Some([gid, uid]) = container.and_then(|container| container.owner) {
         // From here on the kernel lets us go where that user may go, and nowhere else.
         sys::setresgid(cx, gid)?;
@@ -309,11 +321,9 @@ fn enter(
         sys::fchdir(cx, root.as_fd())?;
         sys::chroot(cx, c".").map_err(|e| caps::why(cx, CAP_SYS_CHROOT, e))?;
     }
-    match (&entry.wd, &opts.wd) {
-        (Some(directory), _) => sys::fchdir(cx, directory.as_fd())?,
-        (None, Some(Some(path))) => chain::enter(cx, path)?,
-        _ => {}
-    }
+    let outside = container.and_then(|container| container.owner);
+    let outside = outside.map_or(cx.start.euid, |[_, uid]| uid);
+    let there = chain::entered(change_directory(cx, opts, entry, outside))?;
     let mut ids = [None, None];
     for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
         if let Some(own) = &own {
@@ -323,8 +333,20 @@ fn enter(
     }
     container.map_or(Ok(()), |container| confine(cx, container, policy))?;
     be(cx, ids, container)?;
+    if !there {
+        change_directory(cx, opts, entry, ids[1].unwrap_or(outside))?;
+    }
     sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
     policy.map_or(Ok(()), |policy| policy.load_last(cx))
+}
+
+/// Change the working directory, as `uid`.
+fn change_directory(cx: &Cx, opts: &Opts, entry: &Entry, uid: u32) -> Result<(), Error> {
+    match (&entry.wd, &opts.wd) {
+        (Some(directory), _) => sys::fchdir(cx, directory.as_fd()),
+        (None, Some(Some(path))) => chain::enter(cx, path, uid),
+        _ => Ok(()),
+    }
 }
 
 /// Give up all supplementary groups. False: we may not.

@@ -51,7 +51,7 @@ use td::policy::{self, Confinement, Policy};
 use td::session::{self, Terminal};
 use td::structs::RLimit;
 use td::sys::{self, Cx, cstring};
-use td::users::{self, Databases};
+use td::users::{self, Databases, User};
 
 td::step!(HELP, parse, apply);
 
@@ -222,13 +222,16 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if opts.init && opts.on_exit.is_none() {
         init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL), policy)?;
     }
-    settle(cx, opts)?;
+    let there = settle(cx, opts, user.as_ref())?;
     policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
     let ambient = opts.ambient && !is_root;
     if let Some(user) = &user {
         users::set_ids(cx, user, ambient)?;
     }
     caps::set(cx, held & keep, ambient)?;
+    if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
+        chain::enter(cx, directory, user.uid)?;
+    }
     prog.exec_as(cx, Some(&env), opts.argv0.as_ref(), &|path| {
         policy.map_or(Ok(()), |policy| policy.begin(cx, path))
     })
@@ -269,15 +272,21 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
     env.into_iter().map(cstring).collect()
 }
 
-/// What is PROG's alone, and not PID 1's.
-fn settle(cx: &Cx, opts: &Opts) -> Result<(), Error> {
+/// What is PROG's alone, and not PID 1's, before the ids change to those of `user`. False: that user is to try the
+/// working directory.
+fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
     if opts.setsid {
         session::begin(cx, opts.ctty.as_ref())?;
     }
     for &(resource, limit) in &opts.rlimits {
         sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
     }
-    opts.chdir.iter().try_for_each(|directory| chain::enter(cx, directory))
+    if let Some(user) = user.filter(|user| user.uid != cx.start.euid) {
+        users::give_pipes(cx, user.uid, None)?;
+    }
+    let Some(directory) = &opts.chdir else { return Ok(true) };
+    let done = chain::enter(cx, directory, cx.start.euid);
+    if user.is_some() { chain::entered(done) } else { done.map(|()| true) }
 }
 
 /// Why a limit was not set: look at the one that is.

@@ -236,7 +236,7 @@ fn attach(cx: &Cx, mount: OwnedFd, target: BorrowedFd, made: &mut Made) -> Resul
 fn like_the_lower(cx: &Cx, upper: &Layer, layers: &[Layer]) -> Result<(), Error> {
     let Some(lower) = layers.first() else { return Ok(()) };
     let lower = sys::fstatx(cx, lower.dir.as_fd())?;
-    match sys::fchown(cx, upper.dir.as_fd(), lower.uid, lower.gid) {
+    match sys::fchown(cx, upper.dir.as_fd(), Some(lower.uid), Some(lower.gid)) {
         // In a user namespace where that owner is not mapped, the caller owns the root.
         Err(e) if e.is(Errno::EPERM) || e.is(Errno::EINVAL) => {}
         other => other?,

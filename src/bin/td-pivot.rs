@@ -92,7 +92,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let copy = prog.seal(cx)?; // before the step: it is not in the new root
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
-    chain::enter(cx, &opts.new_root)?;
+    chain::enter(cx, &opts.new_root, cx.start.euid)?;
     if opts.free_initramfs {
         initramfs::refuse_to_free(cx, old_root.as_fd())?;
     }

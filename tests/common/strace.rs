@@ -325,6 +325,7 @@ const OTHERS: &[(u64, &str)] = &[
     (0xef53, "EXT2_SUPER_MAGIC"),
     (0x6265_6572, "SYSFS_MAGIC"),
     (0x6e73_6673, "NSFS_MAGIC"),
+    (0x5049_5045, "PIPEFS_MAGIC"),
     (0x8584_58f6, "RAMFS_MAGIC"),
     (0x7371_7368, "SQUASHFS_MAGIC"),
 ];
