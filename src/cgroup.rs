@@ -100,16 +100,22 @@ pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
 /// The hierarchy of a line of `/proc/self/cgroup`, where its cgroup `path` can be seen: as it is mounted here, else by
 /// a mount that is attached nowhere.
 fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hierarchy, Error> {
+    let mut unreached = None;
     if let Some(hierarchy) = parse_line(line, mounts) {
         let top = hierarchy.below(path).map(|_| cstring(&hierarchy.point[..]));
-        if top.is_some_and(|top| make::check(cx, &top).is_ok()) {
-            return Ok(hierarchy);
+        match top.map(|top| make::check(cx, &top)) {
+            Some(Ok(())) => return Ok(hierarchy),
+            other => unreached = other.and_then(Result::err),
         }
     }
     let (controllers, own) = fields(line).unwrap_or_default();
     // Away from the numbers that a command line may name.
     const LOWEST: libc::c_int = 10;
-    let mount = mount::detached(cx, &controllers, mounts)?;
+    let mount = mount::detached(cx, &controllers, mounts).map_err(|e| match unreached {
+        // It is mounted here, and that mount cannot be used. (Of a hierarchy's root a user needs none.)
+        Some(unreached) if e.is(Errno::EPERM) && path != b"/" => unreached,
+        _ => e,
+    })?;
     let mount = sys::fcntl_dupfd(cx, mount.as_fd(), LOWEST)?;
     sys::fcntl_setfd(cx, mount.as_raw_fd(), libc::FD_CLOEXEC)?;
     let mut point = String::new();
