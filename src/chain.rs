@@ -210,12 +210,7 @@ impl Found<'_> {
         sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
         let trace = cx.trace_fd().filter(|fd| *fd > 2 && self.is_sibling());
         for &fd in keep.iter().chain(trace.as_ref()) {
-            sys::fcntl_setfd(cx, fd, 0).map_err(|e| match e.errno() {
-                Some(Errno::EBADF) => {
-                    e.because(format_args!("descriptor {fd} is not open, so it cannot be kept"))
-                }
-                _ => e,
-            })?;
+            sys::fcntl_setfd(cx, fd, 0)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Words};
 use crate::number::{decimal, fixed, hexadecimal};
 use crate::show::plain;
 use crate::structs::SigSet;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Checked, Cx, Start, cstring};
 use crate::text::split;
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
@@ -36,6 +36,8 @@ pub struct Cli {
     trace: Option<(RawFd, i32)>,
     dry: bool,
     mask: Option<SigSet>,
+    /// Descriptors that were asked for.
+    checked: Vec<Checked>,
     operand: Option<OsString>,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
@@ -69,7 +71,7 @@ pub fn run<O>(
     let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
     let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
     let parsed = parse(&mut cli);
-    let cx = Cx::new(tool, start, cli.trace, cli.dry);
+    let cx = Cx::new(tool, start, cli.trace, cli.dry, &cli.checked);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
@@ -78,7 +80,8 @@ pub fn run<O>(
 
 impl Cli {
     fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
-        Cli { parser, tool, help, trace: None, dry: false, mask: None, operand: None, ahead: None }
+        let (trace, dry, mask, checked) = (None, false, None, Vec::new());
+        Cli { parser, tool, help, trace, dry, mask, checked, operand: None, ahead: None }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -133,7 +136,9 @@ impl Cli {
         };
         let mut numbers = split(value.as_bytes(), b',').map(int);
         match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
-            (Some(fd), Some(pid), None) => Ok((fd, pid)),
+            // A standard stream that is closed takes no lines and is no file of another.
+            (Some(fd @ 0..3), Some(pid), None) => Ok((fd, pid)),
+            (Some(fd), Some(pid), None) => self.inherited(fd).map(|fd| (fd, pid)),
             _ => {
                 let value = plain(value.as_bytes());
                 Err(self.usage(format_args!("--trace={value}: not a file descriptor")))
@@ -165,12 +170,21 @@ impl Cli {
         self.value().map(|value| Word(value.to_string_lossy().into_owned()))
     }
 
-    /// The number of a descriptor.
+    /// The number of a descriptor, which the caller has opened.
     pub fn fd(&mut self) -> Result<RawFd, Error> {
         let value = self.value()?;
-        int(value.as_bytes()).ok_or_else(|| {
+        let fd = int(value.as_bytes()).ok_or_else(|| {
             self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
-        })
+        })?;
+        // In a dry run an earlier step has not opened it.
+        if self.dry { Ok(fd) } else { self.inherited(fd) }
+    }
+
+    /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
+    fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
+        let checked = Checked::new(fd);
+        self.checked.push(checked);
+        checked.inherited()
     }
 
     /// The value of the last option where it was written `--option=VALUE`.

@@ -72,11 +72,7 @@ impl Policy {
             }
             Source::Fd(fd) => {
                 let name = ["descriptor ", &number(*fd as u64)].concat();
-                let file = sys::inherited_fd(cx, *fd).map_err(|e| match e.errno() {
-                    Some(Errno::EBADF) => e.because(format_args!("{name} is not open")),
-                    _ => e,
-                })?;
-                let bytes = contents(cx, &name, file)?;
+                let bytes = contents(cx, &name, sys::inherited_fd(cx, *fd)?)?;
                 (name, bytes)
             }
         };

@@ -182,6 +182,47 @@ impl Start {
     }
 }
 
+/// A descriptor that the command line names, and what fcntl(2) said of it before the tool opened anything: a number
+/// that is not open would soon be that of a file of ours.
+#[derive(Clone, Copy)]
+pub struct Checked(RawFd, Result<usize, Errno>);
+
+impl Checked {
+    /// `fcntl(fd, F_GETFD)`: fcntl(2).
+    pub fn new(fd: RawFd) -> Checked {
+        Checked(fd, raw(nr::fcntl, &Checked::args(fd)))
+    }
+
+    fn args(fd: RawFd) -> [Arg<'static>; 2] {
+        [Arg::Fd(fd), name(libc::F_GETFD, flags::FCNTL)]
+    }
+
+    /// The descriptor, if we were started with it. One that is close-on-exec we were not: it fills a standard stream
+    /// that was closed, see [`Start::new`].
+    pub fn inherited(self) -> Result<RawFd, Error> {
+        let Checked(fd, result) = self;
+        let what = format_args!("descriptor {fd} is not open");
+        match result {
+            Ok(0) => Ok(fd),
+            Ok(_) => Err(Error::refusal(what)),
+            Err(errno) => {
+                let call = show::call(nr::fcntl.1, &Checked::args(fd), None);
+                Err(Error::call(&call, errno).because(what))
+            }
+        }
+    }
+
+    /// The line of the trace.
+    fn shown(&self) -> String {
+        let call = show::call(nr::fcntl.1, &Checked::args(self.0), None);
+        match self.1 {
+            Ok(0) => call + " = 0",
+            Ok(_) => call + " = 0x1 (flags FD_CLOEXEC)",
+            Err(errno) => [&call, " = -1 ", &show::errno(errno)].concat(),
+        }
+    }
+}
+
 /// A string for the kernel. It is made of such strings and of our own words: there is no zero byte in it.
 pub fn cstring(text: impl Into<Vec<u8>>) -> CString {
     CString::new::<Vec<u8>>(text.into()).unwrap_or_default()
@@ -235,19 +276,21 @@ pub struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed.
+    /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed, also those by which the
+    /// descriptors of the command line were `checked`.
     pub fn new(
         tool: &'static str,
         start: &'a Start,
         trace: Option<(RawFd, i32)>,
         dry: bool,
+        checked: &[Checked],
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
         let (sigpipe, mask) = (Cell::new(None), Cell::new(None));
         let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask };
         if trace.is_some() {
-            cx.trace_start();
+            cx.trace_start(checked);
         }
         cx
     }
@@ -306,7 +349,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Print what the entry did, once no closed pipe can end the tool: a lost line changes nothing else.
-    fn trace_start(&self) {
+    fn trace_start(&self, checked: &[Checked]) {
         let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
         let zero = TimeSpec { sec: 0, nsec: 0 };
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
@@ -321,6 +364,7 @@ impl<'a> Cx<'a> {
             show::signed(" = ", fd.into(), &mut openat);
             lines.push(openat);
         }
+        lines.extend(checked.iter().map(Checked::shown));
         self.ignore_sigpipe(&lines);
     }
 

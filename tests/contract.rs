@@ -161,6 +161,64 @@ fn an_option_that_takes_no_value_refuses_one() {
     }
 }
 
+/// The options of a program that name a descriptor of the caller's.
+fn descriptor_options(name: &str) -> Vec<String> {
+    let help = run(&mut td(name, ["--help"])).ok().out();
+    let words = help.lines().filter_map(|line| line.trim_start().split_once(' '));
+    let named = words.filter(|(option, rest)| option.ends_with("-fd") && rest.starts_with("N "));
+    named.map(|(option, _)| format!("{option}=")).chain(["--trace=".into()]).collect()
+}
+
+#[test]
+fn a_descriptor_that_is_not_open_is_refused_before_anything_is_opened() {
+    let all: Vec<String> = programs().iter().flat_map(|name| descriptor_options(name)).collect();
+    assert!(all.contains(&"--keep-fd=".into()) && all.contains(&"--seccomp-fd=".into()), "{all:?}");
+    for name in programs() {
+        for option in descriptor_options(&name) {
+            for fd in ["3", "9", "10", "77"] {
+                let dir = TempDir::new();
+                let option = format!("{option}{fd}");
+                let lock = dir.join("lock");
+                let line = [option.as_ref(), lock.as_os_str(), "sh".as_ref(), "-c".as_ref()];
+                let line = td(&name, line.into_iter().chain(["echo PROG ran".as_ref()]));
+                let (output, processes) = strace::strace(&[], &line);
+                let says = format!("descriptor {fd} is not open");
+                let output = output.exits(125).says(&says);
+                assert_named(&name, &output);
+                assert_eq!(output.out(), "");
+                assert!(!lock.exists(), "{name} {option}");
+                let calls = processes.iter().flat_map(|process| &process.calls);
+                let allowed = ["execve", "ppoll", "fcntl", "rt_sigaction", "write", "exit_group"];
+                for call in calls.filter(|call| !strace::is_run_time(call)) {
+                    assert!(allowed.contains(&&*call.name), "{name} {option}: {call}");
+                    assert!(!strace::writes_to(call, fd.parse().expect("a number")), "{call}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_closed_standard_stream_is_no_descriptor_that_can_be_named() {
+    for name in programs() {
+        for option in descriptor_options(&name) {
+            for fd in 0..=1 {
+                let line: Vec<OsString> = vec![
+                    bin(&name).into(),
+                    format!("{option}{fd}").into(),
+                    "/nowhere/lock".into(),
+                    "/nowhere/program".into(),
+                ];
+                let output = run(&mut redirected(&format!("{fd}<&-"), &line));
+                // A trace has nowhere to go, and that changes nothing else.
+                let refused = output.err().contains(&format!("descriptor {fd} is not open"));
+                assert_eq!(refused, option != "--trace=", "{output}");
+                assert!(!refused || output.code == Some(125), "{output}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_program_is_static() {
     for name in programs() {

@@ -157,7 +157,7 @@ mod root {
         }
         run(&mut place.td("td-pivot --keep-fd 77 {T}/img true"))
             .exits(125)
-            .says("descriptor 77 is not open, so it cannot be kept");
+            .says("descriptor 77 is not open");
     }
 
     #[test]

@@ -37,6 +37,22 @@ fn a_name_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_trace_goes_to_no_descriptor_that_td_run_opens() {
+    for fd in 3..=11 {
+        // The policy would be the first of them.
+        let seccomp = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/rootfs/default.policy");
+        let dir = TempDir::new();
+        let image = dir.dir("image");
+        let options = [&format!("--trace={fd}"), "--security-opt", seccomp, "--image"];
+        let mut cmd = td_run(["--state"]);
+        cmd.arg(dir.path()).args(options).arg(image).args(["c", "true"]);
+        let output = run(&mut cmd).exits(125).says(&format!("descriptor {fd} is not open"));
+        assert!(!output.err().contains(" = "), "a line of a trace: {output:#}");
+        assert!(!dir.join("lock").exists(), "{output:#}");
+    }
+}
+
+#[test]
 fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
     refuses(&["-d", "c", "true"], "there is no daemon to hand a container to");
     refuses(&["--detach", "c", "true"], "td-run NAME COMMAND &");
