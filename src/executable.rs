@@ -15,6 +15,10 @@ use crate::text::lines;
 
 /// Why a program was not executed: look at it. 127 where there is none, else 126.
 pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
+    // That is ours, whatever the program is.
+    if let Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) = error.errno() {
+        return error;
+    }
     let shown = plain(path.to_bytes());
     let stat = match sys::statx(cx, None, path, 0) {
         Ok(stat) => stat,

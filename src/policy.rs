@@ -192,16 +192,18 @@ fn open(cx: &Cx, path: &CString) -> Result<OwnedFd, Error> {
 /// The whole of an open file, from its beginning where it has one.
 fn contents(cx: &Cx, name: &str, file: BorrowedFd) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let mut piece = [0; 32768];
-    while bytes.len() <= LARGEST {
-        let read = match sys::pread64(cx, file, &mut piece, bytes.len()) {
-            Err(e) if e.is(Errno::ESPIPE) => sys::read(cx, file, &mut piece),
-            other => other,
-        };
-        match read? {
-            0 => return Ok(bytes),
-            n => bytes.extend_from_slice(piece.get(..n).unwrap_or_default()),
+    sys::with_piece(cx, &mut |piece| {
+        while bytes.len() <= LARGEST {
+            let read = match sys::pread64(cx, file, piece, bytes.len()) {
+                Err(e) if e.is(Errno::ESPIPE) => sys::read(cx, file, piece),
+                other => other,
+            };
+            match read? {
+                0 => return Ok(()),
+                n => bytes.extend_from_slice(piece.get(..n).unwrap_or_default()),
+            }
         }
-    }
-    Err(Error::refusal(format_args!("{name}: larger than {LARGEST} bytes")))
+        Err(Error::refusal(format_args!("{name}: larger than {LARGEST} bytes")))
+    })?;
+    Ok(bytes)
 }

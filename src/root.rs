@@ -260,7 +260,7 @@ impl<'a> Root<'a> {
         dir: bool,
     ) -> Result<(), Error> {
         let shown = self.name(path);
-        if self.look_up(path, libc::O_NOFOLLOW, 0).is_ok() {
+        if self.has(path)? {
             let what = format!("{shown} is a symbolic link to something that is not there");
             return Err(Error::refusal(what));
         }

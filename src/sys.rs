@@ -8,13 +8,14 @@
 //! as an [`Error`] that holds the call as it was made.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syscalls::{Errno, Sysno};
 
-use crate::error::Error;
+use crate::error::{Error, FAILED};
 use crate::flags::{self, Table};
 use crate::show::{self, Arg, Strings};
 use crate::structs::*;
@@ -56,7 +57,8 @@ calls! {
 macro_rules! step {
     ($help:expr, $parse:expr, $apply:expr) => {
         #[global_allocator]
-        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new();
+        static ALLOCATOR: $crate::sys::Allocator =
+            $crate::sys::Allocator::new(env!("CARGO_BIN_NAME"));
 
         #[unsafe(no_mangle)]
         extern "C" fn main(
@@ -72,47 +74,109 @@ macro_rules! step {
 
 /// Memory for a program that lives for a moment: it is taken and hardly ever given back, and a parent that
 /// waits takes none. The C library's allocator would be 8 KB of each program.
+///
+/// Where the kernel gives no more there is a reserve. With it the step goes on to its next call, which fails: so what
+/// the step did is undone, and is said. Where the reserve does not suffice either the program ends here, with 125 and
+/// a line: to return a null pointer would have std abort.
 pub struct Allocator {
+    /// The tool's name.
+    tool: &'static str,
     /// The first free byte, and the end of what was mapped.
     free: Cell<(usize, usize)>,
+    is_reserve_used: Cell<bool>,
 }
+
+/// Apart from the allocator, which is in the program's file: this is zeros.
+static RESERVE: Reserve = Reserve(UnsafeCell::new([0; Allocator::RESERVE]));
+
+struct Reserve(UnsafeCell<[u8; Allocator::RESERVE]>);
+
+/// The bytes that the kernel has refused to map, until a call has failed for that; else 0.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 impl Allocator {
     const CHUNK: usize = 1 << 17;
+    const RESERVE: usize = 1 << 16;
 
-    /// One that has mapped nothing yet.
-    #[allow(clippy::new_without_default)] // a static needs it const
-    pub const fn new() -> Allocator {
-        Allocator { free: Cell::new((0, 0)) }
+    /// One that has mapped nothing yet, of the tool with this name.
+    pub const fn new(tool: &'static str) -> Allocator {
+        Allocator { tool, free: Cell::new((0, 0)), is_reserve_used: Cell::new(false) }
     }
+
+    /// Take a block from what is free. `None`: it does not fit.
+    fn take(&self, layout: Layout) -> Option<usize> {
+        let (free, end) = self.free.get();
+        let start = free.checked_next_multiple_of(layout.align())?;
+        let after = start.checked_add(layout.size()).filter(|after| *after <= end)?;
+        self.free.set((after, end));
+        Some(start)
+    }
+
+    /// Have a new mapping of at least `size` bytes, or the reserve.
+    fn grow(&self, size: usize) {
+        let size = size.checked_next_multiple_of(Allocator::CHUNK).unwrap_or(usize::MAX);
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let [access, kind] = [access, kind].map(|flags| flags as usize);
+        // SAFETY: it takes numbers, and touches no memory that is in use.
+        match unsafe { syscalls::syscall6(Sysno::mmap, 0, size, access, kind, usize::MAX, 0) } {
+            Ok(start) => self.free.set((start, start + size)),
+            Err(_) if self.is_reserve_used.replace(true) => self.end(),
+            Err(_) => {
+                let start = RESERVE.0.get() as usize;
+                self.free.set((start, start + Allocator::RESERVE));
+                REFUSED.store(size, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// End without any memory.
+    fn end(&self) -> ! {
+        // Else a pipe that nobody reads would end us.
+        let _ = raw(
+            nr::rt_sigaction,
+            &sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Null),
+        );
+        let mut line = [0; 64];
+        let text = [self.tool, ": mmap: ENOMEM (Out of memory)\n"];
+        let bytes = text.iter().flat_map(|part| part.bytes());
+        let n = line.iter_mut().zip(bytes).map(|(to, from)| *to = from).count();
+        raw_write(libc::STDERR_FILENO, line.get(..n).unwrap_or_default());
+        exit_now(FAILED)
+    }
+}
+
+/// What [`Allocator`] was refused, for one call to fail with: the errno is that of mmap(2).
+fn refused_memory() -> Option<Error> {
+    let size = REFUSED.load(Ordering::Relaxed);
+    if size == 0 {
+        return None;
+    }
+    REFUSED.store(0, Ordering::Relaxed);
+    let size = show::number(size as u64);
+    let call = ["mmap(NULL, ", &size, ", PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"];
+    Some(Error::call(&call.concat(), Errno::ENOMEM))
 }
 
 // SAFETY: a tool has one thread.
 unsafe impl Sync for Allocator {}
 
-// SAFETY: a block has one owner until that gives it back; its mapping is private and never unmapped.
+// SAFETY: the same; and only the allocator uses it.
+unsafe impl Sync for Reserve {}
+
+// SAFETY: a block has one owner until that gives it back; its mapping is private and never unmapped, and the reserve
+// is given out once.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let (mut free, mut end) = self.free.get();
-        free = free.next_multiple_of(layout.align());
-        if free.saturating_add(layout.size()) > end {
-            let Some(size) = layout.size().checked_next_multiple_of(Allocator::CHUNK) else {
-                return std::ptr::null_mut();
-            };
-            let (access, kind) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            let [access, kind] = [access, kind].map(|flags| flags as usize);
-            // SAFETY: it takes numbers, and touches no memory that is in use.
-            match unsafe { syscalls::syscall6(Sysno::mmap, 0, size, access, kind, usize::MAX, 0) } {
-                Ok(start) => (free, end) = (start, start + size),
-                Err(_) => return std::ptr::null_mut(),
+        loop {
+            match self.take(layout) {
+                Some(block) => return block as *mut u8,
+                None => self.grow(layout.size().saturating_add(layout.align())),
             }
         }
-        self.free.set((free + layout.size(), end));
-        free as *mut u8
     }
 
-    // Zero is what the kernel maps, and nothing is given out twice.
+    // Zero is what the kernel maps, and what the reserve holds; nothing is given out twice.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller has it.
         unsafe { self.alloc(layout) }
@@ -156,7 +220,7 @@ impl Start {
             let _ = syscalls::syscall5(nr::ppoll.0, fds, 3, &raw const now as usize, 0, 0);
         }
         for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
-            raw_root_fd();
+            root_fd().into_iter().for_each(std::mem::forget);
         }
         let (args, env) = (copies(argv), copies(envp));
         // SAFETY: it takes a number. AT_EXECFN is a string of the block that argv is in.
@@ -248,13 +312,9 @@ fn copies(list: *const *const c_char) -> Vec<CString> {
 }
 
 /// A descriptor on `/` that can do nothing, at the lowest free number.
-fn raw_root_fd() -> RawFd {
-    let flags = (libc::O_PATH | libc::O_CLOEXEC) as usize;
-    // SAFETY: a string that ends with a zero byte.
-    let fd = unsafe {
-        syscalls::syscall4(nr::openat.0, libc::AT_FDCWD as usize, c"/".as_ptr() as usize, flags, 0)
-    };
-    fd.map_or(-1, |fd| fd as RawFd)
+fn root_fd() -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    raw(nr::openat, &[at(None), Arg::Path(c"/"), Arg::Open(flags as u64)]).map(owned)
 }
 
 // ---- the context: trace and dry run ----
@@ -273,7 +333,12 @@ pub struct Cx<'a> {
     sigpipe: Cell<Option<SigAction>>,
     /// The signal mask that PROG gets, where it is not ours.
     mask: Cell<Option<SigSet>>,
+    /// Room for what is read, of [`PIECE`] bytes each, that is not in use.
+    pieces: Cell<Vec<Vec<u8>>>,
 }
+
+/// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
+const PIECE: usize = 32768;
 
 impl<'a> Cx<'a> {
     /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed, also those by which the
@@ -287,8 +352,8 @@ impl<'a> Cx<'a> {
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
-        let (sigpipe, mask) = (Cell::new(None), Cell::new(None));
-        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask };
+        let (sigpipe, mask, pieces) = Default::default();
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -417,19 +482,44 @@ impl<'a> Cx<'a> {
     fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
         if self.dry {
             self.print(call, args, None, "");
-            return Ok(owned(raw_root_fd() as usize));
+            return self.stand_in();
         }
         self.read(call, args).map(owned)
     }
 
+    /// What a dry run has in place of a descriptor that a call would have returned.
+    fn stand_in(&self) -> Result<OwnedFd, Error> {
+        let flags = Arg::Open((libc::O_PATH | libc::O_CLOEXEC) as u64);
+        let args = [at(None), Arg::Path(c"/"), flags];
+        root_fd().map_err(|errno| self.failed(nr::openat, &args, errno))
+    }
+
     /// Make the call. `note` is what the trace says behind a result that needs words.
     fn call(&self, call: Call, args: &[Arg], note: fn(usize) -> String) -> Result<usize, Error> {
+        if let Some(error) = refused_memory() {
+            return Err(error);
+        }
         let result = raw(call, args);
         if self.trace.is_some() {
             let note = result.map(note).unwrap_or_default();
             self.print(call, args, Some(result), &note);
         }
-        result.map_err(|errno| Error::call(&show::call(call.1, args, None), errno))
+        result.map_err(|errno| self.failed(call, args, errno))
+    }
+
+    /// A call that has failed. What any of them may fail with is explained here.
+    fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
+        let error = Error::call(&show::call(call.1, args, None), errno);
+        if errno != Errno::EMFILE {
+            return error;
+        }
+        match getrlimit(self, libc::RLIMIT_NOFILE as u64, flags::RLIMIT) {
+            Ok(limit) => error.because(format_args!(
+                "as many files are open as RLIMIT_NOFILE allows: {}",
+                show::number(limit.soft)
+            )),
+            Err(_) => error,
+        }
     }
 
     /// A line of the trace, or of a dry run, which has no result.
@@ -456,7 +546,7 @@ impl<'a> Cx<'a> {
         }
         show::escape(text.as_bytes(), b"", &mut line);
         line.push('\n');
-        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), &line);
+        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), line.as_bytes());
     }
 
     /// Say something on standard error, in one write. What cannot be written is lost, and changes
@@ -465,16 +555,16 @@ impl<'a> Cx<'a> {
         if self.sigpipe.get().is_none() {
             self.ignore_sigpipe(&[]);
         }
-        raw_write(libc::STDERR_FILENO, &error.text(self.tool));
+        raw_write(libc::STDERR_FILENO, error.text(self.tool).as_bytes());
     }
 }
 
 /// Print text for whoever asked for it (`--help`), and let it be lost where it cannot be written.
 pub fn print(text: &str) {
-    raw_write(libc::STDOUT_FILENO, text);
+    raw_write(libc::STDOUT_FILENO, text.as_bytes());
 }
 
-fn raw_write(fd: RawFd, text: &str) {
+fn raw_write(fd: RawFd, text: &[u8]) {
     // SAFETY: the bytes live as long as the call.
     let _ =
         unsafe { syscalls::syscall3(nr::write.0, fd as usize, text.as_ptr() as usize, text.len()) };
@@ -550,7 +640,7 @@ pub fn openat_create(
 /// nothing, unless it is opened for writing.
 pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     if cx.dry && flags & show::ACCESS_MODE == libc::O_RDONLY {
-        return Ok(owned(raw_root_fd() as usize));
+        return cx.stand_in();
     }
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
     cx.change_fd(nr::openat, &args)
@@ -608,17 +698,32 @@ pub fn read_file(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
 
 /// The rest of an open file, by read(2).
 pub fn read_to_end(cx: &Cx, file: BorrowedFd) -> Result<Vec<u8>, Error> {
-    // Files of /proc are best read in one piece; mountinfo is the large one. The piece is not on the heap,
-    // which only grows, and some files are read many times.
-    let mut piece = [0; 32768];
     let mut bytes = Vec::new();
-    loop {
-        let n = read(cx, file, &mut piece)?;
-        if n == 0 {
-            return Ok(bytes);
+    with_piece(cx, &mut |piece| {
+        loop {
+            match read(cx, file, piece)? {
+                0 => return Ok(()),
+                n => bytes.extend_from_slice(piece.get(..n).unwrap_or_default()),
+            }
         }
-        bytes.extend_from_slice(piece.get(..n).unwrap_or_default());
-    }
+    })?;
+    Ok(bytes)
+}
+
+/// Call `act` with a piece of memory to read into. It is not on the stack, which may be small, and the next who reads
+/// has it again: the heap only grows, and some files are read many times.
+pub fn with_piece(
+    cx: &Cx,
+    act: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut unused = cx.pieces.take();
+    let mut piece = unused.pop().unwrap_or_else(|| vec![0; PIECE]);
+    cx.pieces.set(unused);
+    let done = act(&mut piece);
+    let mut unused = cx.pieces.take();
+    unused.push(piece);
+    cx.pieces.set(unused);
+    done
 }
 
 /// Write to a file that is there already, in one write(2): a file of the kernel takes a value whole
@@ -749,20 +854,21 @@ pub fn for_each_entry(
     dir: BorrowedFd,
     act: &mut dyn FnMut(&CStr, u8) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut buffer = [0; 32768];
-    loop {
-        let size = Arg::Size(buffer.len());
-        let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
-        let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
-        if n == 0 {
-            return Ok(());
-        }
-        for (name, kind) in entries(buffer.get(..n).unwrap_or_default()) {
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                act(name, kind)?;
+    with_piece(cx, &mut |piece| {
+        loop {
+            let size = Arg::Size(piece.len());
+            let cells = Cell::from_mut(&mut *piece).as_slice_of_cells();
+            let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
+            if n == 0 {
+                return Ok(());
+            }
+            for (name, kind) in entries(piece.get(..n).unwrap_or_default()) {
+                if !matches!(name.to_bytes(), b"." | b"..") {
+                    act(name, kind)?;
+                }
             }
         }
-    }
+    })
 }
 
 /// `getcwd(buf, size)`: getcwd(2).
@@ -1465,7 +1571,7 @@ pub fn socketpair(cx: &Cx) -> Result<(OwnedFd, OwnedFd), Error> {
     ];
     cx.change(nr::socketpair, &args)?;
     if cx.dry {
-        return Ok((owned(raw_root_fd() as usize), owned(raw_root_fd() as usize)));
+        return Ok((cx.stand_in()?, cx.stand_in()?));
     }
     let FdPair([first, second]) = pair.get();
     Ok((owned(first as usize), owned(second as usize)))

@@ -76,15 +76,17 @@ fn open(cx: &Cx, path: &CStr) -> Result<Option<OwnedFd>, Error> {
 fn read(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
     let Some(file) = open(cx, path)? else { return Ok(Vec::new()) };
     let mut text = Vec::new();
-    let mut block = vec![0; 32768];
-    while text.len() <= LARGEST {
-        match sys::read(cx, file.as_fd(), &mut block)? {
-            0 => return Ok(text),
-            n => text.extend_from_slice(block.get(..n).unwrap_or_default()),
+    sys::with_piece(cx, &mut |piece| {
+        while text.len() <= LARGEST {
+            match sys::read(cx, file.as_fd(), piece)? {
+                0 => return Ok(()),
+                n => text.extend_from_slice(piece.get(..n).unwrap_or_default()),
+            }
         }
-    }
-    let shown = plain(path.to_bytes());
-    Err(Error::refusal(format_args!("{shown} is larger than {LARGEST} bytes")))
+        let shown = plain(path.to_bytes());
+        Err(Error::refusal(format_args!("{shown} is larger than {LARGEST} bytes")))
+    })?;
+    Ok(text)
 }
 
 impl Databases {
