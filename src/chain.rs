@@ -69,7 +69,7 @@ impl Prog {
     pub fn find(&self, cx: &Cx) -> Result<Found<'_>, Error> {
         let name = self.name();
         let own_path = if self.is_ours() { own_path(cx)? } else { None };
-        let sibling = own_path.map(|path| beside(&path, name));
+        let sibling = own_path.map(|path| sibling(cx, path, name));
         Ok(Found { args: &self.0, name, sibling })
     }
 }
@@ -96,6 +96,25 @@ fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
 /// Does this program run from a copy that `Found::seal` or `reexec_sealed` made?
 pub fn is_sealed(cx: &Cx) -> bool {
     cx.start.execfn.to_bytes().starts_with(b"/dev/fd/")
+}
+
+/// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
+/// far as links lead. (So a directory may also hold links to all tools, of whatever names.)
+fn sibling(cx: &Cx, mut path: Vec<u8>, name: &CStr) -> CString {
+    let nearest = beside(&path, name);
+    let mut found = nearest.clone();
+    // The kernel follows as many: path_resolution(7).
+    for _ in 0..=40 {
+        if sys::faccessat2(cx, None, &found, libc::X_OK).is_ok() {
+            return found;
+        }
+        let Ok(target) = sys::readlinkat(cx, None, &cstring(&*path)) else { break };
+        // From an absolute path, this and what is behind it is all; `..` in it is the kernel's to resolve.
+        path =
+            if target.starts_with(b"/") { target } else { [split_name(&path).0, &target].concat() };
+        found = beside(&path, name);
+    }
+    nearest
 }
 
 /// `name` in the directory of `path`, which has a slash.

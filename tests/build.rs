@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,9 +54,13 @@ impl House {
 
     fn build(&self, args: &[&str]) -> Command {
         let mut cmd = script(text(&self.0.join("scripts/build")), args);
-        let path = std::env::var("PATH").expect("PATH");
-        cmd.env("PATH", format!("{}:{path}", self.0.join("tools").display())).current_dir("/");
+        cmd.env("PATH", self.search_path()).current_dir("/");
         cmd
+    }
+
+    fn search_path(&self) -> String {
+        let path = std::env::var("PATH").expect("PATH");
+        format!("{}:{path}", self.0.join("tools").display())
     }
 
     fn names(&self, directory: &str) -> BTreeSet<String> {
@@ -86,6 +90,17 @@ fn all_that_belongs_into_path_is_put_there_and_nothing_else_stays() {
     assert_eq!(fs::read(house.path("bin/td-one")).expect("it"), b"one");
     let td_run = fs::read(house.path("scripts/td-run")).expect("td-run");
     assert!(fs::read(house.path("bin/td-run")).expect("td-run") == td_run);
+}
+
+#[test]
+fn it_is_called_by_a_link_as_well() {
+    let house = House::new();
+    let dir = TempDir::new();
+    symlink(house.path("scripts/build"), dir.join("build")).expect("a link");
+    symlink("build", dir.join("other")).expect("a link");
+    let mut cmd = script(text(&dir.join("other")), [""; 0]);
+    run(cmd.env("PATH", house.search_path())).ok();
+    assert_eq!(house.names("bin"), set(&["td-one", "td-run", "td-two"]));
 }
 
 #[test]

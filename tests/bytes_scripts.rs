@@ -131,6 +131,75 @@ fn a_script_is_called_by_any_name() {
     }
 }
 
+/// Every script of the checkout.
+fn all_scripts() -> Vec<String> {
+    let entries = fs::read_dir(SCRIPTS).expect("scripts");
+    let names = entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let names: Vec<_> = names.filter(|name| !name.contains('.')).collect();
+    assert!(names.len() >= 8, "{names:?}");
+    names
+}
+
+/// From a directory where it would be seen what is made, as a user whose home is there too.
+fn from(dir: &TempDir, mut cmd: Command) -> Command {
+    cmd.current_dir(dir.path()).env("HOME", dir.path()).env_remove("XDG_DATA_HOME");
+    cmd
+}
+
+#[test]
+fn every_script_says_what_it_does() {
+    for name in all_scripts() {
+        let dir = TempDir::new();
+        let help =
+            run(&mut from(&dir, script(&format!("{SCRIPTS}/{name}"), ["--help"]))).ok().out();
+        let of_users = name.starts_with("td-");
+        let usage =
+            if of_users { format!("usage: {name}") } else { format!("usage: scripts/{name}") };
+        let first = help.lines().next().unwrap_or_default();
+        assert!(first == usage || first.starts_with(&format!("{usage} ")), "{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{name}: {line}");
+        }
+        if of_users {
+            let version = run(&mut script(&format!("{SCRIPTS}/{name}"), ["--version"])).ok();
+            assert_eq!(version.out(), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn every_script_refuses_what_it_does_not_know_before_it_does_anything() {
+    for name in all_scripts() {
+        let status = if name.starts_with("td-") { 125 } else { 1 };
+        for wrong in ["--no-such-option", "-x", "--help=x"] {
+            let dir = TempDir::new();
+            let output = run(&mut from(&dir, script(&format!("{SCRIPTS}/{name}"), [wrong])));
+            let output = output.exits(status).says(wrong.split('=').next().expect("a word"));
+            assert_eq!(output.out(), "", "{name} {wrong}");
+            let is_named = |line: &str| line.starts_with(&format!("{name}: "));
+            assert!(output.err().lines().all(is_named), "{name} {wrong}: {output}");
+            assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 0, "{name} {wrong}");
+        }
+    }
+}
+
+#[test]
+fn a_script_of_the_checkout_knows_where_that_is_also_by_a_link() {
+    for name in all_scripts().iter().filter(|name| !name.starts_with("td-")) {
+        let text = fs::read_to_string(format!("{SCRIPTS}/{name}")).expect("a script");
+        let there = "self=$(readlink -f -- \"$0\")\nCDPATH='' cd -- \"${self%/*}/..\"\n";
+        assert_eq!(text.matches(there).count(), 1, "{name}");
+        assert!(!text.contains("{0%"), "{name}");
+    }
+    let dir = TempDir::new();
+    let link = dir.join("a link");
+    std::os::unix::fs::symlink(format!("{SCRIPTS}/install"), &link).expect("a link");
+    let mut cmd = script(text(&link), ["--prefix", "prefix"]);
+    run(cmd.current_dir(dir.path())).ok();
+    assert!(dir.join("prefix/bin/td-run").is_file());
+}
+
 #[test]
 fn each_script_that_repeats_a_word_has_the_same_way_to_show_it() {
     let show = |name: &str| {
@@ -138,7 +207,7 @@ fn each_script_that_repeats_a_word_has_the_same_way_to_show_it() {
         let start = text.find("\nshow() {\n").unwrap_or_else(|| panic!("{name} shows words"));
         text[start..].split_inclusive("\n}\n").next().expect("a function").to_string()
     };
-    for name in ["td-rootfs", "td-mkinitramfs", "build", "install", "test", "test-vm"] {
+    for name in ["td-rootfs", "td-mkinitramfs", "build", "demo", "install", "test", "test-vm"] {
         assert_eq!(show(name), show("td-run"), "{name}");
     }
 }

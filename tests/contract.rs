@@ -5,7 +5,8 @@ mod common;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::*;
@@ -270,6 +271,93 @@ mod root {
         }
     }
 
+    /// Links to the tool `name`, each in a directory where no other tool is; the last one is not alone there.
+    fn links_to(name: &str, dir: &TempDir) -> Vec<PathBuf> {
+        let links = dir.dir("li nks/deep");
+        let link = |target: &Path, at: &str| {
+            let at = links.join(at);
+            fs::create_dir_all(at.parent().expect("a directory")).expect("a directory");
+            symlink(target, &at).unwrap_or_else(|e| panic!("{}: {e}", at.display()));
+            at
+        };
+        let real = bin(name);
+        let absolute = link(&real, name);
+        let renamed = link(&real, "another name");
+        link(&renamed, "../absolute");
+        link(Path::new("../absolute"), "relative");
+        let chain = link(Path::new("./relative"), "chain/../first");
+        let directory = link(&bin_dir(), "directory").join(name);
+        let into = link(&Path::new("directory").join(name), "into");
+        // Every tool by a link, as busybox has its names; what they lead to is alone.
+        for tool in programs() {
+            let alone = dir.dir(&format!("alone/{tool}")).join("program");
+            fs::copy(bin(&tool), &alone).expect("a copy");
+            link(&alone, &format!("all/{tool}"));
+        }
+        vec![absolute, renamed, chain, directory, into, links.join("all").join(name)]
+    }
+
+    #[test]
+    fn a_tool_that_is_called_by_a_link_finds_the_others() {
+        each(|tool, dir| {
+            // Behind a pivot to an image there is none; what leads there has found two.
+            let behind = tool.name == "td-exec" && !tool.root.is_empty();
+            let prog =
+                if behind { ["echo", "td-unshare 0.1.0"] } else { ["td-unshare", "--version"] };
+            let line = line(tool, &[], dir, &prog);
+            let name = Path::new(&line[0]).file_name().and_then(OsStr::to_str).expect("its name");
+            for link in links_to(name, dir) {
+                let mut by_path = line.clone();
+                by_path[0] = link.clone().into();
+                assert_eq!(
+                    run(&mut command(&by_path)).ok().out(),
+                    "td-unshare 0.1.0\n",
+                    "{link:?}"
+                );
+
+                let (above, last) = (link.parent().expect("above"), link.file_name().expect("it"));
+                let mut near = Command::new("sh");
+                near.args(["-c", "exec \"./$@\"", "sh"]).arg(last).args(&line[1..]);
+                assert_eq!(
+                    run(near.current_dir(above)).ok().out(),
+                    "td-unshare 0.1.0\n",
+                    "{link:?}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_printed_of_a_chain_has_the_path_that_the_link_leads_to() {
+        private_mounts();
+        let dir = TempDir::new();
+        for link in links_to("td-unshare", &dir) {
+            let beside = link.with_file_name("td-exec");
+            let wanted = if beside.exists() { beside } else { bin("td-exec") };
+            let wanted = fs::canonicalize(wanted).expect("td-exec");
+            for option in ["--dry-run", "--trace"] {
+                let output = run(Command::new(&link).args([option, "-m", "td-exec", "true"]));
+                let printed = output.out() + &output.err();
+                let call =
+                    printed.split("execve(\"").find(|call| call.contains("\", [\"td-exec\", "));
+                let path = call.and_then(|call| call.split('"').next()).unwrap_or_default();
+                assert_eq!(fs::canonicalize(path).expect(path), wanted, "{link:?}: {printed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tool_that_is_nowhere_is_missed_beside_the_name_that_was_called() {
+        private_mounts();
+        let dir = TempDir::new();
+        fs::copy(bin("td-unshare"), dir.dir("real").join("td-unshare")).expect("a copy");
+        dir.dir("links");
+        symlink("../real/td-unshare", dir.join("links/td-unshare")).expect("a link");
+        let missing = format!("there is no {}/links/td-exec in this root", dir.path().display());
+        let output = run(Command::new(dir.join("links/td-unshare")).args(["td-exec", "true"]));
+        output.exits(127).says(&missing);
+    }
+
     #[test]
     fn the_exit_status_of_prog_passes_through() {
         each(|tool, dir| {
@@ -380,27 +468,6 @@ mod root {
             ("empty", "{} has no #! line and is no ELF program"),
             ("foreign", "{} is a program for EM_RISCV, which this machine does not run"),
         ]
-    }
-
-    /// The head of an ELF program of 64 bits: for this machine or another, with or without a loader.
-    fn elf(machine: Option<u16>, loader: Option<&str>) -> Vec<u8> {
-        let mut bytes = fs::read(bin("td-unshare")).expect("a program")[..64].to_vec();
-        if let Some(machine) = machine {
-            bytes[18..20].copy_from_slice(&machine.to_le_bytes());
-        }
-        // One program header, right behind.
-        bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
-        bytes[56..58].copy_from_slice(&u16::from(loader.is_some()).to_le_bytes());
-        if let Some(loader) = loader {
-            let size = loader.len() as u64 + 1;
-            bytes.extend([3_u32.to_le_bytes(), 4_u32.to_le_bytes()].concat()); // PT_INTERP, readable
-            for number in [120, 0, 0, size, size, 1] {
-                bytes.extend(u64::to_le_bytes(number));
-            }
-            bytes.extend(loader.as_bytes());
-            bytes.push(0);
-        }
-        bytes
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn script_in(checkout: &Path) -> Command {
 /// mkinitramfs in a directory, with a tool and a busybox of a few bytes, for speed.
 fn mkinitramfs<S: AsRef<OsStr>>(dir: &TempDir, args: impl IntoIterator<Item = S>) -> Command {
     fs::create_dir_all(dir.join("small")).expect("a directory");
-    let tool = dir.program("small/td-exec", "a tool");
+    let tool = dir.program("small/td-exec", elf(None, None));
     let mut cmd = script_in(Path::new(CHECKOUT));
     cmd.arg("--tools").arg(dir.join("small")).arg("--busybox").arg(tool);
     cmd.args(args).current_dir(dir.path());
@@ -91,7 +91,7 @@ fn an_image_an_init_files_and_directories_are_taken_along() {
     common::image(&image);
     dir.dir("data");
     dir.file("data/one", "one");
-    let (init, colon) = (dir.file("own", "an init"), dir.file("a:b", "a colon"));
+    let (init, colon) = (dir.file("own", "#!/bin/sh\n: an init"), dir.file("a:b", "a colon"));
     let mut cmd = mkinitramfs(&dir, ["--image=image", "--init", "own", "--add", "data:/srv/data"]);
     run(cmd.args(["--add=a:b:srv/c", "--", "out.gz"])).ok();
     let tree = unpacked(&dir, "out.gz", "tree");
@@ -145,7 +145,7 @@ fn the_modules_come_in_the_order_in_which_they_load() {
 #[test]
 fn a_file_takes_the_place_of_a_link_and_what_it_led_to_stays() {
     let dir = TempDir::new();
-    let (host, mine) = (dir.file("host", "host"), dir.file("mine", "mine"));
+    let (host, mine) = (dir.file("host", "host"), dir.program("mine", elf(None, None)));
     symlink(&host, dir.dir("image").join("link")).expect("a link");
     dir.dir("over");
     dir.file("over/link", "over");
@@ -153,7 +153,7 @@ fn a_file_takes_the_place_of_a_link_and_what_it_led_to_stays() {
     run(cmd.args(["--add", "over:var/lib/td/images/default", "out.gz"])).ok();
     let tree = unpacked(&dir, "out.gz", "tree");
     assert_eq!(read(tree.join("bin/sh")), read(&mine));
-    assert_eq!(read(tree.join("bin/busybox")), b"a tool");
+    assert_eq!(read(tree.join("bin/busybox")), elf(None, None));
     assert_eq!(read(tree.join("var/lib/td/images/default/link")), b"over");
     assert_eq!(read(&host), b"host");
 }
@@ -182,6 +182,176 @@ fn no_path_leads_through_a_link_out_of_the_archive() {
         assert_eq!(read(host.join("passwd")), b"host", "{path}");
     }
     assert!(!dir.join("out.gz").exists());
+}
+
+/// The machine of an ELF program, EM_RISCV, EM_386 and that of another that td is built for.
+const RISCV: Option<u16> = Some(243);
+const I386: Option<u16> = Some(3);
+const OTHER: Option<u16> = Some(if cfg!(target_arch = "x86_64") { 183 } else { 62 });
+
+#[test]
+fn the_tools_and_busybox_are_static_programs_of_one_machine() {
+    let dir = TempDir::new();
+    dir.program("dynamic", elf(None, Some("/lib/ld.so")));
+    dir.program("foreign", elf(OTHER, None));
+    dir.program("script", "#!/bin/sh\n");
+    dir.file("text", "text");
+    dir.file("empty", "");
+    let other = if OTHER == Some(183) { "aarch64" } else { "x86-64" };
+    for (file, sentence) in [
+        ("dynamic", "dynamic is dynamically linked, and an initramfs needs it as a static program"),
+        ("script", "script is a script, and an initramfs needs"),
+        ("text", "text is no program, and an initramfs needs"),
+        ("empty", "empty is no program, and an initramfs needs"),
+        ("foreign", &*format!("foreign is a program for {other}, and td's tools are for ")),
+    ] {
+        let output = run(&mut mkinitramfs(&dir, ["--busybox", file, "out.gz"])).exits(125);
+        output.says(sentence).says("busybox-static, or name another by --busybox FILE");
+        // Of the tools, td-exec is looked at first.
+        let tool = dir.join("small/td-mount");
+        fs::copy(dir.join(file), &tool).expect("a copy");
+        let mut cmd = mkinitramfs(&dir, ["out.gz"]);
+        if file == "script" {
+            run(&mut cmd).ok();
+            fs::remove_file(dir.join("out.gz")).expect("the archive");
+        } else {
+            let sentence = sentence.replacen(file, "td-mount", 1);
+            run(&mut cmd).exits(125).says(&sentence).says("scripts/build builds static ones");
+        }
+        fs::remove_file(tool).expect("the tool");
+        assert!(!dir.join("out.gz").exists(), "{file}");
+    }
+    // This machine's need not be those of the archive.
+    dir.dir("others");
+    dir.program("others/td-exec", elf(OTHER, None));
+    run(&mut mkinitramfs(&dir, ["--tools", "others", "--busybox", "foreign", "out.gz"])).ok();
+    let tree = unpacked(&dir, "out.gz", "tree");
+    assert_eq!(read(tree.join("bin/td-exec")), elf(OTHER, None));
+    run(&mut mkinitramfs(&dir, ["--tools", "others", "no.gz"])).exits(125).says("is a program for");
+}
+
+#[test]
+fn a_program_of_the_host_that_is_dynamic_is_refused_by_its_name() {
+    // No small one of the tests: as the machine's own compiler has made it.
+    let dir = TempDir::new();
+    let program = fs::canonicalize("/bin/ls").expect("ls");
+    assert!(!is_static(&program));
+    let path = text(&program);
+    let output = run(&mut mkinitramfs(&dir, ["--busybox", path, "out.gz"])).exits(125);
+    output.says(&format!(
+        "{path} is dynamically linked, and an initramfs needs it as a static program"
+    ));
+    let add = format!("{path}:/bin/ls");
+    let output = run(&mut mkinitramfs(&dir, ["--add", &add, "out.gz"])).exits(125);
+    let output = output.says("/bin/ls is dynamically linked and needs /lib");
+    // With the loader that it names it is taken.
+    let loader = output.err().split_once("needs ").expect("the loader").1.to_string();
+    let loader = loader.split(',').next().expect("the loader");
+    run(&mut mkinitramfs(&dir, ["--add", &add, "--add", &format!("{loader}:{loader}"), "out.gz"]))
+        .ok();
+}
+
+#[test]
+fn every_program_that_is_packed_can_be_started() {
+    let dir = TempDir::new();
+    dir.program("dynamic", elf(None, Some("/lib/ld.so")));
+    dir.program("foreign", elf(RISCV, None));
+    dir.program("script", "#! /usr/bin/python3 -x\n");
+    dir.program("relative", "#!bin/sh\n");
+    dir.program("text", "text");
+    dir.program("empty", "");
+    dir.program("loader", elf(None, None));
+    dir.file("no-program", elf(RISCV, None));
+    dir.dir("tree/deep/.er");
+    dir.program("tree/deep/.er/it", elf(None, Some("/lib/ld.so")));
+    dir.program("tree/..hidden", "#!/bin/sh\n");
+    let needs = |what: &str| {
+        format!("{what} and needs /lib/ld.so, which is not in the archive as a program")
+    };
+    let python = "is a script and needs /usr/bin/python3, which is not in the archive as a program";
+    let (dynamic, deep) =
+        (needs("/x is dynamically linked"), needs("/x/deep/.er/it is dynamically linked"));
+    let init = needs("/init is dynamically linked");
+    for (args, sentence) in [
+        (&["--add", "dynamic:/x"][..], &*dynamic),
+        (&["--add", "tree:/x"], &deep),
+        (&["--add", "dynamic:/x", "--add", "no-program:/lib/ld.so"], &dynamic),
+        (&["--init", "dynamic"], &init),
+        (
+            &["--add", "foreign:/x"],
+            "/x is a program for machine 243 of elf(5), which does not run where",
+        ),
+        (&["--init", "foreign"], "/init is a program for machine 243"),
+        (&["--add", "script:/x"], &format!("/x {python}")),
+        (&["--init", "script"], &format!("/init {python}")),
+        (&["--init", "text"], "text is no program: it has no #! line, and is not ELF"),
+        (&["--init", "empty"], "empty is no program: it has no #! line, and is not ELF"),
+        (
+            &["--add", "no-program:/bin/sh"],
+            "is a script and needs /bin/sh, which is not in the archive",
+        ),
+    ] {
+        run(mkinitramfs(&dir, args).arg("out.gz")).exits(125).says(sentence);
+        assert!(!dir.join("out.gz").exists(), "{args:?}");
+    }
+    for args in [
+        &["--add", "dynamic:/x", "--add", "loader:/lib/ld.so"][..],
+        &["--add", "tree:/x", "--add", "loader:/lib/ld.so"],
+        &["--init", "dynamic", "--add", "loader:/lib/ld.so"],
+        &["--init", "loader"],
+        &["--init", "relative"],
+        &["--add", "script:/x", "--add", "loader:/usr/bin/python3"],
+        // What is no program is nobody's to judge, and an image is a root of its own.
+        &["--add", "no-program:/x", "--add", "text:/y", "--add", "empty:/z"],
+        &["--image", "tree"],
+    ] {
+        run(mkinitramfs(&dir, args).arg("out.gz")).ok();
+    }
+}
+
+/// The links that lead to a loader lead where they would in the archive, not here.
+#[test]
+fn a_loader_is_looked_for_by_way_of_the_links_of_the_archive() {
+    let dir = TempDir::new();
+    dir.program("dynamic", elf(None, Some("/lib/ld.so")));
+    let loader = dir.program("loader", elf(None, None));
+    for (name, target) in [
+        ("absolute", "/usr/lib"),
+        ("relative", "usr/lib"),
+        ("above", "../../usr/./lib"),
+        ("circle", "/lib"),
+        ("host", text(dir.path())),
+    ] {
+        symlink(target, dir.dir(name).join("lib")).expect("a link");
+        let add = ["--add", &format!("{name}:/"), "--add", "dynamic:/x"].map(String::from);
+        let needs = "/x is dynamically linked and needs /lib/ld.so";
+        // Where the host has a file there, the archive has none.
+        fs::copy(&loader, dir.join("ld.so")).expect("a copy");
+        run(mkinitramfs(&dir, &add).arg("out.gz")).exits(125).says(needs);
+        let with = ["--add", "loader:/usr/lib/ld.so"];
+        let cmd = &mut mkinitramfs(&dir, &add);
+        let output = run(cmd.args(with).arg("out.gz"));
+        match name {
+            "circle" | "host" => output.exits(125).says(needs),
+            _ => output.ok(),
+        };
+    }
+}
+
+#[test]
+fn a_program_of_32_bits_runs_on_a_kernel_of_64() {
+    let dir = TempDir::new();
+    let mut bytes = elf(I386, None);
+    bytes[4] = 1; // the class: no program headers
+    bytes[44..46].copy_from_slice(&[0, 0]);
+    dir.program("i386", bytes);
+    let output = run(&mut mkinitramfs(&dir, ["--add", "i386:/x", "out.gz"]));
+    if cfg!(target_arch = "x86_64") {
+        output.ok();
+    } else {
+        output.exits(125).says("/x is a program for 32-bit x86");
+    }
+    run(&mut mkinitramfs(&dir, ["--busybox", "i386", "out.gz"])).exits(125).says("32-bit x86");
 }
 
 #[test]

@@ -715,3 +715,24 @@ pub fn is_static(path: impl AsRef<Path>) -> bool {
     let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
     bytes.starts_with(b"\x7fELF") && (0..count).all(|i| number(table + i * size, 4) != 3)
 }
+
+/// The head of an ELF program of 64 bits: for this machine or another, with or without a loader.
+pub fn elf(machine: Option<u16>, loader: Option<&str>) -> Vec<u8> {
+    let mut bytes = fs::read(bin("td-unshare")).expect("a program")[..64].to_vec();
+    if let Some(machine) = machine {
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+    }
+    // One program header, right behind.
+    bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
+    bytes[56..58].copy_from_slice(&u16::from(loader.is_some()).to_le_bytes());
+    if let Some(loader) = loader {
+        let size = loader.len() as u64 + 1;
+        bytes.extend([3_u32.to_le_bytes(), 4_u32.to_le_bytes()].concat()); // PT_INTERP, readable
+        for number in [120, 0, 0, size, size, 1] {
+            bytes.extend(u64::to_le_bytes(number));
+        }
+        bytes.extend(loader.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
