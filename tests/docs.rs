@@ -398,8 +398,9 @@ fn the_readme_lists_every_program_with_its_manual() {
     for program in programs() {
         let manual = program.manual.strip_prefix(root()).expect("below the root").display();
         let link = format!("[{}(8)]({manual})", program.name);
-        let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", program.name)));
-        assert!(row.is_some_and(|row| row.contains(&link)), "{}: no row with {link}", program.name);
+        let start = format!("| `{}` |", program.name);
+        let is_there = text.lines().any(|row| row.starts_with(&start) && row.contains(&link));
+        assert!(is_there, "{}: no row with {link}", program.name);
     }
 }
 
@@ -479,6 +480,8 @@ fn no_file_names_a_place_of_one_machine() {
 }
 
 mod root {
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use common::{Output, TempDir, mount, private_mounts, sh};
 
@@ -490,29 +493,93 @@ mod root {
         run(cmd.current_dir(root()).env("TMPDIR", dir.path())).exits(0)
     }
 
+    /// A mount over the checkout of what git has of it, and of the directory that cargo builds in.
+    struct FreshCheckout;
+
+    impl FreshCheckout {
+        fn new(dir: &TempDir) -> FreshCheckout {
+            let fresh = dir.dir("fresh");
+            dir.dir("fresh/target");
+            for file in all_files() {
+                let name = file.strip_prefix(root()).expect("below it").to_path_buf();
+                let mut cmd = Command::new("cp");
+                run(cmd.args(["-a", "--parents"]).arg(name).arg(&fresh).current_dir(root())).ok();
+            }
+            let target = fs::File::open(root().join("target")).expect("what cargo has built");
+            mount([Path::new("--bind"), &fresh, root()]);
+            // By its descriptor, for its path leads to the empty one now.
+            let target = format!("/proc/{}/fd/{}", std::process::id(), target.as_raw_fd());
+            let over = root().join("target");
+            mount(["-c", "--bind", &target, over.to_str().expect("a plain path")]);
+            FreshCheckout
+        }
+    }
+
+    impl Drop for FreshCheckout {
+        fn drop(&mut self) {
+            // Before the temporary directory is removed: these are in it.
+            run(Command::new("umount").arg("-l").arg(root().join("target")));
+            run(Command::new("umount").arg("-l").arg(root()));
+        }
+    }
+
     #[test]
-    fn the_chain_at_the_top_of_the_readme_works_as_typed() {
+    fn the_first_block_of_the_readme_can_be_pasted_in_a_fresh_checkout() {
         private_mounts();
         let dir = TempDir::new();
-        let block = blocks("text").swap_remove(0);
-        let column = block.find("(a script").expect("what the first line does");
-        let lines = block.lines().map(|line| line.get(..column).unwrap_or(line).trim_end());
+        dir.dir("tmp");
+        let fresh = FreshCheckout::new(&dir);
+        assert!(!root().join("bin").exists(), "it is fresh");
+        let mut cmd = sh(&format!("set -e\n{}", blocks("sh")[0]));
+        let output = run(cmd.current_dir(root()).env("TMPDIR", dir.join("tmp"))).exits(0);
+        let words: Vec<_> = output.out().split_whitespace().map(String::from).collect();
+        let has = |wanted: &[&str]| words.windows(wanted.len()).any(|words| words == wanted);
+        assert!(has(&["1", "root", "td-init"]) && has(&["dev", "etc"]), "{output}");
+        assert!(root().join("bin/td-run").is_file(), "it was built");
+        drop(fresh);
+        let left: Vec<_> = fs::read_dir(dir.join("tmp")).expect("the directory").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn an_error_is_what_the_readme_shows() {
+        private_mounts();
+        let dir = TempDir::new();
+        common::image(&dir.dir("image"));
+        dir.dir("image/mnt");
+        mount(["--make-rshared", "/"]);
         let image = dir.join("image");
-        let typed = lines
-            .collect::<Vec<_>>()
-            .join("\n")
-            .replace("/tmp/image", image.to_str().expect("UTF-8"));
-        assert!(typed.contains("-- /bin/sh\n"), "{typed}");
-        let output = paste(&typed.replace("-- /bin/sh\n", "-- /bin/sh -c 'echo $$'\n"), &dir);
-        assert_eq!(output.out(), "2\n");
-        assert_eq!(output.err(), "");
+        let image = image.to_str().expect("a plain path");
+        // There, the root of the machine is what /tmp is on.
+        let point = run(Command::new("stat").args(["-c", "%m", image])).ok().out();
+        let shown = [blocks("text")[1].as_str(), blocks("text")[2].as_str()].concat();
+        let shown = shown.replace(", /, is", &format!(", {}, is", point.trim()));
+        let shown = shown.replace("/tmp/image", image);
+        let mut lines = shown.lines().peekable();
+        let mut tried = 0;
+        while let Some(line) = lines.next() {
+            let typed = line.strip_prefix("$ ").expect("a command");
+            let mut expected = String::new();
+            while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+                expected += line;
+                expected.push('\n');
+            }
+            let path = std::env::var("PATH").expect("PATH");
+            let path = format!("{}:{path}:/usr/sbin:/sbin", common::bin_dir().display());
+            let output = run(sh(typed).env("PATH", path).env("LC_ALL", "C"));
+            assert_eq!(output.err(), expected, "{output}");
+            assert_ne!(output.code, Some(0));
+            tried += 1;
+        }
+        assert_eq!(tried, 2);
     }
 
     #[test]
     fn each_block_of_the_readme_works_when_pasted() {
         private_mounts();
         let dir = TempDir::new();
-        let shown = ["from the layer above\n", "td-exec 0.1.0\n", "\nhello\r\n", " /mnt "];
+        let shown =
+            ["td-init\n", "from the layer above\n", "td-exec 0.1.0\n", "\nhello\r\n", " /mnt "];
         let blocks = blocks("sh");
         assert_eq!(blocks.len(), shown.len());
         for (block, shown) in blocks.iter().zip(shown) {
@@ -532,7 +599,7 @@ mod root {
         std::os::unix::fs::symlink(root().join("scripts/demo"), dir.join("link")).expect("a link");
         let demo = run(&mut Command::new(dir.join("link"))).exits(0);
         let printed = demo.out() + &demo.err();
-        for line in blocks("text")[1].lines() {
+        for line in blocks("text")[0].lines() {
             assert!(printed.contains(&format!("{line}\n")), "{line}: {demo}");
         }
     }
