@@ -25,6 +25,9 @@ impl House {
             dir.program(&format!("scripts/{name}"), text);
         }
         dir.file("Cargo.toml", "rust-version = \"1.85\"\n");
+        dir.file("Cargo.lock", "");
+        dir.dir("rootfs");
+        dir.file("rootfs/default.policy", "");
         dir.dir("src/bin");
         dir.file("src/bin/td-one.rs", "one");
         dir.file("src/bin/td-two.rs", "two");
@@ -63,9 +66,11 @@ impl House {
         format!("{}:{path}", self.0.join("tools").display())
     }
 
+    /// What is in a directory, but for what is hidden.
     fn names(&self, directory: &str) -> BTreeSet<String> {
         let entries = fs::read_dir(self.0.join(directory)).expect("a directory");
-        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+        let names = entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8"));
+        names.filter(|name| !name.starts_with('.')).collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -118,6 +123,62 @@ fn what_has_changed_is_replaced_and_the_rest_stays_as_it_is() {
     let after = ["bin/td-one", "bin/td-two", "bin/td-run"].map(inode);
     assert!(after[0] != before[0] && after[1] == before[1] && after[2] != before[2]);
     assert_eq!(fs::read(house.path("bin/td-run")).expect("td-run"), b"#!/bin/sh\n");
+}
+
+#[test]
+fn what_was_built_of_other_sources_is_found_out_whatever_the_times_are() {
+    let house = House::new();
+    let check = |what: &str| {
+        // Neither a toolchain nor the tools of one are needed.
+        let output = run(house.build(&["--check"]).env("PATH", "/usr/bin:/bin"));
+        match what {
+            "" => drop(output.ok()),
+            _ => drop(output.exits(1).says("build: bin/ was not built of these sources\n")),
+        }
+    };
+    check("nothing is built");
+    run(&mut house.build(&[])).ok();
+    check("");
+    let sources =
+        ["src/bin/td-one.rs", "scripts/td-run", "scripts/build", "Cargo.toml", "Cargo.lock"];
+    for name in [&sources[..], &["rootfs/default.policy", "bin/td-two", "bin/td-run"]].concat() {
+        let path = house.path(name);
+        let (text, stat) = (fs::read(&path).expect("a file"), path.metadata().expect("a file"));
+        fs::write(&path, [&text[..], b"\n# another\n"].concat()).expect("a file");
+        run(Command::new("touch").arg("-d@0").arg(&path)).ok();
+        check(name);
+        // With the same text it is the same source, however new.
+        fs::write(&path, &text).expect("a file");
+        assert!(path.metadata().expect("a file").mtime() >= stat.mtime());
+        check("");
+    }
+    house.0.file("src/more.rs", "");
+    check("one more");
+    run(&mut house.build(&[])).ok();
+    check("");
+    fs::remove_file(house.path("src/more.rs")).expect("a file");
+    check("one less");
+    run(&mut house.build(&[])).ok();
+    // A manual is none of what is built, and what was built elsewhere says nothing about bin/.
+    house.0.file("scripts/td-run.8", "another");
+    run(house.build(&["--out", "out"]).current_dir(house.0.path())).ok();
+    check("");
+    house.0.file("src/bin/td-one.rs", "another");
+    run(house.build(&["--out", "out"]).current_dir(house.0.path())).ok();
+    check("another");
+}
+
+#[test]
+fn what_changes_while_it_is_built_is_found_out() {
+    let house = House::new();
+    let cargo = fs::read_to_string(house.path("tools/cargo")).expect("cargo");
+    let edits = format!("{cargo}[ \"$1\" != build ] || echo edited >>src/bin/td-one.rs\n");
+    house.0.program("tools/cargo", edits);
+    run(&mut house.build(&[])).ok();
+    run(&mut house.build(&["--check"])).exits(1).says("bin/ was not built of these sources");
+    house.0.program("tools/cargo", cargo);
+    run(&mut house.build(&[])).ok();
+    run(&mut house.build(&["--check"])).ok();
 }
 
 #[test]

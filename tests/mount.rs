@@ -53,9 +53,9 @@ mod root {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
     use std::process::Command;
-    use std::sync::Mutex;
-    use std::sync::mpsc;
-    use std::thread;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::thread::{self, JoinHandle};
 
     /// A directory of the test's own, on a file system of its own, with an image in it.
     struct Place {
@@ -904,17 +904,38 @@ mod root {
         assert_eq!(place.now()[STANDARD.len()..], expected);
     }
 
-    /// Run `act` again and again while `meanwhile` does so in another thread.
-    fn while_another(times: u32, meanwhile: impl Fn() + Send + 'static, mut act: impl FnMut()) {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let other = thread::spawn(move || {
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                meanwhile();
-            }
-        });
-        (0..times).for_each(|_| act());
-        drop(stop);
-        other.join().expect("the other thread");
+    /// How often another thread has done something, and until when it goes on.
+    #[derive(Clone, Default)]
+    struct Another {
+        times: Arc<AtomicU32>,
+        stop: Arc<AtomicBool>,
+    }
+
+    impl Another {
+        /// Have a thread do something again and again, after pauses that `seed` says.
+        fn does(act: impl Fn() + Send + 'static, mut seed: u64) -> (Another, JoinHandle<()>) {
+            let another = Another::default();
+            let ours = another.clone();
+            let thread = thread::spawn(move || {
+                while !another.stop.load(Ordering::Relaxed) {
+                    act();
+                    another.times.fetch_add(1, Ordering::Relaxed);
+                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    (0..seed >> 50).for_each(|_| std::hint::spin_loop());
+                }
+            });
+            (ours, thread)
+        }
+
+        fn times(&self) -> u32 {
+            self.times.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Drop for Another {
+        fn drop(&mut self) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Exchange two names in one step.
@@ -953,17 +974,27 @@ mod root {
             "new/a/b tmpfs ",
             "new/c tmpfs ",
         ];
-        let (mut mounted, mut refused) = (0, 0);
-        while_another(times, swap, || {
+        let seed = u64::from(std::process::id());
+        println!("seed {seed}");
+        let (another, thread) = Another::does(swap, seed);
+        let (mut mounted, mut refused, mut raced) = (0, 0, 0);
+        // Enough of each, however the machine lets them meet.
+        let enough = |counts: [u32; 3]| counts.iter().all(|count| *count >= 20);
+        for round in 0..20 * times {
+            if round >= times && enough([mounted, refused, raced]) {
+                break;
+            }
             let options = ["--dev", "--proc", "--sys", "--bind", text(&source), "/data"];
             let more = ["--tmpfs", "new/a/b", "--tmpfs", "new/../data/../new/c"];
             let options = [&options[..], &more].concat();
             let cat = ["cat", "/proc/self/mountinfo"];
+            let before = another.times();
             let output = run(&mut place.fill_in(&["-m"], &options, &cat));
+            raced += u32::from(another.times() > before + 1);
             if output.code == Some(125) {
                 assert!(output.stdout.is_empty(), "{output:#}");
                 refused += 1;
-                return;
+                continue;
             }
             mounted += 1;
             // Behind the four of --dev.
@@ -971,8 +1002,12 @@ mod root {
                 let found = mount.replace(".link", "");
                 assert!(places.iter().any(|place| found.starts_with(place)), "{mount}");
             }
-        });
-        println!("{mounted} mounted, {refused} refused");
+        }
+        drop(another);
+        thread.join().expect("the other thread");
+        let counts = [mounted, refused, raced];
+        assert!(enough(counts), "nothing raced: mounted, refused, swapped meanwhile: {counts:?}");
+        println!("{mounted} mounted, {refused} refused, {raced} while they were swapped");
         assert_eq!(outside, (own_mountinfo(), host_mountinfo()));
     }
 

@@ -6,10 +6,13 @@
 #![allow(dead_code)]
 
 pub mod bytes;
+pub mod caller;
 pub mod cgroups;
 pub mod house;
 pub mod pty;
 pub mod strace;
+
+pub use caller::as_usual;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt::Display;
@@ -23,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +48,22 @@ pub fn bin_dir() -> PathBuf {
         Some(dir) => dir.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("bin"),
     }
+}
+
+/// What is in bin/ must have been built of the sources that are there: no test runs an older build. (What TD_BIN names
+/// is another's to build.)
+#[track_caller]
+pub fn is_built() {
+    static SAID: OnceLock<String> = OnceLock::new();
+    let said = SAID.get_or_init(|| {
+        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/build");
+        let output = Command::new(build).arg("--check").stdin(Stdio::null()).output();
+        let output = output.expect("scripts/build");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), said.is_empty(), "{said}");
+        said
+    });
+    assert!(said.is_empty(), "{said}");
 }
 
 /// The programs there that are no scripts, in order.
@@ -172,6 +191,7 @@ pub fn start(cmd: &mut Command) -> Running {
 /// Start a command with the standard streams that it has been given; those that are pipes are read.
 #[track_caller]
 pub fn start_with(cmd: &mut Command) -> Running {
+    is_built();
     as_usual();
     let command: String = format!("{cmd:?}").chars().take(2000).collect();
     let _writes_no_program = SPAWN.lock();
@@ -179,20 +199,6 @@ pub fn start_with(cmd: &mut Command) -> Running {
     let stdout = Reader::new(child.stdout.take());
     let stderr = Reader::new(child.stderr.take());
     Running { command, child, stdout, stderr, ended: false }
-}
-
-/// What we start has of our caller neither ignored signals (nohup(1) ignores SIGHUP, and a shell SIGINT and SIGQUIT of
-/// what it does not wait for) nor descriptors that were left open.
-pub fn as_usual() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-            // SAFETY: numbers.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-        // SAFETY: numbers.
-        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    });
 }
 
 /// A child that is being spawned holds our descriptors until it executes its program. If one of them is
@@ -517,6 +523,7 @@ pub fn must_be_root() {
 /// starts is in it as well.
 #[track_caller]
 pub fn private_mounts() {
+    as_usual();
     must_be_root();
     // SAFETY: numbers, strings that end with a zero byte, and null pointers, as mount(2) allows.
     let done = unsafe {
@@ -565,6 +572,7 @@ impl TempDir {
     /// A new one, which only we may enter.
     #[track_caller]
     pub fn new() -> TempDir {
+        as_usual();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("td-test-{}-{number}", std::process::id()));
