@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::cradle::Cradle;
+use crate::cgroup::state;
 use crate::error::{Error, FAILED};
 use crate::number::decimal;
 use crate::show;
@@ -21,6 +22,13 @@ const FROM_TERMINAL: [i32; 7] = [
     libc::SIGTTOU,
     libc::SIGWINCH,
 ];
+
+/// Is there one in a set of signals that is to end a process, and reaches none that is frozen?
+fn has_ending(set: u64) -> bool {
+    const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    let [a, b, c, d] = ENDING.map(|signal| 1 << (signal - 1));
+    set & (a | b | c | d) != 0
+}
 
 /// Which side of a clone this process is.
 pub enum Side {
@@ -121,6 +129,47 @@ pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
     }
 }
 
+/// As [`wait`], of a child that may be frozen. When a signal is to end it, `release` does what is to be done first; a
+/// child that is frozen still is killed. Where that does not end it, on version 1, that is a failure.
+pub fn wait_unless_frozen(cx: &Cx, child: i32, release: &dyn Fn()) -> Result<WaitStatus, Error> {
+    loop {
+        let signal = next_signal(cx)?;
+        if let Some(status) = handle(cx, child, &signal)? {
+            return Ok(status);
+        }
+        if !has_ending(1 << (signal.signo - 1)) {
+            continue;
+        }
+        release();
+        match state::frozen_process(cx, child) {
+            Some(frozen) if frozen.v2 => {
+                cx.say(&frozen.add_to(killed(child)));
+                sys::kill(cx, child, libc::SIGKILL)?;
+            }
+            Some(frozen) => return Err(frozen.add_to(killed(child))),
+            None => {}
+        }
+    }
+}
+
+fn killed(child: i32) -> Error {
+    Error::refusal(["process ", &show::number(child as u64), " is killed"].concat())
+}
+
+/// Wait until the child has said something on a line, and no longer than until a signal is to end a child that is
+/// frozen. Signals are blocked, and the child gets them later.
+fn await_child(cx: &Cx, line: &OwnedFd, child: i32) -> Result<(), Error> {
+    while !sys::readable_within(cx, line.as_fd(), 1)? {
+        if !has_ending(sys::rt_sigpending(cx)?.0) {
+            continue;
+        }
+        if let Some(frozen) = state::frozen_process(cx, child) {
+            return Err(frozen.add_to(killed(child)));
+        }
+    }
+    Ok(())
+}
+
 /// Wait for a signal.
 pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
     // SIGPIPE comes from our own lines into a pipe that nobody reads: to wake up for it, and to trace
@@ -142,11 +191,27 @@ pub fn handle(cx: &Cx, child: i32, signal: &SigInfo) -> Result<Option<WaitStatus
     }
 }
 
-/// Kill the child and wait for its end, when [`wait`] has failed: nothing may be cleaned up while it lives.
-pub fn end(cx: &Cx, child: i32) {
-    if sys::kill(cx, child, libc::SIGKILL).is_ok() {
-        let _ = sys::wait4(cx, child, 0); // the failure that is said is the first
+/// Kill the child and wait for its end, when [`wait`] has failed: nothing may be cleaned up while it lives. That is an
+/// error, when it is frozen on version 1.
+pub fn end(cx: &Cx, child: i32) -> Result<(), Error> {
+    // What is said of the rest is the first failure.
+    let Ok(process) = sys::pidfd_open(cx, child) else { return Ok(()) };
+    if sys::kill(cx, child, libc::SIGKILL).is_err() {
+        return Ok(());
     }
+    while !sys::readable_within(cx, process.as_fd(), 1).unwrap_or(true) {
+        match state::frozen_process(cx, child) {
+            Some(frozen) if !frozen.v2 => {
+                let child = show::number(child as u64);
+                let what =
+                    ["process ", &child, " dies when it is thawed; until then nothing is removed"];
+                return Err(Error::refusal(what.concat()));
+            }
+            _ => {}
+        }
+    }
+    let _ = sys::wait4(cx, child, 0);
+    Ok(())
 }
 
 /// A line on which a parent and its new child wait for each other. Made before the clone, it has both
@@ -184,9 +249,10 @@ impl Line {
     }
 
     /// The parent's part: wait until the child has handed over, to the process that is returned. `None`: it has failed.
-    pub fn successor(self, cx: &Cx) -> Result<Option<i32>, Error> {
+    pub fn successor(self, cx: &Cx, pid: i32) -> Result<Option<i32>, Error> {
         let Line { child, parent } = self;
         drop(child);
+        await_child(cx, &parent, pid)?;
         let mut pid = [0; 10];
         let n = sys::read(cx, parent.as_fd(), &mut pid)?;
         Ok(decimal(pid.get(..n).unwrap_or_default()).map(|pid| pid as i32))
@@ -209,10 +275,12 @@ impl Line {
     pub fn answer(
         self,
         cx: &Cx,
+        pid: i32,
         act: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Option<End>, Error> {
         let Line { child, parent } = self;
         drop(child);
+        await_child(cx, &parent, pid)?;
         if sys::read(cx, parent.as_fd(), &mut [0])? == 0 {
             return Ok(None);
         }
@@ -270,7 +338,7 @@ pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
         cx.say(&error);
         sys::exit(cx, error.status());
     }
-    let done = part(Side::Parent(child)).inspect_err(|_| end(cx, child));
+    let done = part(Side::Parent(child)).inspect_err(|_| drop(end(cx, child)));
     let ended = done.and_then(|()| sys::wait4(cx, child, 0));
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;

@@ -221,7 +221,7 @@ impl IdMaps {
                 line.call(cx)?;
                 remove(cx, place)
             }
-            Side::Parent(child) => line.answer(cx, || self.write_for(cx, child)).map(drop),
+            Side::Parent(child) => line.answer(cx, child, || self.write_for(cx, child)).map(drop),
         });
         match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
             0 => Ok(()),

@@ -107,7 +107,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
                 return Ok(());
             }
             Ok(Side::Parent(child)) => {
-                machine.attend(cx, child).inspect_err(|_| child::end(cx, child))
+                machine.attend(cx, child).inspect_err(|_| drop(child::end(cx, child)))
             }
             Err(error) if cx.dry() => return Err(error),
             Err(error) => Err(error),

@@ -116,7 +116,8 @@ impl Named {
 /// Have PROG write to the new file `path` as descriptor `fd`: what td-exec leaves beside a pid file for td-enter.
 pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(), Error> {
     if sys::inherited_fd(cx, fd).is_ok() {
-        return Err(Error::refusal(format_args!("--record: descriptor {fd} is in use")));
+        let what = ["--record: descriptor ", &show::number(fd as u64), " is in use"];
+        return Err(Error::refusal(what.concat()));
     }
     // Its directory is closed before: with every lower number in use, it may have this one.
     let file = new_file(cx, state, path)?;

@@ -43,7 +43,7 @@ calls! {
     fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
-    rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setsid
+    rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setsid
     socket socketpair statx symlinkat sync umask umount2 unlinkat unshare wait4 write
 }
 
@@ -265,7 +265,7 @@ impl Checked {
     /// that was closed, see [`Start::new`].
     pub fn inherited(self) -> Result<RawFd, Error> {
         let Checked(fd, result) = self;
-        let what = format_args!("descriptor {fd} is not open");
+        let what = ["descriptor ", &show::number(fd as u64), " is not open"].concat();
         match result {
             Ok(0) => Ok(fd),
             Ok(_) => Err(Error::refusal(what)),
@@ -1338,6 +1338,13 @@ pub fn rt_sigprocmask(cx: &Cx, how: c_int, set: SigSet) -> Result<SigSet, Error>
     let args = [how, Arg::In(&set), Arg::Out(&old), Arg::Size(size_of::<SigSet>())];
     cx.read(nr::rt_sigprocmask, &args)?;
     Ok(old.get())
+}
+
+/// `rt_sigpending(set, 8)`: sigpending(2). The signals that are blocked and have arrived.
+pub fn rt_sigpending(cx: &Cx) -> Result<SigSet, Error> {
+    let set = Cell::new(SigSet(0));
+    cx.read(nr::rt_sigpending, &[Arg::Out(&set), Arg::Size(size_of::<SigSet>())])?;
+    Ok(set.get())
 }
 
 /// `rt_sigaction(signum, act, oldact, 8)`: sigaction(2), for SIG_DFL and SIG_IGN: a handler would

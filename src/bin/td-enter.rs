@@ -35,7 +35,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 use td::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use td::cgroup::cradle::Cradle;
-use td::cgroup::record::Record;
+use td::cgroup::record::{Record, Wanted};
 use td::chain::{self, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
@@ -244,7 +244,8 @@ impl Entry {
         let wanted = if all { ALL } else { opts.namespaces & !by_file };
         let kinds = target.others(cx, wanted)?;
         if all || opts.join_cgroup {
-            self.cgroups = Record::parse(cx, &target.read(cx, c"cgroup")?, true)?.open(cx)?;
+            self.cgroups =
+                Record::parse(cx, &target.read(cx, c"cgroup")?, Wanted::Others)?.open(cx)?;
         }
         if all || opts.root == Some(None) {
             self.root = Some(target.directory(cx, c"root")?);
@@ -274,10 +275,11 @@ fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
         cgroups.v2 = None; // it was born there
         return Ok(line);
     };
-    let prog = line.successor(cx).inspect_err(|_| child::end(cx, child))?;
+    let end = |child| child::end(cx, child).unwrap_or_else(|error| cx.say(&error));
+    let prog = line.successor(cx, child).inspect_err(|_| end(child))?;
     chain::close_all(cx)?;
     let child = prog.unwrap_or(child); // which has failed
-    let ended = child::wait(cx, child).inspect_err(|_| child::end(cx, child))?;
+    let ended = child::wait_unless_frozen(cx, child, &|| {}).inspect_err(|_| end(child))?;
     sys::exit(cx, ended.exit_status())
 }
 

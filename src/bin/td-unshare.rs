@@ -53,7 +53,7 @@ use td::chain::{Found, Prog};
 use td::child::{self, Line, Side};
 use td::cli::{Cli, Never};
 use td::directories::Place;
-use td::error::Error;
+use td::error::{Error, FAILED};
 use td::id_maps::{Asked, IdMaps, Remove};
 use td::number::decimal;
 use td::pid_file::{self, PidFile};
@@ -372,34 +372,26 @@ fn attend<'a>(
         }
         outside.pid_files.iter_mut().try_for_each(|file| file.write(cx, child))
     };
-    let met = line.map_or(Ok(None), |line| line.answer(cx, publish));
-    let ended = met.and_then(|end| Ok((wait(cx, child, outside.cgroups.as_ref())?, end)));
-    let (ended, end) = ended.inspect_err(|_| {
-        kill_frozen(cx, outside.cgroups.as_ref());
-        child::end(cx, child);
-    })?;
+    let met = line.map_or(Ok(None), |line| line.answer(cx, child, publish));
+    let release = || {
+        let released = outside.cgroups.as_ref().map_or(Ok(()), |record| record.release(cx));
+        released.unwrap_or_else(|error| cx.say(&error));
+    };
+    let ended = met.and_then(|end| Ok((child::wait_unless_frozen(cx, child, &release)?, end)));
+    let (ended, end) = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            release();
+            let Err(lives) = child::end(cx, child) else { return Err(error) };
+            // What would be cleaned up is in use: the next run does it.
+            cx.say(&error);
+            cx.say(&lives);
+            sys::exit(cx, FAILED);
+        }
+    };
     outside.failed = end.is_none_or(|end| end.gave_up(cx));
     outside.status = ended.exit_status();
     Ok(ended)
-}
-
-/// As [`child::wait`]. A container that has frozen itself is killed by a signal that is to end it.
-fn wait(cx: &Cx, child: i32, record: Option<&Record>) -> Result<WaitStatus, Error> {
-    const ENDING: [c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-    loop {
-        let signal = child::next_signal(cx)?;
-        if let Some(status) = child::handle(cx, child, &signal)? {
-            return Ok(status);
-        }
-        if ENDING.contains(&signal.signo) {
-            kill_frozen(cx, record);
-        }
-    }
-}
-
-fn kill_frozen(cx: &Cx, record: Option<&Record>) {
-    let killed = record.map_or(Ok(()), |record| record.kill_frozen(cx));
-    killed.unwrap_or_else(|error| cx.say(&error));
 }
 
 /// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup

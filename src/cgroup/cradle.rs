@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::{Hierarchy, causes, hierarchies, home, join, make, name, none};
+use crate::cgroup::{Hierarchy, causes, hierarchies, home, join, make, name, none, state};
 use crate::error::Error;
 use crate::show::plain;
 use crate::sys::{self, Cx};
@@ -94,7 +94,8 @@ pub fn open_name(
 }
 
 impl Cradle {
-    /// Open one more. `made`: it was created by now, also where a dry run did not.
+    /// Open one more, unless whoever enters it would stop. `made`: it was created by now, also where a dry run did
+    /// not.
     pub fn add(
         &mut self,
         cx: &Cx,
@@ -107,6 +108,7 @@ impl Cradle {
             true => sys::openat_made(cx, None, directory, flags),
             false => sys::openat(cx, None, directory, flags),
         }?;
+        state::refuse_frozen(cx, hierarchy, directory)?;
         if hierarchy.v2 {
             self.v2 = Some(opened);
             self.v2_cgroup = hierarchy.path(directory);

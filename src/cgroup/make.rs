@@ -12,7 +12,7 @@ use crate::cgroup::causes::{
 };
 use crate::cgroup::controllers::Moved;
 use crate::cgroup::limits::{self, Asked};
-use crate::cgroup::{Hierarchy, devices, join, tree};
+use crate::cgroup::{Hierarchy, devices, join, state, tree};
 use crate::error::Error;
 use crate::number::decimal;
 use crate::pid_file::PidFile;
@@ -214,6 +214,10 @@ impl Made {
         cgroups: &[Used],
         made: impl Fn(&Hierarchy) -> bool,
     ) -> Result<(), Error> {
+        for (hierarchy, name) in cgroups {
+            let there = hierarchy.directory(name);
+            there.map_or(Ok(()), |there| state::refuse_frozen(cx, hierarchy, &there))?;
+        }
         for &(hierarchy, ref name) in cgroups {
             let Some(there) = hierarchy.directory(name) else { continue };
             let flags = libc::O_RDONLY | libc::O_DIRECTORY;

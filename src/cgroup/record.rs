@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use super::cradle::Cradle;
+use super::state::Frozen;
 use super::{Hierarchy, Place, fields, own, reach, state, tree};
 use crate::cgroup::asked::Used;
 use crate::directories;
@@ -18,6 +19,16 @@ use crate::show::{plain, unsigned};
 use crate::structs::Statx;
 use crate::sys::{self, Cx, cstring};
 use crate::text;
+
+/// Which lines are wanted of those of a process.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Wanted {
+    All,
+    /// Those of cgroups that are not ours.
+    Others,
+    /// Those of hierarchies that can freeze.
+    Freezers,
+}
 
 /// The cgroups that a record lists.
 #[derive(Default)]
@@ -42,17 +53,25 @@ impl Record {
         };
         // In a directory with the sticky bit, as /tmp, it may be anybody's, and name the cgroups of others.
         directories::check_owner(cx, opened.as_fd(), &place.shown())?;
-        Record::parse(cx, &sys::read_to_end(cx, opened.as_fd())?, false).map(Some)
+        Record::parse(cx, &sys::read_to_end(cx, opened.as_fd())?, Wanted::All).map(Some)
     }
 
-    /// The cgroups in `text`, lines of `/proc/PID/cgroup`; with `others`, only those that are not ours. A hierarchy
-    /// that does not exist any more has none.
-    pub fn parse(cx: &Cx, text: &[u8], others: bool) -> Result<Record, Error> {
+    /// The cgroups in `text`, lines of `/proc/PID/cgroup`. A hierarchy that does not exist any more has none.
+    pub fn parse(cx: &Cx, text: &[u8], wanted: Wanted) -> Result<Record, Error> {
         let (own, mounts) = (own(cx)?, mounts::list(cx, c"/proc/self/mountinfo")?);
         let mut record = Record::default();
-        let is_asked = |line: &&[u8]| !(others && text::has(&own, b'\n', line));
-        for line in text::lines(text).filter(is_asked) {
+        for line in text::lines(text) {
             let Some((controllers, path)) = fields(line) else { continue };
+            let is_asked = match wanted {
+                Wanted::All => true,
+                Wanted::Others => !text::has(&own, b'\n', line),
+                Wanted::Freezers => {
+                    controllers.is_empty() || controllers.contains(&&b"freezer"[..])
+                }
+            };
+            if !is_asked {
+                continue;
+            }
             let is_it = |own: &&[u8]| fields(own).is_some_and(|(names, _)| names == controllers);
             let Some(own) = text::lines(&own).find(is_it) else { continue };
             let unseen = format_args!(
@@ -97,15 +116,30 @@ impl Record {
         Some(cstring(hierarchy.path(leaf)))
     }
 
-    /// Kill the container, if it has frozen a part of itself: then no other signal need reach it.
-    pub fn kill_frozen(&self, cx: &Cx) -> Result<(), Error> {
-        let mut frozen = false;
+    /// A signal was sent that is to end the container. Where somebody has frozen it, thaw it; if it has frozen a part of
+    /// itself, which it could do again, kill it.
+    pub fn release(&self, cx: &Cx) -> Result<(), Error> {
+        let (places, mut frozen) = (self.places(cx, b"")?, false);
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            if hierarchy.v2 || hierarchy.has(b"freezer") {
-                frozen |= state::has_frozen(cx, hierarchy, leaf)?;
+            frozen |= state::has_frozen(cx, hierarchy, leaf)?;
+        }
+        if frozen {
+            return state::kill_now(cx, &places);
+        }
+        places.iter().try_for_each(|place| state::thaw(cx, place))
+    }
+
+    /// The cgroup that keeps processes in the leaves from going on: of version 1 first, where it keeps them from dying.
+    pub fn frozen(&self, cx: &Cx) -> Option<Frozen> {
+        let mut found = None;
+        for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
+            match state::frozen(cx, hierarchy, leaf) {
+                Some(frozen) if !frozen.v2 => return Some(frozen),
+                Some(frozen) => found = Some(frozen),
+                None => {}
             }
         }
-        if frozen { state::kill(cx, &self.places(cx, b"")?) } else { Ok(()) }
+        found
     }
 
     /// Remove the cgroups.

@@ -3,16 +3,18 @@
 //! Version 2 says in cgroup.events when it has come, and poll(2) waits for that. Version 1 must be looked at now
 //! and then.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
 use crate::cgroup::make::write_file;
+use crate::cgroup::record::{Record, Wanted};
 use crate::cgroup::tree::{self, DYING, Patience, is_gone};
 use crate::cgroup::{self, Hierarchy, Place, join};
 use crate::error::Error;
-use crate::show::plain;
+use crate::proc;
+use crate::show::{number, plain};
 use crate::structs::SECOND;
 use crate::sys::{self, Cx, cstring};
 use crate::text;
@@ -62,23 +64,36 @@ fn event(cx: &Cx, directory: &CStr, line: &[u8], time: &mut Option<i64>) -> Resu
 // ---- frozen ----
 
 /// Freeze or thaw every process of a cgroup, and of those below it, and wait until all are, 10 seconds at most.
-/// Where version 2 has it, all its processes are there too. `shown` is how a message names it.
+/// To freeze, one hierarchy is enough: where version 2 has it, all its processes are there too. Thawed it is in each,
+/// whoever has frozen it there. `shown` is how a message names it.
 pub fn freeze(cx: &Cx, places: &[Place], shown: &str, frozen: bool) -> Result<(), Error> {
     if frozen {
         refuse_own(places)?;
     }
-    let can = |place: &&Place| place.hierarchy.v2 || place.hierarchy.has(b"freezer");
-    let Some(place) = places.iter().find(can) else {
+    let mut can = places.iter().filter(|place| can_freeze(place.hierarchy)).peekable();
+    if can.peek().is_none() {
         let why = ": neither version 2 nor the freezer of version 1 has it";
         return Err(Error::refusal(format_args!("{shown}{why}")));
-    };
+    }
+    let most = if frozen { 1 } else { usize::MAX };
+    can.take(most).try_for_each(|place| freeze_in(cx, place, frozen))
+}
+
+fn can_freeze(hierarchy: &Hierarchy) -> bool {
+    hierarchy.v2 || hierarchy.has(b"freezer")
+}
+
+fn freeze_in(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
     let was = is_frozen(cx, place.hierarchy, &place.directory)?;
     set_frozen(cx, place, frozen)?;
     if cx.dry() {
         return Ok(());
     }
     // Waiting would not help.
-    let above = if frozen { None } else { frozen_above(cx, place) };
+    let above = match frozen {
+        true => None,
+        false => state_of(cx, place.hierarchy, &tree::parent(&place.directory)),
+    };
     let is_so = if above.is_none() { wait_frozen(cx, place, frozen) } else { Ok(false) };
     let error = match is_so {
         Ok(true) => return Ok(()),
@@ -91,11 +106,11 @@ pub fn freeze(cx: &Cx, places: &[Place], shown: &str, frozen: bool) -> Result<()
     Err(error)
 }
 
-fn why_not(cx: &Cx, place: &Place, frozen: bool, above: Option<String>) -> Error {
+fn why_not(cx: &Cx, place: &Place, frozen: bool, above: Option<Above>) -> Error {
     let shown = plain(place.directory.to_bytes());
     if let Some(above) = above {
-        return Error::refusal(format_args!("{shown} stays frozen, as all below {above}"))
-            .way_out(format_args!("td-cgroup --thaw {above}"));
+        let what = format_args!("{shown} stays frozen, as all below {}", above.shown());
+        return Error::refusal(what).way_out(above.way_out());
     }
     let pids = tree::processes_below(cx, &place.directory).unwrap_or_default();
     let names = tree::names(cx, &pids.unwrap_or_default());
@@ -143,14 +158,93 @@ fn wait_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The nearest cgroup above that is frozen itself.
-fn frozen_above(cx: &Cx, place: &Place) -> Option<String> {
-    let mut directory = tree::parent(&place.directory);
-    // The root has no such file, for it cannot be frozen.
-    while !is_frozen(cx, place.hierarchy, &directory).ok()? {
+/// A cgroup that is frozen, with all below it.
+enum Above {
+    /// Its name from the mount point of the hierarchy.
+    Named(String),
+    /// The mount point, or one above that.
+    Hidden(String),
+}
+
+impl Above {
+    fn shown(&self) -> &str {
+        let (Above::Named(shown) | Above::Hidden(shown)) = self;
+        shown
+    }
+
+    fn way_out(&self) -> String {
+        match self {
+            Above::Named(name) => ["td-cgroup --thaw ", name].concat(),
+            Above::Hidden(_) => "thaw it from outside, where the cgroups above are visible".into(),
+        }
+    }
+}
+
+/// The nearest cgroup, from this one up, that was told to be frozen. One that does not exist yet is not.
+fn state_of(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Option<Above> {
+    let mut directory = CString::from(directory);
+    loop {
+        let name = directory.to_bytes().strip_prefix(&hierarchy.point[..])?;
+        if name.is_empty() {
+            break;
+        }
+        if is_frozen(cx, hierarchy, &directory).unwrap_or(false) {
+            return Some(Above::Named(plain(name)));
+        }
         directory = tree::parent(&directory);
     }
-    Some(plain(directory.to_bytes()))
+    // What is mounted may be a part. The root of all cannot be frozen and has no such file.
+    let frozen = match hierarchy.v2 {
+        true => cgroup::read_word(cx, &directory, b"cgroup.events")
+            .is_some_and(|events| text::has(events.as_bytes(), b'\n', b"frozen 1")),
+        false => cgroup::read_word(cx, &directory, b"freezer.state").is_some_and(|s| s != "THAWED"),
+    };
+    frozen.then(|| Above::Hidden(plain(directory.to_bytes())))
+}
+
+/// A cgroup in which no process goes on.
+pub struct Frozen {
+    /// On version 2 SIGKILL ends a process in it; on version 1 it must be thawed for that.
+    pub v2: bool,
+    above: Above,
+}
+
+impl Frozen {
+    /// What is so, and the way out.
+    pub fn add_to(&self, error: Error) -> Error {
+        error.because(self.what()).way_out(self.above.way_out())
+    }
+
+    fn what(&self) -> String {
+        [self.above.shown(), " is frozen: no process in it goes on"].concat()
+    }
+}
+
+/// Is a cgroup frozen, itself or by one above it? Whoever enters it stops for ever.
+pub fn frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Option<Frozen> {
+    let above = if can_freeze(hierarchy) { state_of(cx, hierarchy, directory) } else { None }?;
+    Some(Frozen { v2: hierarchy.v2, above })
+}
+
+/// Refuse to enter one that is.
+pub fn refuse_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<(), Error> {
+    match frozen(cx, hierarchy, directory) {
+        Some(frozen) => Err(Error::refusal(frozen.what()).way_out(frozen.above.way_out())),
+        None => Ok(()),
+    }
+}
+
+/// Is the cgroup of a process frozen? Where `/proc` does not say it, it is taken to go on.
+pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
+    let path = proc::path(&["/proc/", &number(pid as u64), "/cgroup"]);
+    let text = sys::read_file(cx, None, &path).ok()?;
+    Record::parse(cx, &text, Wanted::Freezers).ok()?.frozen(cx)
+}
+
+/// Thaw a cgroup that was told to be frozen, and do not wait for it.
+pub fn thaw(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let told = can_freeze(place.hierarchy) && is_frozen(cx, place.hierarchy, &place.directory)?;
+    if told { unless_gone(set_frozen(cx, place, false)) } else { Ok(()) }
 }
 
 // ---- killed ----
@@ -175,6 +269,16 @@ pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
     let mut patience = Patience(DYING);
     while kill_all(cx, places)? && patience.wait(cx)? {}
     if cx.dry() { Ok(()) } else { gone(cx, places, Some(LONG)) }
+}
+
+/// The same without waiting, nor for those that are born meanwhile on version 1.
+pub fn kill_now(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+    for place in places.iter().filter(|place| place.hierarchy.v2) {
+        unless_gone(write_file(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
+    }
+    kill_all(cx, places)?;
+    let mut freezers = places.iter().filter(|place| place.hierarchy.has(b"freezer"));
+    freezers.try_for_each(|place| thaw_all(cx, place))
 }
 
 /// Who waits for the end of those that are killed may remove the cgroup.
@@ -207,6 +311,9 @@ fn thaw_all(cx: &Cx, place: &Place) -> Result<(), Error> {
 
 /// Was a cgroup, or one of those below it, told to be frozen?
 pub fn has_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<bool, Error> {
+    if !can_freeze(hierarchy) {
+        return Ok(false);
+    }
     let (file, mut frozen) = (cstring(freezing(hierarchy)), false);
     tree::for_each(cx, directory, &mut |walk, _, _| {
         match sys::read_file(cx, Some(walk.here()), &file) {
@@ -241,7 +348,15 @@ fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
             Ok(false) => {
                 let pids = tree::processes_below(cx, &place.directory)?.unwrap_or_default();
                 let directory = plain(place.directory.to_bytes());
-                return Err(Error::refusal(tree::living(cx, &directory, &pids)));
+                let error = Error::refusal(tree::living(cx, &directory, &pids));
+                // Who is frozen ends neither by itself nor, on version 1, by a signal.
+                let mut all = places.iter();
+                let frozen =
+                    all.find_map(|p| frozen(cx, p.hierarchy, &p.directory).filter(|f| !f.v2));
+                return Err(match frozen {
+                    Some(frozen) => frozen.add_to(error),
+                    None => error,
+                });
             }
             other => drop(other?),
         }
