@@ -48,10 +48,12 @@ pub fn mount_own(cx: &Cx, root: &mut Root, attr: u64) -> Result<(), Error> {
     for (name, mount) in kernels_own(cx, &[SIZE])? {
         sys::mkdirat(cx, Some(dev.as_fd()), name, 0o755)?;
         let target = root::open_made(cx, dev.as_fd(), name)?;
-        below.extend(mount.map(|mount| (mount, target)));
+        below.extend(mount.map(|mount| (name, mount, target)));
     }
     root.attach_on(dev, DEV, RESOLVE_NO_SYMLINKS)?;
-    below.into_iter().try_for_each(|(mount, target)| root.attach(mount, target.as_fd()))
+    below
+        .into_iter()
+        .try_for_each(|(name, mount, target)| root.attach(mount, target.as_fd(), &below_dev(name)))
 }
 
 /// The machine's: the one devtmpfs, in which the kernel has made every device, wherever it is mounted. What
@@ -98,7 +100,7 @@ fn kernels_own(
 
 /// Make the device nodes in the directory `dev`. In a user namespace nobody can: returns copies of the
 /// caller's, and the files on which they are to be mounted.
-fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(OwnedFd, OwnedFd)>, Error> {
+fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(&'static CStr, OwnedFd, OwnedFd)>, Error> {
     let mut copies = Vec::new();
     for (name, major, minor) in NODES {
         let number = libc::makedev(major, minor);
@@ -106,7 +108,7 @@ fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(OwnedFd, OwnedFd)>, Error> {
             Err(e) if e.is(Errno::EPERM) => {
                 let node = callers_node(cx, name, number)?;
                 sys::mknodat(cx, Some(dev), name, libc::S_IFREG | 0o666, 0)?;
-                copies.push((node, root::open_made(cx, dev, name)?));
+                copies.push((name, node, root::open_made(cx, dev, name)?));
             }
             other => other?,
         }

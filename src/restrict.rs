@@ -22,7 +22,7 @@ pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Erro
     if stat.is_dir() {
         let empty = [(c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
         let empty = new_fs(cx, c"tmpfs", &empty, attr).map_err(|e| mounts::why(cx, e))?;
-        return root.attach(empty, target.as_fd());
+        return root.attach(empty, target.as_fd(), path);
     }
     let null = root.find(c"/dev/null", RESOLVE_NO_SYMLINKS)?;
     let null = null.map_or_else(|| root::stand_in(cx), Ok)?;
@@ -34,7 +34,7 @@ pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Erro
     }
     // It must be readable as what it is. Read-only: else a chmod would reach the device itself.
     let null = copy_tree(cx, null.as_fd(), attr & !MOUNT_ATTR_NODEV, 0)?;
-    root.attach(null, target.as_fd())
+    root.attach(null, target.as_fd(), path)
 }
 
 /// Make what is at a path read-only: the one mount that is there, or else all of it.
@@ -43,11 +43,11 @@ pub fn remount_ro(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<()
     let stat = sys::fstatx(cx, target.as_fd())?;
     // (Before a dry run, nothing was mounted on ROOT.)
     if stat.is_mount_root() || cx.dry() && root.is(&stat) {
-        return root.set_read_only(target);
+        return root.set_read_only(target, path);
     }
     if root.is(&stat) {
         return Err(root.refuse_itself(path).because("and it is no mount point"));
     }
     let tree = copy_tree(cx, target.as_fd(), attr, 0)?;
-    root.attach(tree, target.as_fd())
+    root.attach(tree, target.as_fd(), path)
 }

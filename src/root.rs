@@ -9,7 +9,7 @@ use syscalls::Errno;
 use crate::error::Error;
 use crate::mounts;
 use crate::show::plain;
-use crate::structs::{MountAttr, Statx};
+use crate::structs::{FileId, MountAttr, Statx};
 use crate::sys::{self, Cx, cstring};
 use crate::text;
 
@@ -30,16 +30,17 @@ pub struct Root<'a> {
     made: Vec<CString>,
 }
 
-/// What was done, for whoever has to undo it.
+/// What was done, for whoever has to undo it. A root may have more volumes than a process descriptors, so that none
+/// is held for them: their paths are looked up again, and what is there must be what was mounted or made.
 enum Done {
-    /// This mount was attached, guarded or not.
-    Attached(OwnedFd, bool),
+    /// The mount with this id was attached to a path, guarded or not.
+    Attached(CString, u64, bool),
     /// This mount of the caller was moved here from what it had covered.
     Moved(OwnedFd, OwnedFd),
-    /// This mount, which was there before and writable, became read-only.
-    ReadOnly(OwnedFd),
-    /// A name in a directory was made; with these flags unlinkat(2) removes it.
-    Made(OwnedFd, CString, c_int),
+    /// The mount with this id at a path, which was there before and writable, became read-only.
+    ReadOnly(CString, u64),
+    /// A name in the directory at a path was made; with these flags unlinkat(2) removes it.
+    Made(CString, CString, c_int, FileId),
 }
 
 /// A descriptor for a dry run, in place of what an earlier step would have made.
@@ -122,8 +123,8 @@ impl<'a> Root<'a> {
     fn guarded_mounts(&self) -> Vec<u64> {
         let mut ids = Vec::new();
         for done in self.done.iter().filter(|_| !self.cx.dry()) {
-            if let Done::Attached(mount, true) = done {
-                ids.extend(sys::fstatx(self.cx, mount.as_fd()).map(|stat| stat.mnt_id));
+            if let Done::Attached(_, id, true) = done {
+                ids.push(*id);
             }
         }
         if !ids.is_empty() {
@@ -180,8 +181,8 @@ impl<'a> Root<'a> {
         };
         let mut parts = bytes.get(..=end).unwrap_or_default().rsplitn(2, |b| *b == b'/');
         let name = cstring(parts.next().unwrap_or_default());
-        let parent = [parts.next().unwrap_or_default(), b"/"].concat();
-        let parent = self.directory(&cstring(parent))?;
+        let above = cstring([parts.next().unwrap_or_default(), b"/"].concat());
+        let parent = self.directory(&above)?;
         match sys::symlinkat(self.cx, text, Some(parent.as_fd()), &name) {
             Err(e) if e.is(Errno::EEXIST) => {
                 match sys::readlinkat(self.cx, Some(parent.as_fd()), &name) {
@@ -194,8 +195,7 @@ impl<'a> Root<'a> {
             }
             other => other?,
         }
-        self.done.push(Done::Made(parent, name, 0));
-        Ok(())
+        self.has_made(&above, parent.as_fd(), name, 0)
     }
 
     /// Is anything at a path, be it a link?
@@ -264,11 +264,11 @@ impl<'a> Root<'a> {
             let what = format!("{shown} is a symbolic link to something that is not there");
             return Err(Error::refusal(what));
         }
-        let parent = match self.reach(parent, libc::O_DIRECTORY, 0) {
+        let directory = match self.reach(parent, libc::O_DIRECTORY, 0) {
             Err(e) if e.is(Errno::ENOENT) && self.cx.dry() => stand_in(self.cx)?,
             other => other?,
         };
-        let at = Some(parent.as_fd());
+        let at = Some(directory.as_fd());
         let made = match dir {
             true => sys::mkdirat(self.cx, at, &name, 0o755),
             false => sys::mknodat(self.cx, at, &name, libc::S_IFREG | 0o644, 0),
@@ -280,24 +280,40 @@ impl<'a> Root<'a> {
             }
         }
         let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
-        self.done.push(Done::Made(parent, name, flags));
         if self.cx.dry() {
             self.made.push(path.to_owned());
+        }
+        self.has_made(parent, directory.as_fd(), name, flags)
+    }
+
+    /// Remember what was made, for [`Root::undo`].
+    fn has_made(
+        &mut self,
+        parent: &CStr,
+        directory: BorrowedFd,
+        name: CString,
+        flags: c_int,
+    ) -> Result<(), Error> {
+        if !self.cx.dry() {
+            let stat = stat_made(self.cx, directory, &name)
+                .map_err(|e| e.because("so this was not undone"))?;
+            self.done.push(Done::Made(parent.to_owned(), name, flags, stat.id()));
         }
         Ok(())
     }
 
-    /// Attach a mount that is nowhere yet.
-    pub fn attach(&mut self, mount: OwnedFd, target: BorrowedFd) -> Result<(), Error> {
+    /// Attach a mount that is nowhere yet to `target`, which is at `path`.
+    pub fn attach(&mut self, mount: OwnedFd, target: BorrowedFd, path: &CStr) -> Result<(), Error> {
+        let id = sys::fstatx(self.cx, mount.as_fd())?.mnt_id;
         sys::move_mount(self.cx, mount.as_fd(), target)?;
-        self.done.push(Done::Attached(mount, self.guarded));
+        self.done.push(Done::Attached(path.to_owned(), id, self.guarded));
         Ok(())
     }
 
     /// Attach a mount that is nowhere yet to a directory.
     pub fn attach_on(&mut self, mount: OwnedFd, path: &CStr, resolve: u64) -> Result<(), Error> {
         let target = self.target(path, true, resolve)?;
-        self.attach(mount, target.as_fd())
+        self.attach(mount, target.as_fd(), path)
     }
 
     /// Move what is mounted on `source`, a path of the caller, with all that is mounted below it.
@@ -314,13 +330,14 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
-    /// Make a mount that is there read-only: it alone, not what is mounted below it.
-    pub fn set_read_only(&mut self, mount: OwnedFd) -> Result<(), Error> {
+    /// Make a mount that is there, at `path`, read-only: it alone, not what is mounted below it.
+    pub fn set_read_only(&mut self, mount: OwnedFd, path: &CStr) -> Result<(), Error> {
+        let id = sys::fstatx(self.cx, mount.as_fd())?.mnt_id;
         let was = sys::fstatfs(self.cx, mount.as_fd())?.f_flags as u64 & libc::ST_RDONLY != 0;
         let attr = MountAttr { attr_set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
         sys::mount_setattr(self.cx, mount.as_fd(), 0, attr)?;
         if !was {
-            self.done.push(Done::ReadOnly(mount));
+            self.done.push(Done::ReadOnly(path.to_owned(), id));
         }
         Ok(())
     }
@@ -331,10 +348,55 @@ impl<'a> Root<'a> {
             return;
         }
         while let Some(done) = self.done.pop() {
-            if let Err(error) = undo(self.cx, &done) {
+            if let Err(error) = self.undo_one(&done) {
                 self.cx.say(&error.because("so this was not undone"));
             }
         }
+    }
+
+    fn undo_one(&self, done: &Done) -> Result<(), Error> {
+        let cx = self.cx;
+        match done {
+            Done::Made(parent, name, flags, id) => {
+                let directory = self.look_up(parent, libc::O_DIRECTORY, 0)?;
+                if stat_made(cx, directory.as_fd(), name)?.id() != *id {
+                    return Err(self.refuse_another(parent));
+                }
+                sys::unlinkat(cx, Some(directory.as_fd()), name, *flags)
+            }
+            Done::ReadOnly(path, id) => {
+                let mount = self.mount_again(path, *id)?;
+                let attr = MountAttr { attr_clr: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+                sys::mount_setattr(cx, mount.as_fd(), 0, attr)
+            }
+            Done::Moved(mount, place) => sys::move_mount(cx, mount.as_fd(), place.as_fd()),
+            // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
+            // can stand, which needs no /proc.
+            Done::Attached(path, id, _) => {
+                let mount = self.mount_again(path, *id)?;
+                match mounts::detach(cx, mount.as_fd()) {
+                    Err(e) if e.is(Errno::ENOTDIR) => {
+                        let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+                        sys::umount2(cx, &cstring(path), libc::MNT_DETACH)
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// The mount with this id, which is at a path unless somebody has changed what that leads to.
+    fn mount_again(&self, path: &CStr, id: u64) -> Result<OwnedFd, Error> {
+        let mount = self.look_up(path, 0, 0)?;
+        let stat = sys::fstatx(self.cx, mount.as_fd())?;
+        match stat.mnt_id == id && stat.is_mount_root() {
+            true => Ok(mount),
+            false => Err(self.refuse_another(path)),
+        }
+    }
+
+    fn refuse_another(&self, path: &CStr) -> Error {
+        Error::refusal(format_args!("{} leads elsewhere by now", self.name(path)))
     }
 
     /// Why a path cannot be used: look at what it leads to.
@@ -368,22 +430,7 @@ impl<'a> Root<'a> {
     }
 }
 
-fn undo(cx: &Cx, done: &Done) -> Result<(), Error> {
-    match done {
-        Done::Made(dir, name, flags) => sys::unlinkat(cx, Some(dir.as_fd()), name, *flags),
-        Done::ReadOnly(mount) => {
-            let attr = MountAttr { attr_clr: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-            sys::mount_setattr(cx, mount.as_fd(), 0, attr)
-        }
-        Done::Moved(mount, place) => sys::move_mount(cx, mount.as_fd(), place.as_fd()),
-        // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
-        // can stand, which needs no /proc.
-        Done::Attached(mount, _) => match mounts::detach(cx, mount.as_fd()) {
-            Err(e) if e.is(Errno::ENOTDIR) => {
-                let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-                sys::umount2(cx, &cstring(path), libc::MNT_DETACH)
-            }
-            other => other,
-        },
-    }
+/// What a name is that was made in a directory.
+fn stat_made(cx: &Cx, directory: BorrowedFd, name: &CStr) -> Result<Statx, Error> {
+    sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW)
 }

@@ -92,10 +92,17 @@ impl Statx {
 
     /// Is it the same file, whichever path led to it?
     pub fn same_file(&self, other: &Statx) -> bool {
-        let id = |s: &Statx| (s.dev_major, s.dev_minor, s.ino);
-        id(self) == id(other)
+        self.id() == other.id()
+    }
+
+    /// What no other file has.
+    pub fn id(&self) -> FileId {
+        (self.dev_major, self.dev_minor, self.ino)
     }
 }
+
+/// A device, and an inode there.
+pub type FileId = (u32, u32, u64);
 
 impl Show for Statx {
     fn show(&self, out: &mut String) {

@@ -1154,6 +1154,83 @@ mod root {
         assert_ne!(before.0, own_mountinfo(), "the same options, when all goes well");
     }
 
+    /// Let the command have 32 descriptors.
+    fn few_descriptors(cmd: &mut std::process::Command) -> &mut std::process::Command {
+        before_exec(cmd, || {
+            let limit = libc::rlimit { rlim_cur: 32, rlim_max: 32 };
+            // SAFETY: a number, and a structure that outlives the call.
+            check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+        });
+        cmd
+    }
+
+    #[test]
+    fn many_mounts_take_few_descriptors_and_are_undone_with_as_few() {
+        let place = place();
+        let source = source(&place);
+        let (from, file) = (text(&source), source.join("file"));
+        let mut options = Vec::new();
+        for n in 0..100 {
+            let options_of = |option: &str, source: &str, name: &str| {
+                [option, source, &format!("/{name}/{n}")].map(String::from)
+            };
+            options.extend(options_of("--bind", from, "volumes"));
+            options.extend(options_of("--ro-bind", text(&file), "files"));
+            options.extend(options_of("--symlink", "x", "links"));
+            options.extend(["--tmpfs".into(), format!("/fs/{n}")]);
+            options.extend(["--remount-ro".into(), format!("/fs/{n}")]);
+            options.extend(["--mask".into(), format!("/volumes/{n}")]);
+        }
+        // What is covered by a later mount is found again when that is undone.
+        options.extend(["--tmpfs", "/volumes", "--tmpfs", "/volumes/1"].map(String::from));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let before = (own_mountinfo(), place.tree());
+        let mut cmd = place.fill(&options, &["/not/there"]);
+        let output = run(few_descriptors(&mut cmd)).exits(127);
+        assert!(!output.err().contains("not undone"), "{output:#}");
+        assert!(before == (own_mountinfo(), place.tree()), "something is left");
+        run(few_descriptors(&mut place.fill(&options, &[text(&busybox()), "true"]))).ok();
+        assert_eq!(place.now().iter().filter(|mount| mount.starts_with("files/")).count(), 100);
+    }
+
+    /// Whoever owns a part of the image changes where a path leads, while td-mount waits for the reader of its trace.
+    #[test]
+    fn what_is_found_in_the_place_of_what_was_done_is_left_alone() {
+        use std::io::Read;
+        use std::os::fd::AsRawFd;
+        let place = place();
+        for dir in ["a", "etc/v"] {
+            fs::create_dir_all(place.image.join(dir)).expect("a directory");
+        }
+        let mut options = vec!["--trace=100".into(), "--tmpfs".into(), "/a/v".into()];
+        options.extend((0..500).flat_map(|n| ["--dir".into(), format!("/more/{n}")]));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let mut cmd = place.fill(&options, &["/not/there"]);
+        let (reader, writer) = house::pipe();
+        // SAFETY: numbers.
+        check(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) })
+            .expect("a pipe");
+        give_fd(&mut cmd, 100, writer);
+        let running = start(&mut cmd);
+        drop(cmd);
+        let (mut trace, mut read) = (fs::File::from(reader), Vec::new());
+        while !String::from_utf8_lossy(&read).contains("move_mount(") {
+            let mut piece = [0; 256];
+            let n = trace.read(&mut piece).expect("the trace");
+            assert!(n > 0, "it has ended");
+            read.extend(&piece[..n]);
+        }
+        fs::rename(place.image.join("a"), place.image.join("b")).expect("renamed");
+        std::os::unix::fs::symlink("etc", place.image.join("a")).expect("a link");
+        trace.read_to_end(&mut read).expect("the rest");
+        let output = running.wait().exits(127);
+        for what in ["a/v leads elsewhere by now", "a leads elsewhere by now"] {
+            assert!(output.err().contains(what), "{what}: {output}");
+        }
+        assert!(place.image.join("etc/v").is_dir(), "it is not td-mount's");
+        assert!(!place.image.join("more").exists(), "the rest is undone");
+    }
+
     #[test]
     fn what_cannot_be_undone_is_said() {
         let place = place();

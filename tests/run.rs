@@ -52,6 +52,53 @@ fn a_trace_goes_to_no_descriptor_that_td_run_opens() {
     }
 }
 
+/// The arguments of td-exec that set variables, and those of td-mount that mount, as a dry run prints them. (It cuts a
+/// list after 32.)
+#[track_caller]
+fn handed_on(args: &[&str]) -> String {
+    let dir = TempDir::new();
+    image(&dir.dir("images/default"));
+    let strace = dir.join("calls");
+    let mut cmd = Command::new("strace");
+    cmd.args(["-s", "99999", "-e", "trace=execve", "-e", "abbrev=none", "-o", text(&strace)]);
+    let td_run = td_run(["--state", text(dir.path()), "--dry-run", "--cgroups", "disabled"]);
+    run(cmd.args(words(&td_run)).args(args)).exits(0);
+    let calls = fs::read(&strace).expect("calls");
+    let calls = String::from_utf8_lossy(&calls);
+    calls.lines().find(|line| line.contains("td-lock\", [")).expect("the chain").into()
+}
+
+/// Words are collected in pieces, which one character ends that no word has: one of those that have been thought of,
+/// or where all of them occur none.
+#[test]
+fn many_variables_and_mounts_keep_their_order_whatever_is_in_them() {
+    let candidates = "\n\t|~^`#@!;";
+    for odd in ["", "\n", "\n\t|", candidates] {
+        let mut args: Vec<String> = Vec::new();
+        let mut expected = String::new();
+        let shown = odd.replace('\n', "\\n").replace('\t', "\\t");
+        for n in 0..120 {
+            let value = format!("* A{n}= {odd}");
+            args.extend(["-e".into(), value.clone(), format!("--env=B{n}="), format!("-eC{n}=$x")]);
+            args.extend(["-v".into(), format!("/{n} {odd}:/d{n}:ro")]);
+            args.extend(["--tmpfs".into(), format!("/t{n}:size={n}")]);
+            let value = value.replace(odd, &shown);
+            expected += &format!("\"--env={value}\", \"--env=B{n}=\", \"--env=C{n}=$x\", ");
+        }
+        args.extend(["--tmpfs=/last:".into(), "c".into(), "--env=x".into(), odd.into()]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let chain = handed_on(&args);
+        assert!(chain.contains(&expected), "{odd:?}: {chain}");
+        assert!(chain.contains(&format!("\"--\", \"--env=x\", \"{shown}\"]")), "{odd:?}: {chain}");
+        let mounts = (0..120).map(|n| {
+            let volume = format!("\"--ro-bind=/{n} {shown}\", \"/d{n}\"");
+            format!("{volume}, \"--tmpfs=/t{n}\", \"--options=size={n}\", ")
+        });
+        let mounts = mounts.collect::<String>() + "\"--tmpfs=/last\", \"--options=\", ";
+        assert!(chain.contains(&mounts), "{odd:?}: {chain}");
+    }
+}
+
 #[test]
 fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
     refuses(&["-d", "c", "true"], "there is no daemon to hand a container to");

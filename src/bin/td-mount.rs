@@ -244,5 +244,5 @@ fn bind(cx: &Cx, root: &mut Root, source: &CStr, op: &Op, resolve: u64) -> Resul
     let is_dir = sys::fstatx(cx, file.as_fd())?.is_dir();
     let tree = copy_tree(cx, file.as_fd(), op.attr, op.clear)?;
     let target = root.target(&op.target, is_dir, resolve)?;
-    root.attach(tree, target.as_fd())
+    root.attach(tree, target.as_fd(), &op.target)
 }

@@ -48,7 +48,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(
         version_2(cx, root, &join(POINT, b"unified"), options, attr)?;
     }
     match root.find(POINT, RESOLVE_NO_SYMLINKS)? {
-        Some(tmpfs) if attr & MOUNT_ATTR_RDONLY != 0 => root.set_read_only(tmpfs),
+        Some(tmpfs) if attr & MOUNT_ATTR_RDONLY != 0 => root.set_read_only(tmpfs, POINT),
         _ => Ok(()),
     }
 }
