@@ -198,7 +198,10 @@ mod root {
     #[track_caller]
     fn opens_a_terminal(place: &Place) {
         let open = |name: &str| {
-            fs::OpenOptions::new().read(true).write(true).open(place.image.join(name)).expect(name)
+            // Else it would be the controlling terminal of a test that leads a session, and end it with the last one.
+            let mut options = fs::OpenOptions::new();
+            options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+            options.open(place.image.join(name)).expect(name)
         };
         let mut master = open("dev/ptmx");
         let mut number = -1;

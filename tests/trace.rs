@@ -102,7 +102,7 @@ const EXEC: &[(&str, i32)] = &[
     ("td-exec --cap-keep none --no-new-privs true", 0),
     ("td-exec --cap-keep chown,kill true", 0),
     ("td-exec --user 12345 --groups 7 --cap-keep chown --ambient true", 0),
-    ("td-exec --rlimit nofile=512:1024 --rlimit core=0:unlimited true", 0),
+    ("td-exec --rlimit nofile=64:128 --rlimit core=0 true", 0),
     ("td-exec --init --setsid --session-keyring --cap-keep kill true", 0),
     ("td-exec --no-new-privs --seccomp default true", 0),
     ("td-exec --no-new-privs --seccomp default --init --cap-keep none {T}/exit3", 3),

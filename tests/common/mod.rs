@@ -63,7 +63,8 @@ pub fn is_built() {
         assert_eq!(output.status.success(), said.is_empty(), "{said}");
         said
     });
-    assert!(said.is_empty(), "{said}");
+    // One who has failed for this already cleans up.
+    assert!(said.is_empty() || thread::panicking(), "{said}");
 }
 
 /// The programs there that are no scripts, in order.
