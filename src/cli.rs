@@ -303,7 +303,7 @@ mod tests {
             ("-mn=FILE -p PROG -m", "-m -n=FILE -p PROG -m"),
             ("--net=FILE --net PROG", "--net=FILE --net PROG"),
             ("--net= -n= -- -m", "--net= -n= -m"),
-            ("-n --trace=3 PROG", "-n PROG"),
+            ("-n --trace=2 PROG", "-n PROG"),
             ("-mn", "-m -n"),
         ] {
             let mut cli = Cli::new("x", "", lexopt::Parser::from_args(line.split(' ')));

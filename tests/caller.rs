@@ -9,7 +9,7 @@ use common::*;
 /// What is ignored or blocked, the mode mask, limits, groups, descriptors and variables.
 const LOOK: &str = "umask; ulimit -n; ulimit -c; ulimit -f; grep -E '^(Sig(Ign|Blk)|Groups):' /proc/self/status
     for fd in 3 4 5 6 7 8 9; do if [ -e /proc/$$/fd/$fd ]; then echo descriptor $fd; fi; done
-    env | sed -n 's/^\\(LC_.*\\|LANG.*\\|TERM\\|TAR_OPTIONS\\|POSIXLY_CORRECT\\|CDPATH\\|ENV\\|XDG_.*\\)=/variable &/p'";
+    env | grep -E '^(LC_.*|LANG.*|TERM|TAR_OPTIONS|POSIXLY_CORRECT|CDPATH|ENV|XDG_.*)=' | sed 's/^/variable /'";
 
 /// What a caller may have.
 const HOSTILE: &str = "umask 077; ulimit -c 1000; ulimit -S -n 256; ulimit -S -f 10000

@@ -574,6 +574,46 @@ mod root {
         assert_eq!(tried, 2);
     }
 
+    /// What a program finds: ids, capabilities, which namespaces are not the caller's, and how /proc is mounted.
+    const PROBE: &str = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status
+        for name in cgroup ipc mnt net pid user uts; do
+            eval \"[ \\$$name = $(readlink /proc/self/ns/$name) ]\" || echo \"its own $name\"
+        done
+        grep ' /proc ' /proc/self/mountinfo | tail -n 1 | cut -d ' ' -f 5-6
+        echo $$ | grep -x 1 || :\n";
+
+    #[test]
+    fn the_rows_of_util_linux_do_what_those_of_td_do() {
+        private_mounts();
+        let dir = TempDir::new();
+        common::chmod(dir.path(), 0o755); // for the user 1000
+        let (probe, file) = (dir.file("probe", PROBE), dir.file("file", ""));
+        let probe = format!(" sh {}", probe.display());
+        let path = std::env::var("PATH").expect("PATH");
+        let path = format!("{}:{path}", common::bin_dir().display());
+        let mut compared = 0;
+        for row in readme().lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split('`').collect();
+            let elder = cells[1].split(' ').next().unwrap_or_default();
+            if !["flock", "setpriv", "unshare"].contains(&elder) {
+                continue;
+            }
+            let found = [cells[1], cells[3]].map(|typed| {
+                let line = typed.strip_suffix(" sh").or(typed.strip_suffix(" PROG"));
+                let line = line.expect(typed).replace("FILE", &file.display().to_string()) + &probe;
+                let mut cmd = sh(&line);
+                for name in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
+                    cmd.env(name, common::ns("thread-self", name));
+                }
+                run(cmd.env("PATH", &path)).ok().out()
+            });
+            assert!(found[0].contains("NoNewPrivs"), "{}", found[0]);
+            assert_eq!(found[0], found[1], "{row}");
+            compared += 1;
+        }
+        assert_eq!(compared, 6);
+    }
+
     #[test]
     fn each_block_of_the_readme_works_when_pasted() {
         private_mounts();

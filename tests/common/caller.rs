@@ -23,9 +23,9 @@ const LIMITS: [(libc::__rlimit_resource_t, u64); 9] = [
     (libc::RLIMIT_NPROC, 1 << 16),
 ];
 
-/// From here on this process, and what it starts, has nothing of its caller's that a test might notice: signals that are
-/// ignored or blocked (nohup(1) ignores SIGHUP, and a shell SIGINT and SIGQUIT of what it does not wait for), a mode
-/// mask, limits, open descriptors, supplementary groups, and variables, above all those of the locale.
+/// From here on this process, and what it starts, has nothing of its caller's that a test might notice: signals that
+/// are ignored (nohup(1) ignores SIGHUP, and a shell SIGINT and SIGQUIT of what it does not wait for), a mode mask,
+/// limits, open descriptors, supplementary groups, and variables, above all those of the locale.
 pub fn as_usual() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
