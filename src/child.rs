@@ -176,9 +176,8 @@ pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
     // that, would send the next one.
     let awaited = SigSet(!(1 << (libc::SIGPIPE - 1)));
     loop {
-        match sys::rt_sigtimedwait(cx, awaited) {
-            Err(e) if e.is(Errno::EINTR) => {} // stopped and continued
-            other => return other,
+        if let Some(signal) = sys::rt_sigtimedwait(cx, awaited)? {
+            return Ok(signal);
         }
     }
 }
@@ -371,10 +370,8 @@ fn pass_on(cx: &Cx, child: i32, signal: i32, code: i32) -> Result<(), Error> {
     // From the kernel comes also what is for us alone: a timer that the caller has set, a limit.
     let from_terminal = code == libc::SI_KERNEL && FROM_TERMINAL.contains(&signal);
     if !(from_terminal && sys::getpgid(cx, child)? == sys::getpgid(cx, 0)?) {
-        match sys::kill(cx, child, signal) {
-            Err(e) if e.is(Errno::ESRCH) => {} // it has just ended; its SIGCHLD is on the way
-            other => other?,
-        }
+        // Where it has just ended, its SIGCHLD is on the way.
+        sys::kill_if_there(cx, child, signal)?;
     }
     if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
         stop(cx, signal)?;

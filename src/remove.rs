@@ -56,42 +56,46 @@ pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
 /// Remove everything that is in a directory: no link is followed, no mount is entered.
 ///
 /// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor the
-/// number of descriptors grows with the depth of a tree, which a container chooses.
+/// number of descriptors grows with the depth of a tree, which a container chooses; and memory, which is never
+/// given back, not with the number of directories: no name is kept.
 pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let mut moved = 0;
-    loop {
+    let mut up = Up { top, number: 0, name: String::new() };
+    let mut is_empty = false;
+    while !is_empty {
         // A descriptor is read on from where it was left, so each look at the directory has its own.
         let again = sys::openat(cx, Some(top), c".", flags)?;
-        let left = remove_entries(cx, again.as_fd())?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        for name in &left {
+        is_empty = true;
+        remove_entries(cx, again.as_fd(), &mut |name| {
+            is_empty = false;
             // Below a mount point there is something that is not ours to remove.
             let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
             let directory = sys::openat2(cx, top, name, flags, within)?;
-            for below in &remove_entries(cx, directory.as_fd())? {
-                move_up(cx, directory.as_fd(), below, top, &mut moved)?;
-            }
-            sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)?;
-        }
+            let directory = directory.as_fd();
+            remove_entries(cx, directory, &mut |below| up.bring(cx, directory, below))?;
+            sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)
+        })?;
     }
+    Ok(())
 }
 
-/// Remove what is in a directory, but for directories that are not empty: their names are returned.
-fn remove_entries(cx: &Cx, directory: BorrowedFd) -> Result<Vec<CString>, Error> {
-    let mut left = Vec::new();
+/// Remove what is in a directory, but for directories that are not empty: `left` is called with the name of each.
+fn remove_entries(
+    cx: &Cx,
+    directory: BorrowedFd,
+    left: &mut dyn FnMut(&CStr) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // ENOENT: another was quicker.
+    let expected = [Errno::ENOTEMPTY, Errno::EISDIR, Errno::ENOENT];
     sys::for_each_entry(cx, directory, &mut |name, kind| {
         let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
-        match sys::unlinkat(cx, Some(directory), name, flag) {
-            Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::EISDIR) => left.push(name.to_owned()),
-            Err(e) if e.is(Errno::ENOENT) => {} // another was quicker
-            other => return other.map_err(|e| why(cx, directory, name, e)),
+        let failed = sys::unlinkat_unless(cx, directory, name, flag, &expected)
+            .map_err(|e| why(cx, directory, name, e))?;
+        match failed {
+            Some(Errno::ENOTEMPTY | Errno::EISDIR) => left(name),
+            _ => Ok(()),
         }
-        Ok(())
-    })?;
-    Ok(left)
+    })
 }
 
 /// Why something is not removed.
@@ -105,20 +109,25 @@ fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
     }
 }
 
-/// Move a directory to the top under a name that is free there.
-fn move_up(
-    cx: &Cx,
-    from: BorrowedFd,
-    name: &CStr,
-    top: BorrowedFd,
-    moved: &mut u64,
-) -> Result<(), Error> {
-    loop {
-        let free = cstring([".td-", &show::number(*moved)].concat());
-        *moved += 1;
-        match sys::renameat2(cx, from, name, top, &free, libc::RENAME_NOREPLACE) {
-            Err(e) if e.is(Errno::EEXIST) => {}
-            other => return other,
+/// Directories are moved to the top under names that are free there.
+struct Up<'a> {
+    top: BorrowedFd<'a>,
+    number: u64,
+    /// The last name, in whose place the next is written.
+    name: String,
+}
+
+impl Up<'_> {
+    fn bring(&mut self, cx: &Cx, from: BorrowedFd, name: &CStr) -> Result<(), Error> {
+        loop {
+            self.name.clear();
+            show::unsigned(".td-", self.number, &mut self.name);
+            self.name.push('\0');
+            self.number += 1;
+            let free = CStr::from_bytes_until_nul(self.name.as_bytes()).unwrap_or_default();
+            if sys::rename_to_free(cx, from, name, self.top, free)? {
+                return Ok(());
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! An [`Arg`] is one argument of a system call. Both the register and the text are made from it, which
 //! is why a trace cannot say other than what was called.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 
@@ -161,22 +162,31 @@ impl Arg<'_> {
 
 /// What the kernel wrote into a buffer.
 fn filled(buffer: &[Cell<u8>], n: usize, most: usize, out: &mut String) {
-    let bytes: Vec<u8> = buffer.iter().take(n).map(Cell::get).collect();
+    let bytes: Vec<u8> = buffer.iter().take(n.min(most)).map(Cell::get).collect();
     quote(&bytes, most, out);
+    if n > most {
+        out.push_str("...");
+    }
 }
 
 /// `name(argument, argument)`; with `returned`, what the kernel filled in as well.
 pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
-    let mut out = String::from(name);
+    let mut out = String::new();
+    append_call(name, args, returned, &mut out);
+    out
+}
+
+/// The same, appended.
+pub fn append_call(name: &str, args: &[Arg], returned: Option<usize>, out: &mut String) {
+    out.push_str(name);
     out.push('(');
     for (i, arg) in args.iter().enumerate() {
         if i > 0 {
             out.push_str(", ");
         }
-        arg.show(returned, &mut out);
+        arg.show(returned, out);
     }
     out.push(')');
-    out
 }
 
 /// Names and descriptions: line n is that of errno n, see errno(3). The words are those of the crate
@@ -186,12 +196,19 @@ const ERRNOS: &[u8] = include_bytes!("errno.txt");
 
 /// `ENOENT (No such file or directory)`.
 pub fn errno(e: Errno) -> String {
+    let mut out = String::new();
+    append_errno(e, &mut out);
+    out
+}
+
+/// The same, appended.
+pub fn append_errno(e: Errno, out: &mut String) {
     let errno = e.into_raw();
     match (errno, lines(ERRNOS).nth((errno - 1) as usize)) {
         // One of the kernel's own, from 512 on, which it lets out at times.
-        (524, _) => "ENOTSUPP (Operation is not supported)".into(),
-        (_, Some(b"") | None) => format!("errno {}", number(errno as u64)),
-        (_, Some(line)) => ascii(line),
+        (524, _) => out.push_str("ENOTSUPP (Operation is not supported)"),
+        (_, Some(b"") | None) => unsigned("errno ", errno as u64, out),
+        (_, Some(line)) => out.extend(line.iter().copied().map(char::from)),
     }
 }
 
@@ -202,11 +219,11 @@ pub fn errno_of(name: &[u8]) -> Option<usize> {
 }
 
 /// `SIGTERM`, `SIGRT_3`: the name of a signal.
-pub fn signal(signal: i32) -> String {
+pub fn signal(signal: i32) -> Cow<'static, str> {
     match (flags::name(flags::SIGNAL, signal as u64), signal) {
-        (Some(name), _) => String::from(name),
-        (None, 32) => String::from("SIGRTMIN"),
-        (None, _) => format!("SIGRT_{}", number((signal - 32) as u64)),
+        (Some(name), _) => name.into(),
+        (None, 32) => "SIGRTMIN".into(),
+        (None, _) => ["SIGRT_", &number((signal - 32) as u64)].concat().into(),
     }
 }
 

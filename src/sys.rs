@@ -57,8 +57,10 @@ calls! {
 macro_rules! step {
     ($help:expr, $parse:expr, $apply:expr) => {
         #[global_allocator]
-        static ALLOCATOR: $crate::sys::Allocator =
-            $crate::sys::Allocator::new(env!("CARGO_BIN_NAME"));
+        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new(concat!(
+            env!("CARGO_BIN_NAME"),
+            ": mmap: ENOMEM (Out of memory)\n"
+        ));
 
         #[unsafe(no_mangle)]
         extern "C" fn main(
@@ -79,8 +81,8 @@ macro_rules! step {
 /// the step did is undone, and is said. Where the reserve does not suffice either the program ends here, with 125 and
 /// a line: to return a null pointer would have std abort.
 pub struct Allocator {
-    /// The tool's name.
-    tool: &'static str,
+    /// What is said where there is no memory to say more.
+    last_words: &'static str,
     /// The first free byte, and the end of what was mapped.
     free: Cell<(usize, usize)>,
     is_reserve_used: Cell<bool>,
@@ -98,9 +100,9 @@ impl Allocator {
     const CHUNK: usize = 1 << 17;
     const RESERVE: usize = 1 << 16;
 
-    /// One that has mapped nothing yet, of the tool with this name.
-    pub const fn new(tool: &'static str) -> Allocator {
-        Allocator { tool, free: Cell::new((0, 0)), is_reserve_used: Cell::new(false) }
+    /// One that has mapped nothing yet, with the line to end with.
+    pub const fn new(last_words: &'static str) -> Allocator {
+        Allocator { last_words, free: Cell::new((0, 0)), is_reserve_used: Cell::new(false) }
     }
 
     /// Take a block from what is free. `None`: it does not fit.
@@ -137,11 +139,7 @@ impl Allocator {
             nr::rt_sigaction,
             &sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Null),
         );
-        let mut line = [0; 64];
-        let text = [self.tool, ": mmap: ENOMEM (Out of memory)\n"];
-        let bytes = text.iter().flat_map(|part| part.bytes());
-        let n = line.iter_mut().zip(bytes).map(|(to, from)| *to = from).count();
-        raw_write(libc::STDERR_FILENO, line.get(..n).unwrap_or_default());
+        raw_write(libc::STDERR_FILENO, self.last_words.as_bytes());
         exit_now(FAILED)
     }
 }
@@ -335,6 +333,9 @@ pub struct Cx<'a> {
     mask: Cell<Option<SigSet>>,
     /// Room for what is read, of [`PIECE`] bytes each, that is not in use.
     pieces: Cell<Vec<Vec<u8>>>,
+    /// The last call of the trace and its last line: the next are written in their place, for the heap only grows.
+    text: Cell<String>,
+    line: Cell<String>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -352,8 +353,8 @@ impl<'a> Cx<'a> {
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
-        let (sigpipe, mask, pieces) = Default::default();
-        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces };
+        let (sigpipe, mask, pieces, text, line) = Default::default();
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -409,7 +410,7 @@ impl<'a> Cx<'a> {
         if self.trace.is_some() && !self.dry {
             let pid = raw(nr::getpid, &[]);
             self.pid.set(pid.unwrap_or(0) as i32);
-            self.print(nr::getpid, &[], Some(pid), "");
+            self.print(nr::getpid, &[], Some(pid));
         }
     }
 
@@ -442,7 +443,7 @@ impl<'a> Cx<'a> {
         self.sigpipe.set(Some(old.get()));
         if self.trace.is_some() {
             held.iter().for_each(|line| self.line(line));
-            self.print(nr::rt_sigaction, &args, Some(result), "");
+            self.print(nr::rt_sigaction, &args, Some(result));
         }
     }
 
@@ -453,7 +454,7 @@ impl<'a> Cx<'a> {
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
         if self.trace.is_some() {
-            self.print(nr::rt_sigaction, &args, Some(Ok(0)), ""); // it was valid before
+            self.print(nr::rt_sigaction, &args, Some(Ok(0))); // it was valid before
         }
         // A dry run has printed it already.
         if self.trace.is_some() && !self.dry {
@@ -466,13 +467,40 @@ impl<'a> Cx<'a> {
 
     /// A call that looks: made in a dry run too.
     fn read(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
-        self.call(call, args, |_| String::new())
+        self.make(call, args)?.map_err(|errno| self.failed(call, args, errno))
+    }
+
+    /// A call of which the caller expects these failures: no text is made for them, which would stay for good.
+    fn attempt(
+        &self,
+        call: Call,
+        args: &[Arg],
+        expected: &[Errno],
+    ) -> Result<Result<usize, Errno>, Error> {
+        match self.make(call, args)? {
+            Err(errno) if !expected.contains(&errno) => Err(self.failed(call, args, errno)),
+            other => Ok(other),
+        }
+    }
+
+    /// The same of a call that changes something.
+    fn attempt_change(
+        &self,
+        call: Call,
+        args: &[Arg],
+        expected: &[Errno],
+    ) -> Result<Result<usize, Errno>, Error> {
+        if self.dry {
+            self.print(call, args, None);
+            return Ok(Ok(0));
+        }
+        self.attempt(call, args, expected)
     }
 
     /// A call that changes something: a dry run prints it and takes it to have returned 0.
     fn change(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
         if self.dry {
-            self.print(call, args, None, "");
+            self.print(call, args, None);
             return Ok(0);
         }
         self.read(call, args)
@@ -481,7 +509,7 @@ impl<'a> Cx<'a> {
     /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
     fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
         if self.dry {
-            self.print(call, args, None, "");
+            self.print(call, args, None);
             return self.stand_in();
         }
         self.read(call, args).map(owned)
@@ -494,17 +522,16 @@ impl<'a> Cx<'a> {
         root_fd().map_err(|errno| self.failed(nr::openat, &args, errno))
     }
 
-    /// Make the call. `note` is what the trace says behind a result that needs words.
-    fn call(&self, call: Call, args: &[Arg], note: fn(usize) -> String) -> Result<usize, Error> {
+    /// Make the call, and trace it.
+    fn make(&self, call: Call, args: &[Arg]) -> Result<Result<usize, Errno>, Error> {
         if let Some(error) = refused_memory() {
             return Err(error);
         }
         let result = raw(call, args);
         if self.trace.is_some() {
-            let note = result.map(note).unwrap_or_default();
-            self.print(call, args, Some(result), &note);
+            self.print(call, args, Some(result));
         }
-        result.map_err(|errno| self.failed(call, args, errno))
+        Ok(result)
     }
 
     /// A call that has failed. What any of them may fail with is explained here.
@@ -514,32 +541,43 @@ impl<'a> Cx<'a> {
             return error;
         }
         match getrlimit(self, libc::RLIMIT_NOFILE as u64, flags::RLIMIT) {
-            Ok(limit) => error.because(format_args!(
-                "as many files are open as RLIMIT_NOFILE allows: {}",
-                show::number(limit.soft)
-            )),
+            Ok(limit) => error.because(
+                ["as many files are open as RLIMIT_NOFILE allows: ", &show::number(limit.soft)]
+                    .concat(),
+            ),
             Err(_) => error,
         }
     }
 
     /// A line of the trace, or of a dry run, which has no result.
-    fn print(&self, call: Call, args: &[Arg], result: Option<Result<usize, Errno>>, note: &str) {
-        let mut text = show::call(call.1, args, result.and_then(Result::ok));
+    fn print(&self, call: Call, args: &[Arg], result: Option<Result<usize, Errno>>) {
+        let mut text = self.text.take();
+        text.clear();
+        show::append_call(call.1, args, result.and_then(Result::ok), &mut text);
         match result {
             None => {}
             Some(Ok(mode)) if call.0 == nr::umask.0 => show::octal(" = ", mode as u32, &mut text),
             Some(Ok(n)) => {
                 show::signed(" = ", n as i64, &mut text);
-                text.push_str(note);
+                if call.0 == nr::rt_sigtimedwait.0 {
+                    text.push_str(" (");
+                    text.push_str(&show::signal(n as i32));
+                    text.push(')');
+                }
             }
-            Some(Err(errno)) => text.push_str(&format!(" = -1 {}", show::errno(errno))),
+            Some(Err(errno)) => {
+                text.push_str(" = -1 ");
+                show::append_errno(errno, &mut text);
+            }
         }
         self.line(&text);
+        self.text.set(text);
     }
 
     /// One line, one write: to the trace; for a dry run that is not traced, to standard output.
     fn line(&self, text: &str) {
-        let mut line = String::new();
+        let mut line = self.line.take();
+        line.clear();
         if self.pid.get() != 0 {
             show::signed("[pid ", self.pid.get().into(), &mut line);
             line.push_str("] ");
@@ -547,6 +585,7 @@ impl<'a> Cx<'a> {
         show::escape(text.as_bytes(), b"", &mut line);
         line.push('\n');
         raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), line.as_bytes());
+        self.line.set(line);
     }
 
     /// Say something on standard error, in one write. What cannot be written is lost, and changes
@@ -755,6 +794,31 @@ pub fn symlinkat(cx: &Cx, target: &CStr, dirfd: At, path: &CStr) -> Result<(), E
 pub fn unlinkat(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<(), Error> {
     let args = [at(dirfd), Arg::Path(path), flags(flag, flags::UNLINK)];
     cx.change(nr::unlinkat, &args).map(drop)
+}
+
+/// The same where failures are expected: which it was.
+pub fn unlinkat_unless(
+    cx: &Cx,
+    dirfd: BorrowedFd,
+    path: &CStr,
+    flag: c_int,
+    expected: &[Errno],
+) -> Result<Option<Errno>, Error> {
+    let args = [fd(dirfd), Arg::Path(path), flags(flag, flags::UNLINK)];
+    Ok(cx.attempt_change(nr::unlinkat, &args, expected)?.err())
+}
+
+/// `renameat2(olddirfd, oldpath, newdirfd, newpath, RENAME_NOREPLACE)`: rename(2). False: the name is in use, EEXIST.
+pub fn rename_to_free(
+    cx: &Cx,
+    from: BorrowedFd,
+    old: &CStr,
+    to: BorrowedFd,
+    new: &CStr,
+) -> Result<bool, Error> {
+    let bits = flags(libc::RENAME_NOREPLACE, flags::RENAME);
+    let args = [fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits];
+    Ok(cx.attempt_change(nr::renameat2, &args, &[Errno::EEXIST])?.is_ok())
 }
 
 /// `renameat2(olddirfd, oldpath, newdirfd, newpath, flags)`: rename(2).
@@ -1153,7 +1217,7 @@ fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
     }
     let result = raw(call, args);
     if cx.trace.is_some() && result != Ok(0) {
-        cx.print(call, args, Some(result), "");
+        cx.print(call, args, Some(result));
     }
     match result {
         Ok(pid) => Ok(pid as i32),
@@ -1360,13 +1424,19 @@ fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -> [Arg<'a>; 4] {
     [name(signal, flags::SIGNAL), act, old, Arg::Size(size_of::<SigSet>())]
 }
 
-/// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked.
-pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
+/// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked. `None`: EINTR, we were
+/// stopped and continued.
+pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<Option<SigInfo>, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
-    let note = |signal| format!(" ({})", show::signal(signal as i32));
-    cx.call(nr::rt_sigtimedwait, &args, note)?;
-    Ok(info.get())
+    let waited = cx.attempt(nr::rt_sigtimedwait, &args, &[Errno::EINTR])?;
+    Ok(waited.is_ok().then(|| info.get()))
+}
+
+/// `kill(pid, sig)`: kill(2), of a process that may have ended. False: it has, ESRCH.
+pub fn kill_if_there(cx: &Cx, pid: i32, signal: c_int) -> Result<bool, Error> {
+    let args = [Arg::Int(pid.into()), name(signal, flags::SIGNAL)];
+    Ok(cx.attempt_change(nr::kill, &args, &[Errno::ESRCH])?.is_ok())
 }
 
 /// `kill(pid, sig)`: kill(2).

@@ -115,8 +115,8 @@ fn floor(resource: u32) -> u64 {
         run(&mut cmd).signal.is_none()
     };
     let mut most = 16 * KIB;
-    for program in std::fs::read_dir(bin_dir()).expect("the programs").flatten() {
-        while !starts(&program.path(), most) {
+    for program in programs() {
+        while !starts(&bin(&program), most) {
             most += 16 * KIB;
         }
     }
