@@ -92,7 +92,12 @@ fn kernels_own(
     let shm = new_fs(cx, c"tmpfs", &[&[(c"mode", Some(c"1777"))], size].concat(), attr)?;
     let queues = match new_fs(cx, c"mqueue", &[], attr) {
         // The ipc namespace is not ours, or the kernel has no queues: there is nothing to be seen.
-        Err(e) if e.is(Errno::EPERM) || e.is(Errno::ENODEV) => None,
+        Err(e) if e.is(Errno::EPERM) || e.is(Errno::ENODEV) => {
+            let errno = if e.is(Errno::EPERM) { "EPERM" } else { "ENODEV" };
+            let what = format_args!("a new mqueue is refused ({errno}): /dev/mqueue stays empty");
+            cx.say(&Error::refusal(what));
+            None
+        }
         other => Some(other?),
     };
     Ok([(c"pts", Some(pts)), (c"shm", Some(shm)), (c"mqueue", queues)])

@@ -111,7 +111,7 @@ impl<'a> Root<'a> {
         }
         let file = self.look_up(path, flags, resolve)?;
         let mount = sys::fstatx(self.cx, file.as_fd())?.mnt_id;
-        if !self.guarded_mounts().contains(&mount) {
+        if !self.guarded_mounts()?.contains(&mount) {
             return Ok(file);
         }
         let what = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
@@ -120,7 +120,7 @@ impl<'a> Root<'a> {
     }
 
     /// The ids of the guarded mounts. In a dry run none is there.
-    fn guarded_mounts(&self) -> Vec<u64> {
+    fn guarded_mounts(&self) -> Result<Vec<u64>, Error> {
         let mut ids = Vec::new();
         for done in self.done.iter().filter(|_| !self.cx.dry()) {
             if let Done::Attached(_, id, true) = done {
@@ -129,13 +129,13 @@ impl<'a> Root<'a> {
         }
         if !ids.is_empty() {
             // A copy of the caller's `/sys` has brought what is mounted below it, each after its parent.
-            for mount in mounts::list(self.cx, c"/proc/self/mountinfo").unwrap_or_default() {
+            for mount in mounts::list_if_any(self.cx)? {
                 if ids.contains(&mount.parent) {
                     ids.push(mount.id);
                 }
             }
         }
-        ids
+        Ok(ids)
     }
 
     /// What is at a path, if anything is.

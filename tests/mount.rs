@@ -1425,7 +1425,7 @@ mod root {
         let script = "exec 3<>\"$0\"/../ptmx; stat -c '%g %a' \"$0\"/*; cat /proc/self/mountinfo";
         let cmd = fill_as_nobody(&place, "-r -m", &["--dev"], &["sh", "-c", script, text(&pts)]);
         let (output, processes) = strace(&[], &cmd);
-        let output = output.ok();
+        let output = output.exits(0).says("a new mqueue is refused (EPERM)");
         let out = output.out();
         assert!(out.starts_with("0 620\n"), "{out}");
         let line = out.lines().find(|line| line.contains("image/dev/pts")).expect("devpts");
@@ -1469,7 +1469,12 @@ mod root {
             &["--dev", "--sys"],
             &["cat", "/proc/self/mountinfo"],
         );
-        let mounts = place.mounts(&run(cmd).ok().out());
+        let output = run(cmd).exits(0);
+        let said = "td-mount: a new mqueue is refused (EPERM): /dev/mqueue stays empty\n\
+                    td-mount: a new sysfs is refused (EPERM): /sys is the caller's, with the cgroups that are mounted \
+                    there\n";
+        assert_eq!(output.err(), said);
+        let mounts = place.mounts(&output.out());
         assert!(!mounts.iter().any(|m| m.contains("mqueue")), "{mounts:?}");
         let sys: Vec<&String> = mounts.iter().filter(|m| m.starts_with("sys")).collect();
         assert_eq!(*sys[0], STANDARD[5]);

@@ -32,6 +32,17 @@ mod root {
     use super::common::strace::*;
     use super::common::*;
 
+    /// Not knowing whether userxattr is needed is no reason to leave it out.
+    #[test]
+    fn a_user_namespace_that_cannot_be_looked_at_is_a_failure() {
+        let dir = TempDir::new();
+        let words =
+            ["--dry-run", "--lower", "/etc", dir.path().to_str().expect("a plain path"), "true"];
+        let only = ["-P", "/proc/self/ns/user", "--inject=statx:error=EIO"];
+        let (output, _) = strace(&only, &td("td-overlay", words));
+        output.exits(125).says("/proc/self/ns/user").says("EIO");
+    }
+
     /// A directory on a file system of its own, with two lower layers.
     fn place() -> TempDir {
         private_mounts();

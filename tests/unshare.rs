@@ -65,6 +65,21 @@ mod root {
     use super::*;
 
     /// PROG would be in the cgroups of the caller, and nobody would know.
+    /// Else he would be told to add a range that he has.
+    #[test]
+    fn a_passwd_that_cannot_be_read_is_said_and_no_missing_range() {
+        private_mounts();
+        let dir = TempDir::new();
+        let passwd = dir.file("passwd", "");
+        chmod(&passwd, 0o600);
+        mount(["--bind", text(&passwd), "/etc/passwd"]);
+        let words = ["--map-root-user", "--map-users", "auto", "--map-groups", "auto", "true"];
+        let mut cmd = td("td-unshare", words);
+        std::os::unix::process::CommandExt::uid(&mut cmd, 65534);
+        let output = run(&mut cmd).exits(125).says("EACCES");
+        assert!(!output.err().contains("add a line"), "{output}");
+    }
+
     #[test]
     fn a_record_of_cgroups_that_does_not_exist_is_refused() {
         let dir = TempDir::new();

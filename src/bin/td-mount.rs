@@ -218,7 +218,12 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
         Devtmpfs => devices::mount_machines(cx, root, op.attr),
         Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
             // The network is not ours: what it has below /sys may be seen, as far as the caller sees it.
-            Err(e) if e.is(Errno::EPERM) => bind(cx, root, c"/sys", op, RESOLVE_NO_SYMLINKS),
+            Err(e) if e.is(Errno::EPERM) => {
+                let what = "a new sysfs is refused (EPERM)";
+                let instead = "/sys is the caller's, with the cgroups that are mounted there";
+                cx.say(&Error::refusal(format_args!("{what}: {instead}")));
+                bind(cx, root, c"/sys", op, RESOLVE_NO_SYMLINKS)
+            }
             sysfs => root.attach_on(sysfs?, target, RESOLVE_NO_SYMLINKS),
         },
         Cgroup => cgroup::mount::mount(cx, root, &keys, op.attr),

@@ -154,7 +154,7 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         let work = layers.iter().find(|layer| layer.key == c"workdir");
         made.filled = work.map(|work| again(cx, work.dir.as_fd())).transpose()?;
     }
-    let overlay = overlay::new(cx, &layers, &parameters(cx, opts), target.as_fd())?;
+    let overlay = overlay::new(cx, &layers, &parameters(cx, opts)?, target.as_fd())?;
     verify(cx, &layers, overlay.as_fd())?;
     attach(cx, overlay, target.as_fd(), made)
 }
@@ -264,7 +264,7 @@ fn undo(cx: &Cx, made: Made) {
     }
 }
 
-fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
+fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Result<Vec<Parameter<'a>>, Error> {
     let given = opts.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
     let mut all: Vec<_> = given.collect();
     if opts.volatile {
@@ -272,17 +272,20 @@ fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Vec<Parameter<'a>> {
     }
     // Elsewhere whiteouts and opaque directories are trusted.* xattrs, which only the initial user
     // namespace may write: without this option they would be lost, silently.
-    if in_user_namespace(cx) {
+    if in_user_namespace(cx)? {
         all.push((c"userxattr", None));
     }
-    all
+    Ok(all)
 }
 
 /// Are we in another user namespace than the initial one, whose inode is fixed? Without /proc nobody
 /// knows, and it is taken for the initial one.
-fn in_user_namespace(cx: &Cx) -> bool {
+fn in_user_namespace(cx: &Cx) -> Result<bool, Error> {
     const PROC_USER_INIT_INO: u64 = 0xEFFF_FFFD; // linux/proc_ns.h
-    sys::statx(cx, None, c"/proc/self/ns/user", 0).is_ok_and(|ns| ns.ino != PROC_USER_INIT_INO)
+    match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
+        Err(e) if e.is(Errno::ENOENT) => Ok(false),
+        other => Ok(other?.ino != PROC_USER_INIT_INO),
+    }
 }
 
 /// The kernel makes an overlay that is read-only, and says nothing, when it cannot use the work

@@ -120,7 +120,8 @@ fn version_2(
     options: &Options,
     attr: u64,
 ) -> Result<(), Error> {
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
+    // Without their options a hierarchy that is mounted would lose them.
+    let mounts = mounts::list_if_any(cx)?;
     let hierarchy = new_version_2(cx, &mounts, options, attr);
     let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", e))?;
     root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)

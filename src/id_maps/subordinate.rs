@@ -29,7 +29,12 @@ impl Subordinate {
             other => other?,
         };
         // A user whom this file does not have is known by his number.
-        let passwd = sys::read_file(cx, None, c"/etc/passwd").unwrap_or_default();
+        let passwd = match sys::read_file(cx, None, c"/etc/passwd") {
+            Err(e) if e.is(Errno::ENOENT) => Vec::new(),
+            other => {
+                other.map_err(|e| e.because("so it is not known whose ranges are the caller's"))?
+            }
+        };
         let number = show::number(cx.start.euid.into());
         let name = lines(&passwd).find_map(|line| {
             let mut fields = split(line, b':');
