@@ -470,21 +470,9 @@ impl<'a> Cx<'a> {
         self.make(call, args)?.map_err(|errno| self.failed(call, args, errno))
     }
 
-    /// A call of which the caller expects these failures: no text is made for them, which would stay for good.
+    /// A call that changes something, of which the caller expects these failures: no text is made for them, which
+    /// would stay for good.
     fn attempt(
-        &self,
-        call: Call,
-        args: &[Arg],
-        expected: &[Errno],
-    ) -> Result<Result<usize, Errno>, Error> {
-        match self.make(call, args)? {
-            Err(errno) if !expected.contains(&errno) => Err(self.failed(call, args, errno)),
-            other => Ok(other),
-        }
-    }
-
-    /// The same of a call that changes something.
-    fn attempt_change(
         &self,
         call: Call,
         args: &[Arg],
@@ -494,7 +482,10 @@ impl<'a> Cx<'a> {
             self.print(call, args, None);
             return Ok(Ok(0));
         }
-        self.attempt(call, args, expected)
+        match self.make(call, args)? {
+            Err(errno) if !expected.contains(&errno) => Err(self.failed(call, args, errno)),
+            other => Ok(other),
+        }
     }
 
     /// A call that changes something: a dry run prints it and takes it to have returned 0.
@@ -805,7 +796,7 @@ pub fn unlinkat_unless(
     expected: &[Errno],
 ) -> Result<Option<Errno>, Error> {
     let args = [fd(dirfd), Arg::Path(path), flags(flag, flags::UNLINK)];
-    Ok(cx.attempt_change(nr::unlinkat, &args, expected)?.err())
+    Ok(cx.attempt(nr::unlinkat, &args, expected)?.err())
 }
 
 /// `renameat2(olddirfd, oldpath, newdirfd, newpath, RENAME_NOREPLACE)`: rename(2). False: the name is in use, EEXIST.
@@ -818,7 +809,7 @@ pub fn rename_to_free(
 ) -> Result<bool, Error> {
     let bits = flags(libc::RENAME_NOREPLACE, flags::RENAME);
     let args = [fd(from), Arg::Path(old), fd(to), Arg::Path(new), bits];
-    Ok(cx.attempt_change(nr::renameat2, &args, &[Errno::EEXIST])?.is_ok())
+    Ok(cx.attempt(nr::renameat2, &args, &[Errno::EEXIST])?.is_ok())
 }
 
 /// `renameat2(olddirfd, oldpath, newdirfd, newpath, flags)`: rename(2).
@@ -1221,7 +1212,7 @@ fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
     }
     match result {
         Ok(pid) => Ok(pid as i32),
-        Err(errno) => Err(Error::call(&show::call(call.1, args, None), errno)),
+        Err(errno) => Err(cx.failed(call, args, errno)),
     }
 }
 
@@ -1256,7 +1247,7 @@ pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
     let args = [Arg::Path(path), Arg::Strs(&argv), env_arg(cx, None)];
     cx.restore_sigpipe(nr::execve, &args);
     let errno = raw(nr::execve, &args).err().unwrap_or(Errno::ENOEXEC);
-    Error::call(&show::call(nr::execve.1, &args, None), errno)
+    cx.failed(nr::execve, &args, errno)
 }
 
 /// A success leaves nobody to print a result, so the line comes first and ends in `= ?`, as strace
@@ -1271,7 +1262,7 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
         let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
         cx.ignore_sigpipe(&[resumed]);
     }
-    Err(Error::call(&show::call(call.1, args, None), errno))
+    Err(cx.failed(call, args, errno))
 }
 
 fn env_arg<'a>(cx: &Cx, env: Option<&'a Strings>) -> Arg<'a> {
@@ -1436,7 +1427,7 @@ pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<Option<SigInfo>, Error> {
 /// `kill(pid, sig)`: kill(2), of a process that may have ended. False: it has, ESRCH.
 pub fn kill_if_there(cx: &Cx, pid: i32, signal: c_int) -> Result<bool, Error> {
     let args = [Arg::Int(pid.into()), name(signal, flags::SIGNAL)];
-    Ok(cx.attempt_change(nr::kill, &args, &[Errno::ESRCH])?.is_ok())
+    Ok(cx.attempt(nr::kill, &args, &[Errno::ESRCH])?.is_ok())
 }
 
 /// `kill(pid, sig)`: kill(2).
