@@ -99,6 +99,67 @@ fn many_variables_and_mounts_keep_their_order_whatever_is_in_them() {
     }
 }
 
+/// td-run in a directory of a test's own, with these of its tools, changed by `change`.
+fn copy_of_td_run(dir: &TempDir, tools: &[&str], change: impl Fn(String) -> String) -> Command {
+    for tool in tools {
+        fs::copy(bin(tool), dir.join(tool)).expect("a copy");
+    }
+    let text = change(fs::read_to_string(TD_RUN).expect("td-run"));
+    let path = dir.program("td-run", text);
+    let image = dir.dir("image");
+    let mut cmd = script(path.to_str().expect("a plain path"), ["--state"]);
+    cmd.arg(dir.path()).arg("--image").arg(image).args(["c", "true"]);
+    cmd
+}
+
+#[test]
+fn a_program_of_td_that_is_missing_or_cannot_be_executed_is_a_failure_of_td_run() {
+    for kind in ["missing", "not executable"] {
+        let dir = TempDir::new();
+        let mut cmd = copy_of_td_run(&dir, &["td-unshare"], |text| text);
+        if kind == "not executable" {
+            dir.file("td-lock", "");
+        }
+        run(&mut cmd).exits(125).says("td-lock is missing, or cannot be executed");
+    }
+    let dir = TempDir::new();
+    let mut cmd = copy_of_td_run(&dir, &[], |text| text);
+    run(cmd.env("PATH", "/nowhere")).exits(125).says("td's programs are neither beside");
+}
+
+#[test]
+fn what_a_shell_gives_up_for_is_a_failure_of_td_run() {
+    for fault in [
+        "no-such-command",
+        ": \"$no_such_variable\"",
+        ": \"${no_such_variable:?}\"",
+        "exec 9</nowhere/file",
+        "cat </nowhere/file",
+        ". /nowhere/script",
+        "exec /nowhere/program",
+        "false",
+        "false | false",
+    ] {
+        // bash and yash run no trap where exec fails.
+        if fault.starts_with("exec /") && (shell_is("yash") || shell_is("bash")) {
+            continue;
+        }
+        let dir = TempDir::new();
+        let change = |text: String| text.replacen("\numask 022\n", &format!("\n{fault}\n"), 1);
+        let mut cmd = copy_of_td_run(&dir, &["td-unshare", "td-lock"], change);
+        let output = run(&mut cmd).exits(125);
+        assert!(!dir.join("lock").exists(), "{fault}: {output:#}");
+    }
+}
+
+#[test]
+fn td_run_needs_no_program_to_help() {
+    let mut cmd = td_run(["--help"]);
+    let full = run(&mut cmd).ok().out();
+    assert!(full.starts_with("usage: td-run ") && full.ends_with("print the version\n"), "{full}");
+    assert_eq!(run(td_run(["--help"]).env("PATH", "/nowhere")).ok().out(), full);
+}
+
 #[test]
 fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
     refuses(&["-d", "c", "true"], "there is no daemon to hand a container to");
