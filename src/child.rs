@@ -1,5 +1,6 @@
 //! A child: cloning it, passing signals on to it, reaping, and how it ended.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
@@ -8,9 +9,11 @@ use crate::cgroup::cradle::Cradle;
 use crate::cgroup::state;
 use crate::error::{Error, FAILED};
 use crate::number::decimal;
+use crate::proc;
 use crate::show;
 use crate::structs::{SigAction, SigInfo, SigSet, WaitStatus};
 use crate::sys::{self, Cx};
+use crate::text;
 
 /// What a terminal sends to a process group: signal(7), termios(3).
 const FROM_TERMINAL: [i32; 7] = [
@@ -118,9 +121,41 @@ fn be_child(
     mask.map_or(Ok(()), |mask| sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask).map(drop))
 }
 
+/// The child that is waited for, and gets our signals.
+pub struct Waited {
+    pid: i32,
+    /// Does PROG have a session of its own? `None`: that is looked up, and whether the child passes signals on itself.
+    session: Option<bool>,
+    /// Was a signal refused, and has that been said?
+    refused: Cell<bool>,
+}
+
+impl Waited {
+    /// A child, and what is known of it.
+    pub fn new(pid: i32, session: Option<bool>) -> Waited {
+        Waited { pid, session, refused: Cell::new(false) }
+    }
+
+    /// Is it PROG in a session of its own? Nobody there continues it, so that the kernel discards SIGTSTP and its kin
+    /// unless PROG has a handler (an orphaned process group: setpgid(2)).
+    fn is_apart(&self, cx: &Cx) -> bool {
+        self.session.unwrap_or_else(|| {
+            let pid = show::number(self.pid as u64);
+            let stat = sys::read_file(cx, None, &proc::path(&["/proc/", &pid, "/stat"]));
+            stat.is_ok_and(|stat| is_apart(&stat, self.pid as u64))
+        })
+    }
+}
+
+/// Does a process lead its session (field 6), and is it not td-exec --init?
+fn is_apart(stat: &[u8], pid: u64) -> bool {
+    let name = text::split(stat, b' ').nth(1);
+    proc::stat_field(stat, 6) == Some(pid) && name != Some(b"(td-init)")
+}
+
 /// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
 /// Sleeps in one call: an idle container wakes nobody.
-pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+pub fn wait(cx: &Cx, child: &Waited) -> Result<WaitStatus, Error> {
     loop {
         let signal = next_signal(cx)?;
         if let Some(status) = handle(cx, child, &signal)? {
@@ -131,7 +166,11 @@ pub fn wait(cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
 
 /// As [`wait`], of a child that may be frozen. When a signal is to end it, `release` does what is to be done first; a
 /// child that is frozen still is killed. Where that does not end it, on version 1, that is a failure.
-pub fn wait_unless_frozen(cx: &Cx, child: i32, release: &dyn Fn()) -> Result<WaitStatus, Error> {
+pub fn wait_unless_frozen(
+    cx: &Cx,
+    child: &Waited,
+    release: &dyn Fn(),
+) -> Result<WaitStatus, Error> {
     loop {
         let signal = next_signal(cx)?;
         if let Some(status) = handle(cx, child, &signal)? {
@@ -141,6 +180,7 @@ pub fn wait_unless_frozen(cx: &Cx, child: i32, release: &dyn Fn()) -> Result<Wai
             continue;
         }
         release();
+        let child = child.pid;
         match state::frozen_process(cx, child) {
             Some(frozen) if frozen.v2 => {
                 cx.say(&frozen.add_to(killed(child)));
@@ -172,22 +212,25 @@ fn await_child(cx: &Cx, line: &OwnedFd, child: i32) -> Result<(), Error> {
 
 /// Wait for a signal.
 pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
-    // SIGPIPE comes from our own lines into a pipe that nobody reads: to wake up for it, and to trace
-    // that, would send the next one.
-    let awaited = SigSet(!(1 << (libc::SIGPIPE - 1)));
     loop {
-        if let Some(signal) = sys::rt_sigtimedwait(cx, awaited)? {
+        if let Some(signal) = sys::rt_sigtimedwait(cx, SigSet::ALL)? {
             return Ok(signal);
         }
     }
 }
 
-/// Pass a signal on to the child; or reap what has ended, and return how, if that was the child.
-pub fn handle(cx: &Cx, child: i32, signal: &SigInfo) -> Result<Option<WaitStatus>, Error> {
-    match signal.signo {
-        libc::SIGCHLD => reap(cx, child),
-        number => pass_on(cx, child, number, signal.code).map(|()| None),
+/// Pass a signal on to the child; or reap what has ended, and return how, if that was the child. The first signal that
+/// cannot be passed on is said, and none ends the wait: a set-user-id program refuses those of a user.
+pub fn handle(cx: &Cx, child: &Waited, signal: &SigInfo) -> Result<Option<WaitStatus>, Error> {
+    if signal.signo == libc::SIGCHLD {
+        return reap(cx, child.pid);
     }
+    if let Err(error) = pass_on(cx, child, signal.signo, signal.code) {
+        if !child.refused.replace(true) {
+            cx.say(&error.because("this is said once, and the wait goes on"));
+        }
+    }
+    Ok(None)
 }
 
 /// Kill the child and wait for its end, when [`wait`] has failed: nothing may be cleaned up while it lives. That is an
@@ -195,9 +238,7 @@ pub fn handle(cx: &Cx, child: i32, signal: &SigInfo) -> Result<Option<WaitStatus
 pub fn end(cx: &Cx, child: i32) -> Result<(), Error> {
     // What is said of the rest is the first failure.
     let Ok(process) = sys::pidfd_open(cx, child) else { return Ok(()) };
-    if sys::kill(cx, child, libc::SIGKILL).is_err() {
-        return Ok(());
-    }
+    let _ = sys::kill(cx, child, libc::SIGKILL); // who refuses that is waited for
     while !sys::readable_within(cx, process.as_fd(), 1).unwrap_or(true) {
         match state::frozen_process(cx, child) {
             Some(frozen) if !frozen.v2 => {
@@ -365,18 +406,32 @@ fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
     }
 }
 
-fn pass_on(cx: &Cx, child: i32, signal: i32, code: i32) -> Result<(), Error> {
+fn pass_on(cx: &Cx, child: &Waited, signal: i32, code: i32) -> Result<(), Error> {
+    let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
     // What the terminal sends goes to the whole process group, so that the child may have it already.
     // From the kernel comes also what is for us alone: a timer that the caller has set, a limit.
     let from_terminal = code == libc::SI_KERNEL && FROM_TERMINAL.contains(&signal);
-    if !(from_terminal && sys::getpgid(cx, child)? == sys::getpgid(cx, 0)?) {
+    let has_it = || Ok::<_, Error>(sys::getpgid(cx, child.pid)? == sys::getpgid(cx, 0)?);
+    if !(from_terminal && has_it()?) {
         // Where it has just ended, its SIGCHLD is on the way.
-        sys::kill_if_there(cx, child, signal)?;
+        match (stops || signal == libc::SIGCONT) && child.is_apart(cx) {
+            // PROG, and what it has started: its process group. Before it leads one, it alone.
+            true => {
+                let signal = if stops { libc::SIGSTOP } else { signal };
+                let _ = send(cx, child, -child.pid, signal)? || send(cx, child, child.pid, signal)?;
+            }
+            false => drop(send(cx, child, child.pid, signal)?),
+        }
     }
-    if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
-        stop(cx, signal)?;
+    if stops { stop(cx, signal) } else { Ok(()) }
+}
+
+/// kill(2). False: nobody is there. Where one was refused before, the next takes no memory: who knows how many come.
+fn send(cx: &Cx, child: &Waited, to: i32, signal: i32) -> Result<bool, Error> {
+    match child.refused.get() {
+        true => sys::kill_if_allowed(cx, to, signal),
+        false => sys::kill_if_there(cx, to, signal),
     }
-    Ok(())
 }
 
 /// A shell that stops the job waits for us to stop, not for the child. The signal itself decides
@@ -386,4 +441,17 @@ fn stop(cx: &Cx, signal: i32) -> Result<(), Error> {
     sys::kill(cx, sys::getpid(cx)?, signal)?;
     sys::rt_sigprocmask(cx, libc::SIG_UNBLOCK, SigSet(1 << (signal - 1)))?;
     sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prog_in_a_session_of_its_own_is_known_by_its_stat() {
+        assert!(is_apart(b"70 (a) 70 (sh)) S 1 70 70 34823 70 4194304", 70));
+        assert!(!is_apart(b"70 (sh) S 1 70 71 34823 70 4194304", 70));
+        assert!(!is_apart(b"70 (td-init) S 1 70 70 34823 70 4194304", 70));
+        assert!(!is_apart(b"", 70));
+    }
 }

@@ -172,12 +172,7 @@ impl IdMaps {
                 map.have_written(cx, &child)?;
             }
         }
-        match self.users.outside_of_0() {
-            Some(uid) if self.users.must_become_0() => {
-                users::give_pipes(cx, uid, self.groups.outside_of_0())
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Where our own ids are not mapped, become root. Returns whether an id has changed.
@@ -264,12 +259,7 @@ impl Map {
     }
 
     fn has_0(&self) -> bool {
-        self.outside_of_0().is_some()
-    }
-
-    fn outside_of_0(&self) -> Option<u32> {
-        let range = self.ranges.iter().find(|range| range.inside == 0)?;
-        u32::try_from(range.outside).ok()
+        self.ranges.iter().any(|range| range.inside == 0)
     }
 
     fn must_become_0(&self) -> bool {

@@ -8,7 +8,7 @@ use syscalls::Errno;
 use crate::caps::{self, CAP_SYS_BOOT};
 use crate::cgroup::cradle::Cradle;
 use crate::chain;
-use crate::child::{self, Caller, Side};
+use crate::child::{self, Caller, Side, Waited};
 use crate::cli::Cli;
 use crate::error::Error;
 use crate::mounts;
@@ -44,7 +44,10 @@ pub fn of_container(
     // passed on to PROG, whoever it has become, by CAP_KILL.
     caps::set(cx, kept, false)?;
     policy.map_or(Ok(()), |policy| policy.load_last(cx))?;
-    let ended = child::wait(cx, child)?;
+    // If we cannot, PROG shall not live on: a set-user-id one does not end with its parent.
+    let waited = Waited::new(child, Some(session));
+    let ended =
+        child::wait(cx, &waited).inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
     sys::exit(cx, ended.exit_status())
 }
 
@@ -142,6 +145,7 @@ impl Machine {
 
     /// Wait until PROG has ended; or until Ctrl-Alt-Del ends all.
     fn attend(&self, cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+        let child = Waited::new(child, Some(false));
         loop {
             let signal = child::next_signal(cx)?;
             let from_kernel = signal.code == libc::SI_KERNEL;
@@ -149,7 +153,7 @@ impl Machine {
                 cx.say(&Error::refusal("Ctrl-Alt-Del: the machine is restarted"));
                 self.end(cx, LINUX_REBOOT_CMD_RESTART);
             }
-            if let Some(ended) = child::handle(cx, child, &signal)? {
+            if let Some(ended) = child::handle(cx, &child, &signal)? {
                 return Ok(ended);
             }
         }

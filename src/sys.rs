@@ -596,8 +596,14 @@ pub fn print(text: &str) {
 
 fn raw_write(fd: RawFd, text: &[u8]) {
     // SAFETY: the bytes live as long as the call.
-    let _ =
+    let done =
         unsafe { syscalls::syscall3(nr::write.0, fd as usize, text.as_ptr() as usize, text.len()) };
+    if done == Err(Errno::EPIPE) {
+        // Nobody reads it. Who has every signal blocked, to pass them on, has a SIGPIPE by this, which is nobody's.
+        let (pipe, now) = (SigSet(1 << (libc::SIGPIPE - 1)), TimeSpec { sec: 0, nsec: 0 });
+        let args = [Arg::In(&pipe), Arg::Null, Arg::In(&now), Arg::Size(size_of::<SigSet>())];
+        let _ = raw(nr::rt_sigtimedwait, &args);
+    }
 }
 
 /// The system call itself. Registers that it does not use are zero.
@@ -1433,6 +1439,12 @@ pub fn kill_if_there(cx: &Cx, pid: i32, signal: c_int) -> Result<bool, Error> {
 /// `kill(pid, sig)`: kill(2).
 pub fn kill(cx: &Cx, pid: i32, signal: c_int) -> Result<(), Error> {
     cx.change(nr::kill, &[Arg::Int(pid.into()), name(signal, flags::SIGNAL)]).map(drop)
+}
+
+/// As [`kill_if_there`], of one that may refuse the signal: EPERM is false too.
+pub fn kill_if_allowed(cx: &Cx, pid: i32, signal: c_int) -> Result<bool, Error> {
+    let args = [Arg::Int(pid.into()), name(signal, flags::SIGNAL)];
+    Ok(cx.attempt(nr::kill, &args, &[Errno::ESRCH, Errno::EPERM])?.is_ok())
 }
 
 // ---- the state of a process ----

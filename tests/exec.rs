@@ -406,10 +406,7 @@ mod root {
         ] {
             opens_again(&td("td-exec", options.split(' ')), 4242);
         }
-        // Root of a user namespace is another user, and so is one of its other users.
-        let maps = "--map-users 0:700000:9 --map-groups 0:700000:9";
-        opens_again(&td("td-unshare", maps.split(' ')), 0);
-        let line = format!("{maps} td-exec --user 5:6");
+        let line = "-r --map-users 1:700000:9 --map-groups 1:700000:9 td-exec --user 5:6";
         opens_again(&td("td-unshare", line.split(' ')), 5);
     }
 
@@ -752,6 +749,104 @@ mod root {
             running.kill(libc::SIGUSR1);
             assert_eq!(running.wait().exits(9).out(), "ready\ngot\n", "{options}");
         }
+    }
+
+    /// A directory that every user may search, with td-exec, which is root whoever executes `root`.
+    fn set_user_id() -> TempDir {
+        private_mounts();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        for (name, copy, mode) in [
+            ("td-exec", "td-exec", "755"),
+            ("td-unshare", "td-unshare", "755"),
+            ("td-exec", "root", "4755"),
+        ] {
+            // By another process: a file that we have open for writing cannot be executed.
+            let mut cmd = Command::new("install");
+            run(cmd.args(["-m", mode]).args([bin(name), dir.join(copy)])).ok();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_signal_that_prog_refuses_is_said_once_and_ends_no_wait() {
+        let dir = set_user_id();
+        let path = |name: &str| text(&dir.join(name)).to_string();
+        for (tool, options) in [
+            ("td-exec", "--init"),
+            ("td-exec", "--init --setsid"),
+            ("td-unshare", "--rmdir /nowhere"),
+        ] {
+            let mut cmd = Command::new(path("td-exec"));
+            cmd.args(["--user", "4242:4242", &path(tool)]).args(options.split(' '));
+            cmd.args([&path("root"), "--user", "0:0", "--groups", "", "sh", "-c"]);
+            let running =
+                start(cmd.arg("trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"));
+            running.prints("ready");
+            let prog = children_of(running.pid())[0];
+            running.kill(libc::SIGTERM);
+            wait_for("the refusal", || running.err().contains("EPERM").then_some(()));
+            for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR2, 40] {
+                running.kill(signal);
+            }
+            wait_for("all", || {
+                let pending = status_of(running.pid(), "ShdPnd");
+                (pending == "0000000000000000").then_some(())
+            });
+            assert!(
+                is_alive(running.pid()) && is_alive(prog),
+                "{tool} {options}: {}",
+                running.err()
+            );
+            kill(prog, libc::SIGUSR1);
+            let output = running.wait().exits(9);
+            let said = format!(
+                "{tool}: kill({prog}, SIGTERM): EPERM (Operation not permitted)\n\
+                 {tool}: this is said once, and the wait goes on\n"
+            );
+            assert_eq!(output.err(), said);
+        }
+    }
+
+    #[test]
+    fn process_1_passes_on_every_signal_but_those_that_are_its_own() {
+        let numbers = (1..32).chain(34..65).filter(|n| {
+            let own = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGCONT];
+            !own.contains(n) && ![libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(n)
+        });
+        must_be_root();
+        let script = "import signal, sys\n\
+            for n in range(1, 65):\n\
+            \u{20}try: signal.signal(n, lambda n, _: print(n, flush=True) if n != 12 else sys.exit(9))\n\
+            \u{20}except (OSError, ValueError): pass\n\
+            print('ready', flush=True)\n\
+            while True: signal.pause()\n";
+        for options in [&["--init"][..], &["--init", "--setsid"]] {
+            let mut cmd = td("td-exec", options);
+            let running = start(cmd.args(["python3", "-c", script]));
+            running.prints("ready\n");
+            for number in numbers.clone().filter(|n| *n != libc::SIGUSR2) {
+                running.kill(number);
+                running.prints(&format!("\n{number}\n"));
+            }
+            running.kill(libc::SIGUSR2);
+            running.wait().exits(9);
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_send_prog_no_signal() {
+        must_be_root();
+        let script = "trap 'echo pipe' PIPE; trap 'echo got' USR1; trap 'exit 9' TERM; \
+            echo ready; while :; do sleep 0.05; done";
+        let mut cmd = prog("--init --trace=99", script);
+        give_fd(&mut cmd, 99, broken_pipe());
+        let running = start(&mut cmd);
+        running.prints("ready\n");
+        running.kill(libc::SIGUSR1);
+        running.prints("got\n");
+        running.kill(libc::SIGTERM);
+        assert_eq!(running.wait().exits(9).out(), "ready\ngot\n");
     }
 
     #[test]

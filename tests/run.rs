@@ -1107,6 +1107,41 @@ mod root {
     }
 
     #[test]
+    fn a_shell_stops_and_continues_a_container_as_its_job() {
+        use std::os::unix::process::CommandExt;
+        for house in House::each() {
+            for options in [&[][..], &["--no-init"]] {
+                let script = "sleep 1000 & echo ready; wait";
+                let mut cmd = house.container(options, &["sh", "-c", script]);
+                // A group of its own, as a shell makes for a job.
+                let held = hold(cmd.process_group(0));
+                let mut processes = vec![held.running.pid()];
+                while let [child] = children_of(processes[processes.len() - 1])[..] {
+                    processes.push(child);
+                }
+                let [parent, .., shell, sleep] = processes[..] else { panic!("{processes:?}") };
+                let state = |letter: &str, pids: &[i32]| {
+                    let is = |pid: &i32| status_of(pid, "State").starts_with(letter);
+                    wait_for(letter, || pids.iter().all(is).then_some(()));
+                };
+                for _ in 0..2 {
+                    kill(-parent, libc::SIGTSTP);
+                    state("T", &[parent, shell, sleep]);
+                    kill(-parent, libc::SIGCONT);
+                    state("S", &[parent, shell, sleep]);
+                }
+                held.running.kill(libc::SIGTERM);
+                let status = if options.is_empty() { 128 + libc::SIGTERM } else { 128 + 9 };
+                if !options.is_empty() {
+                    kill(shell, libc::SIGKILL); // process 1 itself, which SIGTERM does not end
+                }
+                held.go_on().exits(status);
+            }
+            house.nothing_is_left();
+        }
+    }
+
+    #[test]
     fn a_signal_while_the_container_is_set_up_is_not_lost() {
         for house in [Who::Root, Who::Nobody].map(House::of) {
             // In td-overlay, in td-mount, in td-pivot, in td-exec before and after it forks.

@@ -348,6 +348,7 @@ mod root {
             libc::SIGALRM,
             libc::SIGTERM,
             libc::SIGWINCH,
+            libc::SIGPIPE,
             34,
             64,
         ];
@@ -489,6 +490,44 @@ mod root {
             running.kill(libc::SIGTERM); // taken before SIGTSTP, which has the larger number
             assert!(ended_within(running.pid(), LIMIT), "{ignored}: it is stopped");
             running.wait().exits(128 + libc::SIGTERM);
+        }
+    }
+
+    /// The kernel discards SIGTSTP for a process in a session of its own, where nobody could continue it.
+    #[test]
+    fn a_stop_signal_stops_and_a_continue_continues_a_prog_in_a_session_of_its_own() {
+        private_mounts();
+        let script = "sleep 1000 & echo ready; wait";
+        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            for options in ["-p td-exec --setsid", "--rmdir /nowhere td-exec --setsid --init"] {
+                let mut cmd = td("td-unshare", options.split(' '));
+                let running = start(cmd.args(["sh", "-c", script]).process_group(0));
+                running.prints("ready\n");
+                let mut prog = running.pid();
+                let mut processes = vec![];
+                while let [child] = children_of(prog)[..] {
+                    processes.push(child);
+                    prog = child;
+                }
+                let [.., shell, sleep] = processes[..] else { panic!("{processes:?}") };
+                let both = |letter| {
+                    let what = format!("{letter}: {options} {signal}");
+                    wait_for(&what, || {
+                        (state(shell) == letter && state(sleep) == letter).then_some(())
+                    });
+                };
+                for _ in 0..2 {
+                    running.kill(signal);
+                    both("T");
+                    wait_for("our stop", || (state(running.pid()) == "T").then_some(()));
+                    running.kill(libc::SIGCONT);
+                    both("S");
+                    wait_for("the wait", || (state(running.pid()) == "S").then_some(()));
+                }
+                kill(shell, libc::SIGKILL);
+                kill(sleep, libc::SIGKILL);
+                running.wait().exits(128 + libc::SIGKILL);
+            }
         }
     }
 

@@ -37,7 +37,7 @@ use td::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use td::cgroup::cradle::Cradle;
 use td::cgroup::record::{Record, Wanted};
 use td::chain::{self, Prog};
-use td::child::{self, Line, Side};
+use td::child::{self, Line, Side, Waited};
 use td::cli::{Cli, Never};
 use td::container::Container;
 use td::error::{Error, FAILED};
@@ -279,7 +279,8 @@ fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
     let prog = line.successor(cx, child).inspect_err(|_| end(child))?;
     chain::close_all(cx)?;
     let child = prog.unwrap_or(child); // which has failed
-    let ended = child::wait_unless_frozen(cx, child, &|| {}).inspect_err(|_| end(child))?;
+    let waited = Waited::new(child, None);
+    let ended = child::wait_unless_frozen(cx, &waited, &|| {}).inspect_err(|_| end(child))?;
     sys::exit(cx, ended.exit_status())
 }
 

@@ -50,7 +50,7 @@ use td::cgroup::cradle::{self, Cradle};
 use td::cgroup::record::{self, Record};
 use td::cgroup::{self, oom, tree};
 use td::chain::{Found, Prog};
-use td::child::{self, Line, Side};
+use td::child::{self, Line, Side, Waited};
 use td::cli::{Cli, Never};
 use td::directories::Place;
 use td::error::{Error, FAILED};
@@ -377,7 +377,8 @@ fn attend<'a>(
         let released = outside.cgroups.as_ref().map_or(Ok(()), |record| record.release(cx));
         released.unwrap_or_else(|error| cx.say(&error));
     };
-    let ended = met.and_then(|end| Ok((child::wait_unless_frozen(cx, child, &release)?, end)));
+    let waited = Waited::new(child, None);
+    let ended = met.and_then(|end| Ok((child::wait_unless_frozen(cx, &waited, &release)?, end)));
     let (ended, end) = match ended {
         Ok(ended) => ended,
         Err(error) => {

@@ -84,6 +84,9 @@ pub fn process_1(program: &Program) -> Result<(), Error> {
     for signal in 1..=64 {
         refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));
     }
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        refused = refused.and_then(|()| may(program, &KILL, &[-2, signal], doing));
+    }
     refused.map_err(|error| {
         error.way_out("allow it in the policy, or leave out --init (td-run: --no-init)")
     })
