@@ -197,7 +197,7 @@ pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<Owne
     let attr_clr = clear | times;
     let attr = MountAttr { attr_set: set, attr_clr, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, attr)
-        .map_err(|e| why_locked(cx, file, attr_clr, e))?;
+        .map_err(|e| why_locked(cx, file, tree.as_fd(), attr, e))?;
     Ok(tree)
 }
 
@@ -210,8 +210,8 @@ const LOCKED: [(u64, &str); 5] = [
     (libc::MOUNT_ATTR__ATIME, "relatime"),
 ];
 
-/// Why a copy does not lose an attribute: look at the mounts that were copied.
-fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
+/// Why a copy `tree` does not lose an attribute: try each mount of it alone, for no file shows what is locked.
+fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, error: Error) -> Error {
     if !error.is(Errno::EPERM) || in_initial_user_namespace(cx) {
         return error;
     }
@@ -223,14 +223,32 @@ fn why_locked(cx: &Cx, file: BorrowedFd, clear: u64, error: Error) -> Error {
     ) else {
         return error;
     };
-    let below = |m: &Mount| m.point.strip_prefix(&path[..]).is_some_and(|p| p.starts_with(b"/"));
-    for mount in mounts.iter().filter(|m| m.id == stat.mnt_id || below(m)) {
+    let above = path.strip_suffix(b"/").unwrap_or(&path);
+    for mount in &mounts {
         let has = |word: &str| split(&mount.options, b',').any(|w| w == word.as_bytes());
-        if let Some((_, word)) = LOCKED.iter().find(|(bit, word)| clear & bit != 0 && has(word)) {
+        let lost = |(bit, word): &&(u64, &str)| attr.attr_clr & bit != 0 && has(word);
+        let Some((bit, word)) = LOCKED.iter().find(lost) else { continue };
+        let refuses = |mount: BorrowedFd| {
+            sys::mount_setattr(cx, mount, 0, attr).is_err_and(|e| e.is(Errno::EPERM))
+        };
+        let flags = libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW;
+        let flags = libc::OPEN_TREE_CLONE | flags as u32;
+        let is_locked = match mount.point.strip_prefix(above) {
+            _ if mount.id == stat.mnt_id => refuses(tree),
+            // In a tree that is nowhere only its root is changed alone.
+            Some([b'/', name @ ..]) => sys::open_tree(cx, Some(file), &cstring(name), flags)
+                .is_ok_and(|mount| refuses(mount.as_fd())),
+            _ => false,
+        };
+        if is_locked {
             let point = plain(&mount.point);
-            return error.because(format_args!(
-                "the mount on {point} is {word}, which is locked in this user namespace"
-            ));
+            let why =
+                format!("the mount on {point} is {word}, which is locked in this user namespace");
+            let error = error.because(why);
+            return match *bit {
+                libc::MOUNT_ATTR_NODEV => error.way_out("leave it as it is: --dev-bind SRC DST"),
+                _ => error,
+            };
         }
     }
     error

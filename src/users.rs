@@ -7,6 +7,7 @@ use syscalls::Errno;
 
 use crate::caps::{self, CAP_SETGID, CAP_SETUID};
 use crate::error::{Error, FAILED};
+use crate::mounts;
 use crate::number::decimal;
 use crate::show::plain;
 use crate::structs::Statx;
@@ -240,6 +241,13 @@ pub fn is_mapped(map: &[u8], id: u32) -> bool {
             _ => false,
         }
     })
+}
+
+/// May another file be given an id that a file has? One without an id in our user namespace is seen as 65534.
+pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> bool {
+    const UNMAPPED: u32 = 65534; // linux/highuid.h
+    mounts::in_initial_user_namespace(cx)
+        || id != UNMAPPED && sys::read_file(cx, None, map).is_ok_and(|text| is_mapped(&text, id))
 }
 
 /// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that

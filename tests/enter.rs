@@ -327,6 +327,29 @@ mod root {
     }
 
     #[test]
+    fn pwd_is_the_working_directory_that_was_named_and_never_another() {
+        private_mounts();
+        let target = target(&mut td_unshare("-m -u"));
+        for (options, pwd) in [
+            ("-u", "PWD=/stale\n"),
+            ("-m", ""),
+            ("-m -r", ""),
+            ("-u -w", ""),
+            ("-m -w=/tmp", "PWD=/tmp\n"),
+        ] {
+            let mut cmd = td("td-enter", ["-t", &target.pid.to_string()]);
+            cmd.args(options.split(' ')).arg("/usr/bin/env").env_clear().env("PWD", "/stale");
+            assert_eq!(run(&mut cmd).ok().out(), pwd, "{options}");
+        }
+        let house = House::new();
+        let held = Entered::new(&house, &["-w", "/tmp"], "echo $PWD ready; read x || :");
+        assert_eq!(held.held.running.out(), "/tmp ready\n");
+        let mut cmd = held.enter(&["env"]);
+        assert!(!run(&mut cmd).ok().out().contains("PWD="));
+        held.ends();
+    }
+
+    #[test]
     fn the_working_directory_need_be_open_before_or_after_the_ids_change() {
         let dir = for_users();
         let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));

@@ -35,6 +35,21 @@ fn the_working_directory_is_the_one_that_is_named() {
 }
 
 #[test]
+fn pwd_is_the_working_directory_that_was_named_and_never_another() {
+    let pwd = |options: &str| {
+        let mut cmd = td("td-exec", options.split_whitespace());
+        cmd.args(["/usr/bin/env"]).env_clear().env("PWD", "/stale").current_dir("/usr");
+        run(&mut cmd).ok().out()
+    };
+    assert_eq!(pwd(""), "PWD=/stale\n");
+    assert_eq!(pwd("--chdir /usr/bin"), "PWD=/usr/bin\n");
+    assert_eq!(pwd("-i -C /usr/../bin"), "PWD=/usr/../bin\n");
+    assert_eq!(pwd("-C bin"), "");
+    assert_eq!(pwd("-C / --env PWD=/x"), "PWD=/x\n");
+    assert_eq!(pwd("--unset PWD -C /"), "");
+}
+
+#[test]
 fn the_environment_is_changed_in_the_order_of_the_options() {
     let env = |options: &str| {
         let mut cmd = td("td-exec", options.split_whitespace());

@@ -658,6 +658,56 @@ mod root {
     }
 
     #[test]
+    fn a_tmpfs_looks_as_the_directory_that_it_covers_unless_its_options_say_otherwise() {
+        let place = place();
+        for (name, mode, owner) in [("private", 0o700, "4:5"), ("shared", 0o3775, "0:7")] {
+            let dir = place.dir.dir(&format!("image/{name}"));
+            run(Command::new("chown").arg(owner).arg(&dir)).ok();
+            chmod(&dir, mode);
+        }
+        let looks = |name: &str| {
+            let stat = fs::metadata(place.image.join(name)).expect(name);
+            format!("{:o} {}:{}", stat.mode() & 0o7777, stat.uid(), stat.gid())
+        };
+        for (options, name, looking) in [
+            (&["--tmpfs", "/private"][..], "private", "700 4:5"),
+            (&["--tmpfs", "shared", "--options", "size=64k"], "shared", "3775 0:7"),
+            (&["--tmpfs", "/private", "--options", "mode=1777,uid=9"], "private", "1777 9:5"),
+            (&["--tmpfs", "/private", "--options", "gid=8"], "private", "700 4:8"),
+            (&["--tmpfs", "/new/one"], "new/one", "1777 0:0"),
+            (&["--fs", "tmpfs", "x", "/private"], "private", "1777 0:0"),
+        ] {
+            run(&mut place.fill(options, &["true"])).ok();
+            assert_eq!(looks(name), looking, "{options:?}");
+            run(Command::new("umount").arg(place.image.join(name))).ok();
+        }
+    }
+
+    #[test]
+    fn in_a_user_namespace_a_tmpfs_has_an_owner_that_is_mapped() {
+        let (place, _) = nobodys();
+        for (name, owner) in [("mine", "65534:65534"), ("roots", "0:0"), ("mixed", "65534:5")] {
+            let dir = place.dir.dir(&format!("image/{name}"));
+            run(Command::new("chown").arg(owner).arg(&dir)).ok();
+            chmod(&dir, 0o750);
+        }
+        let options = ["--tmpfs", "/mine", "--tmpfs", "/roots", "--tmpfs", "/mixed"];
+        let script = "cd \"$0\" && stat -c '%a %u:%g' mine roots mixed";
+        let prog = ["sh", "-c", script, text(&place.image)];
+        let out = run(&mut fill_as_nobody(&place, "-r -m", &options, &prog)).ok().out();
+        assert_eq!(out, "750 0:0\n".repeat(3));
+    }
+
+    #[test]
+    fn devices_work_below_a_dev_bind_as_outside() {
+        let place = place();
+        let source = source(&place);
+        run(&mut place.fill(&["--dev-bind", text(&source), "/data"], &["true"])).ok();
+        assert_eq!(place.now(), ["data tmpfs rw", "data/below tmpfs rw"]);
+        fs::write(place.image.join("data/null"), "x").expect("a device");
+    }
+
+    #[test]
     fn sys_can_be_written_to_where_the_options_say_so() {
         let place = place();
         for options in [&["--sys", "--options", "rw"][..], &["--sys-rw"]] {
@@ -1411,9 +1461,29 @@ mod root {
                 nobody_fails(&place, "-r -m", &options, &["EPERM", &says]);
             }
         }
+        // One that the user has made, and may change, is not blamed.
+        let script = format!(
+            "mount -t tmpfs -o nodev tmpfs {0}/image/etc && mount --rbind {0}/other/source {0}/image/var && \
+             exec \"$@\"",
+            text(place.dir.path())
+        );
+        let mut cmd = fill_as_nobody(&place, "-r -m", &[], &[]);
+        let args: Vec<_> = cmd.get_args().map(|arg| arg.to_owned()).collect();
+        let at = args.iter().position(|arg| *arg == bin("td-mount")).expect("td-mount");
+        cmd = Command::new("setpriv");
+        cmd.args(&args[..at]).args(["sh", "-c", &script, "sh"]).arg(bin("td-mount"));
+        cmd.args(["--bind", "/", "/data", "--options", "dev"]).arg(&place.image);
+        let output = run(cmd.arg("true")).exits(125).says("EPERM").says(locked);
+        assert!(!output.err().contains("image/etc"), "{output}");
+        output.says("leave it as it is: --dev-bind SRC DST");
+        let cat = ["cat", "/proc/self/mountinfo"];
+        let options = ["--dev-bind", "/", "/data"];
+        let out = run(&mut fill_as_nobody(&place, "-r -m", &options, &cat)).ok().out();
+        let shown = place.mounts(&out);
+        let kept = format!("data{} tmpfs ro,nosuid,nodev,noexec", text(&below));
+        assert!(shown.contains(&kept), "{shown:?}");
         // What is there already is kept without asking, and more may be added.
         let options = ["--bind", text(&below), "/data", "--options", "ro,nosymfollow"];
-        let cat = ["cat", "/proc/self/mountinfo"];
         let out = run(&mut fill_as_nobody(&place, "-r -m", &options, &cat)).ok().out();
         assert_eq!(place.mounts(&out), ["data tmpfs ro,nosuid,nodev,noexec,nosymfollow"]);
     }

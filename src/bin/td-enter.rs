@@ -184,13 +184,33 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         }
     }
     prog.close_on_exec(cx, &[])?;
-    let env = container.as_ref().map(|container| &container.environment[..]);
+    let env = environment(cx, opts, &entry, container.as_ref());
+    let env = env.as_deref();
     // The policy is loaded: what is left is whether PROG can run under it.
     let before = |path: &CStr| policy.map_or(Ok(()), |policy| policy.begin(cx, path));
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, env),
         None => prog.exec_as(cx, env, None, &before),
     }
+}
+
+/// PROG's environment: the container's or our own, with the working directory where that is another. `None`: our own.
+fn environment(
+    cx: &Cx,
+    opts: &Opts,
+    entry: &Entry,
+    container: Option<&Container>,
+) -> Option<Vec<CString>> {
+    let moves = opts.wd.is_some() || entry.root.is_some() || entry.joins(libc::CLONE_NEWNS as u64);
+    let old = match container {
+        None if !moves => return None,
+        container => container.map_or(&cx.start.env, |container| &container.environment),
+    };
+    let is_pwd = |variable: &&CString| variable.to_bytes().starts_with(b"PWD=");
+    let mut env: Vec<CString> = old.iter().filter(|variable| !is_pwd(variable)).cloned().collect();
+    let wd = opts.wd.as_ref().and_then(Option::as_ref).map(|directory| directory.to_bytes());
+    env.extend(wd.filter(|wd| wd.starts_with(b"/")).map(|wd| cstring([b"PWD=", wd].concat())));
+    Some(env)
 }
 
 /// The state directory, where td-run has it.

@@ -261,7 +261,12 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
     let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
     let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
     let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));
-    for (name, variable) in home.iter().chain(&opts.env) {
+    // Where PROG begins, as it was written; from a relative path it is not known, and what is set is wrong.
+    let pwd = opts.chdir.as_ref().map(|directory| match directory.to_bytes() {
+        directory @ [b'/', ..] => (b"PWD".to_vec(), Variable::Set(directory.to_vec())),
+        _ => (b"PWD".to_vec(), Variable::Unset),
+    });
+    for (name, variable) in home.iter().chain(&pwd).chain(&opts.env) {
         env.retain(|old| !is(old, name));
         env.extend(match variable {
             Variable::Set(value) => Some([name, &b"="[..], value].concat()),

@@ -16,12 +16,14 @@ are made where they are missing; a PATH that is missing is left out.
       --sys-rw        the same, writable
       --cgroup        the cgroups, on /sys/fs/cgroup: version 2, or the
                       hierarchies of version 1 that are in use
-      --tmpfs DIR     an empty file system in memory
+      --tmpfs DIR     an empty file system in memory, with the owner and the
+                      mode of DIR if that is there
       --fs TYPE SRC DST  the file system of TYPE on the device SRC; where TYPE
                       takes none, SRC is any word
       --bind SRC DST  the file or directory SRC of the caller, with all that is
                       mounted below it
       --ro-bind SRC DST  the same, read-only
+      --dev-bind SRC DST  the same as --bind, and devices work as outside
       --move SRC DST  what the caller has mounted on SRC, which it leaves
       --mask PATH     nothing: an empty directory, or /dev/null on a file
       --remount-ro PATH  make PATH read-only, if it is a mount only that mount
@@ -33,7 +35,7 @@ are made where they are missing; a PATH that is missing is left out.
 ";
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use libc::{
@@ -47,10 +49,10 @@ use td::error::Error;
 use td::file_systems::{self, why_no_proc};
 use td::mounts::{copy_tree, new_fs};
 use td::root::{self, Root};
-use td::show::plain;
+use td::show::{self, plain};
 use td::sys::{self, Cx, cstring};
 use td::text;
-use td::{cgroup, devices, restrict};
+use td::{cgroup, devices, restrict, users};
 
 td::step!(HELP, parse, apply);
 
@@ -78,6 +80,7 @@ enum What {
     Devtmpfs,
     Sys,
     Cgroup,
+    Tmpfs,
     /// A file system of this type.
     Fs(CString),
     Bind(CString),
@@ -117,7 +120,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--sys" => op(What::Sys, c"/sys".into(), NOTHING | MOUNT_ATTR_RDONLY),
             "--sys-rw" => op(What::Sys, c"/sys".into(), NOTHING),
             "--cgroup" => op(What::Cgroup, c"/sys/fs/cgroup".into(), NOTHING),
-            "--tmpfs" => op(What::Fs(c"tmpfs".into()), cli.path()?, NODEV),
+            "--tmpfs" => op(What::Tmpfs, cli.path()?, NODEV),
             "--fs" => {
                 let (what, source) = (What::Fs(cli.path()?), (c"source".into(), Some(cli.path()?)));
                 Op { options: vec![source], ..op(what, cli.path()?, MOUNT_ATTR_NODEV) }
@@ -126,6 +129,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--ro-bind" => {
                 op(What::Bind(cli.path()?), cli.path()?, MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY)
             }
+            "--dev-bind" => op(What::Bind(cli.path()?), cli.path()?, 0),
             "--move" => op(What::Move(cli.path()?), cli.path()?, 0),
             "--mask" => op(What::Mask, cli.path()?, NOTHING | MOUNT_ATTR_RDONLY),
             "--remount-ro" => op(What::RemountRo, cli.path()?, MOUNT_ATTR_RDONLY),
@@ -152,11 +156,11 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         return Err(cli.usage("--options stands behind the mount that it is for"));
     };
     let (is_fs, is_bind) = match op.what {
-        What::Proc | What::Cgroup | What::Fs(_) => (true, false),
+        What::Proc | What::Cgroup | What::Tmpfs | What::Fs(_) => (true, false),
         What::Bind(_) => (false, true),
         What::Sys => (false, false),
         _ => {
-            let takers = "--proc, --sys, --sys-rw, --cgroup, --tmpfs, --fs, --bind and --ro-bind";
+            let takers = "--proc, --sys, --sys-rw, --cgroup, --tmpfs, --fs, --bind, --ro-bind and --dev-bind";
             return Err(cli.usage(format_args!("--options is for {takers}")));
         }
     };
@@ -207,7 +211,7 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     use What::*;
     root.guarded = matches!(op.what, Proc | Dev | Devtmpfs | Sys | Cgroup);
     let keys = op.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
-    let mut keys: Vec<(&CStr, Option<&CStr>)> = keys.collect();
+    let keys: Keys = keys.collect();
     let target = op.target.as_c_str();
     match &op.what {
         Proc => {
@@ -227,13 +231,10 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
             sysfs => root.attach_on(sysfs?, target, RESOLVE_NO_SYMLINKS),
         },
         Cgroup => cgroup::mount::mount(cx, root, &keys, op.attr),
+        Tmpfs => tmpfs(cx, root, op, keys),
         Fs(fstype) => {
-            // The file system itself shall not write to its device.
-            if op.attr & MOUNT_ATTR_RDONLY != 0 {
-                keys.push((c"ro", None));
-            }
-            let new = new_fs(cx, fstype, &keys, op.attr);
-            root.attach_on(new.map_err(|e| file_systems::why(cx, fstype, &keys, e))?, target, 0)
+            let new = new_of_type(cx, fstype, keys, op.attr)?;
+            root.attach_on(new, target, 0)
         }
         Bind(source) => bind(cx, root, source, op, 0),
         Move(source) => root.move_from(source, target),
@@ -242,6 +243,44 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
         Mask => restrict::mask(cx, root, target, op.attr),
         RemountRo => restrict::remount_ro(cx, root, target, op.attr),
     }
+}
+
+/// The options of a file system.
+type Keys<'a> = Vec<(&'a CStr, Option<&'a CStr>)>;
+
+fn new_of_type(cx: &Cx, fstype: &CStr, mut keys: Keys, attr: u64) -> Result<OwnedFd, Error> {
+    // The file system itself shall not write to its device.
+    if attr & MOUNT_ATTR_RDONLY != 0 {
+        keys.push((c"ro", None));
+    }
+    new_fs(cx, fstype, &keys, attr).map_err(|e| file_systems::why(cx, fstype, &keys, e))
+}
+
+/// A tmpfs looks as the directory that it covers, unless its options say otherwise, so that a container has no private
+/// directory of its image open to all. On a new one it is the tmpfs of mode 1777 that it is by itself.
+fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Keys) -> Result<(), Error> {
+    let covers = root.find(&op.target, 0)?.is_some();
+    let target = root.target(&op.target, true, 0)?;
+    let mut more = Vec::new();
+    if covers {
+        let stat = sys::fstatx(cx, target.as_fd())?;
+        let mut mode = String::new();
+        show::octal("", stat.permissions(), &mut mode);
+        more.push((c"mode", cstring(mode)));
+        for (key, id, own, map) in [
+            (c"uid", stat.uid, cx.start.euid, c"/proc/self/uid_map"),
+            (c"gid", stat.gid, cx.start.egid, c"/proc/self/gid_map"),
+        ] {
+            if id != own && users::may_own(cx, map, id) {
+                more.push((key, cstring(show::number(id.into()))));
+            }
+        }
+    }
+    more.retain(|(key, _)| !keys.iter().any(|(said, _)| said == key));
+    let more = more.iter().map(|(key, value)| (*key, Some(value.as_c_str())));
+    let keys = keys.into_iter().chain(more).collect();
+    let new = new_of_type(cx, c"tmpfs", keys, op.attr)?;
+    root.attach(new, target.as_fd(), &op.target)
 }
 
 fn bind(cx: &Cx, root: &mut Root, source: &CStr, op: &Op, resolve: u64) -> Result<(), Error> {
