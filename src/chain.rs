@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use syscalls::Errno;
 
 use crate::cli::Never;
-use crate::error::{Error, NOT_FOUND};
+use crate::error::{Error, FAILED, NOT_FOUND};
 use crate::executable;
 use crate::flags::MFD_EXEC;
 use crate::show::{number, plain};
@@ -146,7 +146,7 @@ impl Found<'_> {
         let argv = self.argv(cx, argv0);
         if let Some(path) = &self.sibling {
             before(path)?;
-            sys::execve(cx, path, &argv, env).map_err(|e| executable::why(cx, path, e))?;
+            sys::execve(cx, path, &argv, env).map_err(|e| why_no_tool(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
         }
         if let Some(mask) = cx.mask_of_prog() {
@@ -264,6 +264,11 @@ pub fn close_all(cx: &Cx) -> Result<(), Error> {
     sys::close_range(cx, trace.saturating_add(1), RawFd::MAX, 0)
 }
 
+/// Why one of our tools was not executed. That is a failure of ours, and not of PROG.
+fn why_no_tool(cx: &Cx, path: &CStr, error: Error) -> Error {
+    executable::why(cx, path, error).with_status(FAILED)
+}
+
 /// Change the working directory. `uid` is who we are, for messages.
 pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
     sys::chdir(cx, directory).map_err(|error| {
@@ -343,8 +348,7 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
 
 /// A copy of the program `path` in memory that nobody can write to, not even through `/proc`.
 fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
-    let file =
-        sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| executable::why(cx, path, e))?;
+    let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
     let bits = libc::MFD_ALLOW_SEALING as u64;
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.

@@ -355,7 +355,7 @@ mod root {
         symlink("../real/td-unshare", dir.join("links/td-unshare")).expect("a link");
         let missing = format!("there is no {}/links/td-exec in this root", dir.path().display());
         let output = run(Command::new(dir.join("links/td-unshare")).args(["td-exec", "true"]));
-        output.exits(127).says(&missing);
+        output.exits(125).says(&missing);
     }
 
     #[test]
