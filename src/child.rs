@@ -212,11 +212,7 @@ fn await_child(cx: &Cx, line: &OwnedFd, child: i32) -> Result<(), Error> {
 
 /// Wait for a signal.
 pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
-    loop {
-        if let Some(signal) = sys::rt_sigtimedwait(cx, SigSet::ALL)? {
-            return Ok(signal);
-        }
-    }
+    sys::rt_sigtimedwait(cx, SigSet::ALL)
 }
 
 /// Pass a signal on to the child; or reap what has ended, and return how, if that was the child. The first signal that

@@ -513,16 +513,22 @@ impl<'a> Cx<'a> {
         root_fd().map_err(|errno| self.failed(nr::openat, &args, errno))
     }
 
-    /// Make the call, and trace it.
+    /// Make the call, again where it was interrupted, and trace it.
     fn make(&self, call: Call, args: &[Arg]) -> Result<Result<usize, Errno>, Error> {
         if let Some(error) = refused_memory() {
             return Err(error);
         }
-        let result = raw(call, args);
-        if self.trace.is_some() {
-            self.print(call, args, Some(result));
+        loop {
+            let result = raw(call, args);
+            if self.trace.is_some() {
+                self.print(call, args, Some(result));
+            }
+            // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done, and
+            // it is done again; but a file system that could not be made is never made by its fsconfig(2).
+            if result != Err(Errno::EINTR) || call.0 == nr::fsconfig.0 {
+                return Ok(result);
+            }
         }
-        Ok(result)
     }
 
     /// A call that has failed. What any of them may fail with is explained here.
@@ -715,15 +721,9 @@ pub fn pread64(
     cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), size, Arg::Size(offset)])
 }
 
-/// `write(fd, buf, count)`: write(2). Returns how many bytes were written. EINTR, where nothing was, is tried again:
-/// who is stopped and continued while the kernel reclaims memory meets it.
+/// `write(fd, buf, count)`: write(2). Returns how many bytes were written.
 pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
-    loop {
-        match cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())]) {
-            Err(e) if e.is(Errno::EINTR) => {}
-            other => return other,
-        }
-    }
+    cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
 }
 
 /// The whole of a file, by openat(2) and read(2).
@@ -1421,13 +1421,12 @@ fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -> [Arg<'a>; 4] {
     [name(signal, flags::SIGNAL), act, old, Arg::Size(size_of::<SigSet>())]
 }
 
-/// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked. `None`: EINTR, we were
-/// stopped and continued.
-pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<Option<SigInfo>, Error> {
+/// `rt_sigtimedwait(set, info, NULL, 8)`: sigwaitinfo(2): wait for a signal that is blocked.
+pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
-    let waited = cx.attempt(nr::rt_sigtimedwait, &args, &[Errno::EINTR])?;
-    Ok(waited.is_ok().then(|| info.get()))
+    cx.read(nr::rt_sigtimedwait, &args)?;
+    Ok(info.get())
 }
 
 /// `kill(pid, sig)`: kill(2), of a process that may have ended. False: it has, ESRCH.

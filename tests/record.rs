@@ -194,6 +194,32 @@ mod root {
         assert!(out.contains("memory.max 67108864\n"), "{out}");
     }
 
+    /// Each kind of call that waits, or that the server of a file system may answer so.
+    #[test]
+    fn a_call_that_is_interrupted_is_made_again() {
+        let dir = TempDir::new();
+        let calls = "openat read mkdirat unlinkat fstatfs wait4 rt_sigtimedwait ppoll";
+        for call in calls.split(' ') {
+            let own = Cgroup::new("interrupted");
+            let mut cmd = cgroup(["-m", "64M", "--stay", &own.0, "td-unshare", "--pid"]);
+            cmd.args(["--into-cgroup", &own.0, "--remove-cgroup", &own.0, "td-exec", "--init"]);
+            cmd.arg(busybox()).arg("true");
+            let options =
+                [format!("trace={call}"), format!("inject={call}:error=EINTR:when=1..9+2")];
+            let options = ["-e", &*options[0], "-e", &*options[1]];
+            run(&mut under_strace(&options, &cmd, &dir)).ok();
+            assert!(own.is_gone(), "{call}");
+            let interrupted = fs::read_dir(dir.path()).expect("the logs").any(|log| {
+                let text = fs::read_to_string(log.expect("a log").path()).expect("its text");
+                text.contains("EINTR")
+            });
+            assert!(interrupted, "{call} was not made");
+            fs::read_dir(dir.path()).expect("the logs").for_each(|log| {
+                fs::remove_file(log.expect("a log").path()).expect("removed");
+            });
+        }
+    }
+
     // ---- where cgroups are out of reach ----
 
     /// `cmd` in a mount namespace that `script` has changed.
