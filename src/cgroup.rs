@@ -191,7 +191,7 @@ pub fn home(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
 /// Where a controller lives: in the version 1 hierarchy that has it, else in version 2, which may not
 /// have it either: that is seen when it is turned on. `cgroup` stands for the core files of version 2.
 pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'a Hierarchy> {
-    let v1 = hierarchies.iter().find(|h| h.has(name_on_v1(name)));
+    let v1 = hierarchies.iter().find(|h| h.has(name));
     v1.or_else(|| hierarchies.iter().find(|h| h.v2))
 }
 
@@ -252,9 +252,14 @@ impl Hierarchy {
         cx.dry() && self.detached
     }
 
-    /// Is this the version 1 hierarchy of `controller`?
+    /// Is this the version 1 hierarchy of `controller`, which is named as on version 2?
     pub fn has(&self, controller: &[u8]) -> bool {
-        self.controllers.iter().any(|c| c == controller)
+        self.controllers.iter().any(|c| c == name_on_v1(controller))
+    }
+
+    /// Does this hierarchy of version 1 have a controller that is passed down to users?
+    pub fn is_delegated(&self) -> bool {
+        limits::CONTROLLERS.iter().any(|controller| self.has(controller))
     }
 
     /// The directories from the mount point down to the cgroup `name`, each by its path, and how many

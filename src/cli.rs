@@ -11,7 +11,7 @@ use lexopt::Arg;
 
 use crate::chain::Prog;
 use crate::error::{Error, Words};
-use crate::number::{decimal, fixed, hexadecimal};
+use crate::number::{decimal, fixed, hexadecimal, int};
 use crate::show::plain;
 use crate::structs::SigSet;
 use crate::sys::{self, Checked, Cx, Start, cstring};
@@ -269,7 +269,7 @@ fn usage(tool: &str, what: impl Words) -> Error {
     Error::refusal(what).way_out(format_args!("see {tool} --help"))
 }
 
-/// A size in bytes: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
+/// A size in bytes below 2^63: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
 pub fn size(text: &str) -> Option<u64> {
     let (digits, unit) = match text.as_bytes() {
         [digits @ .., unit] if !unit.is_ascii_digit() => (digits, *unit),
@@ -283,12 +283,7 @@ pub fn size(text: &str) -> Option<u64> {
         b't' => 40,
         _ => return None,
     };
-    decimal(digits)?.checked_mul(1 << shift)
-}
-
-/// A number that the kernel has as an int, and that is not negative.
-fn int(text: &[u8]) -> Option<i32> {
-    i32::try_from(decimal(text)?).ok()
+    decimal(digits)?.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64)
 }
 
 #[cfg(test)]

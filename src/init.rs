@@ -35,7 +35,8 @@ pub fn of_container(
     // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
     sys::prctl_set_child_subreaper(cx)?;
     hide(cx)?;
-    let Side::Parent(child) = child::spawn(cx, 0, &mut Cradle::default())? else { return Ok(()) };
+    let spawned = child::spawn(cx, 0, &mut Cradle::default());
+    let Side::Parent(child) = spawned.map_err(why_no_child)? else { return Ok(()) };
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
     chain::close_all(cx)?;
@@ -49,6 +50,16 @@ pub fn of_container(
     let ended =
         child::wait(cx, &waited).inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
     sys::exit(cx, ended.exit_status())
+}
+
+/// Limits of processes are seen outside.
+fn why_no_child(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EAGAIN) => error.because(
+            "process 1 and PROG are two processes: perhaps a limit allows fewer, as --pids 1 does",
+        ),
+        _ => error,
+    }
 }
 
 fn hide(cx: &Cx) -> Result<(), Error> {

@@ -155,6 +155,29 @@ pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
     Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
 }
 
+/// Is this the mount namespace of the machine's PID 1, and are we not that ourselves, which is meant to change it? `None`:
+/// that cannot be seen. `own`: as [`own_proc`].
+pub fn is_of_pid_1(cx: &Cx, own: Option<BorrowedFd>) -> Option<bool> {
+    match own.and_then(|own| shared_with_pid_1(cx, own)) {
+        // /proc may show another pid namespace than ours, in which we are not its PID 1.
+        Some(true) => sys::readlinkat(cx, own, c"../self").ok().map(|pid| pid != b"1"),
+        None if sys::getpid(cx).is_ok_and(|pid| pid == 1) => Some(false),
+        other => other,
+    }
+}
+
+/// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before it
+/// would have; and where no proc is mounted, process 1 is still about to.
+pub fn warn_on_host(cx: &Cx) {
+    let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
+    let Ok(own) = own else { return };
+    if !cx.dry() && is_of_pid_1(cx, Some(own.as_fd())) == Some(true) {
+        cx.say(&Error::refusal(
+            "this is the mount namespace of PID 1: all of it gets this mount, which td-unshare --mount would keep apart",
+        ));
+    }
+}
+
 /// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
 /// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
 pub fn new_fs(

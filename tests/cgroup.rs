@@ -22,7 +22,7 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         (["--memory", "64MM"], "--memory 64MM: it takes a SIZE"),
         (["--cpus", "0.001"], "--cpus 0.001: it takes a number from 0.01 to 100000"),
         (["--cpu-shares", "1"], "--cpu-shares 1: it takes a number from 2 to 262144"),
-        (["--pids", "many"], "--pids many: it takes a number from 0 to 4194304"),
+        (["--pids", "many"], "--pids many: it takes a number from 1 to 4194304, or 0 or -1"),
         (["--cpuset-cpus", ""], "--cpuset-cpus \"\": it takes a list of processors"),
         (["--set", "memory.max"], "--set memory.max: FILE=VALUE is wanted"),
         (["--set", "a/b.c=1"], "--set a/b.c: a file CONTROLLER.NAME is wanted"),
@@ -586,10 +586,19 @@ mod root {
             running.prints(&format!(":pids:{below}\n"));
             running.prints(&format!(":memory:{below}\n"));
             assert_eq!(read(&below, "pids.max"), "20");
+            let io = own
+                .found()
+                .iter()
+                .any(|directory| directory.join("blkio.throttle.read_bps_device").exists());
+            assert!(io, "blkio is given as well");
             let limits = ["--pids", "41", &own.0, "echo", "run"];
             let output = run(&mut as_user(&dir, "td-cgroup", limits)).exits(125).says("EACCES");
             let output = output.says("pids.max belongs to uid 0 (mode 0644), we are 65534");
             assert_eq!((output.out(), output.err().matches("EACCES").count()), (String::new(), 1));
+            // It is done, and does not help.
+            assert!(!output.err().contains("--delegate"), "{output}");
+            let output = output.says("given are the limits of cgroups below it");
+            drop(output);
             let output = run(&mut as_user(&dir, "td-cgroup", ["--fresh", "--pids", "1", &below]));
             let output = output.exits(125).says(" still has processes: ");
             output

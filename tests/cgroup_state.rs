@@ -24,6 +24,8 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         ("--cpu-weight", "0", "--cpu-weight 0: it takes a number from 1 to 10000"),
         ("--io-max", "8:0", "--io-max 8:0: it takes DEV,rbps=N,wbps=N,riops=N,wiops=N: MAJ:MIN or"),
         ("--io-max", "8:0,rbps=0", "--io-max 8:0,rbps=0: it takes DEV,"),
+        ("--io-max", "8:0,rbps=8388608t", "--io-max 8:0,rbps=8388608t: it takes DEV,"),
+        ("--hugetlb", "2M,8388608t", "--hugetlb 2M,8388608t: it takes SIZE,LIMIT"),
         ("--hugetlb", "2M,3M", "--hugetlb 2M,3M: it takes SIZE,LIMIT, as 2M,64M"),
         ("--move-to-leaf", "a/b", "--move-to-leaf a/b: a name beside PATH is wanted"),
         ("--move-to-leaf", "..", "--move-to-leaf ..: a name beside PATH is wanted"),

@@ -133,6 +133,57 @@ mod root {
         }
     }
 
+    /// As by Ctrl-Z and fg, a debugger, or a batch system: one process of the run, which goes on as if nothing had been.
+    #[test]
+    fn a_process_is_stopped_and_continued_at_any_moment_and_nothing_is_left() {
+        let house = House::new();
+        let mounts = own_mountinfo();
+        let mut seed = RandomState::new().hash_one(0);
+        println!("seed {seed}");
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        let mut hit = [0; 3];
+        for time in 0..TIMES {
+            // A limit of memory is what a signal interrupts.
+            let options = ["-m", "64M", "--pids", "20"];
+            let work = ["sh", "-c", "for i in 1 2 3; do echo $i >/file; done; echo done; exit 7"];
+            let container = start(&mut house.container(&options, &work));
+            let whom = random(3) as usize;
+            std::thread::sleep(Duration::from_micros(random(40_000)));
+            let mut victim = container.pid();
+            for _ in 0..whom {
+                victim = children_of(victim).first().copied().unwrap_or(victim);
+            }
+            // It may have ended by now, and is not reaped by us unless it is td-run.
+            // SAFETY: numbers.
+            let send = |signal| unsafe { libc::kill(victim, signal) == 0 };
+            if send(libc::SIGSTOP) {
+                let state = || {
+                    let status = fs::read_to_string(format!("/proc/{victim}/stat")).ok()?;
+                    status.rsplit(") ").next()?.chars().next()
+                };
+                let stopped = wait_for("it to stop or end", || match state() {
+                    Some('T') => Some(true),
+                    None | Some('Z' | 'X') => Some(false),
+                    _ => None,
+                });
+                hit[whom] += usize::from(stopped);
+                send(libc::SIGCONT);
+            }
+            let ended = container.wait();
+            assert_eq!(
+                (ended.code, ended.out(), ended.err()),
+                (Some(7), "done\n".into(), String::new()),
+                "{time}"
+            );
+            assert_eq!(own_mountinfo(), mounts, "{time}");
+            house.nothing_is_left();
+        }
+        assert!(hit.iter().all(|hit| *hit > 0), "too few were stopped: {hit:?}");
+    }
+
     #[test]
     fn fifty_names_started_together_all_end_right() {
         let house = House::new();
@@ -293,7 +344,19 @@ mod root {
     #[test]
     fn a_limit_of_processes_that_is_too_low_is_named_and_nothing_is_left() {
         let house = House::new();
-        house.sh(&["--pids", "1"], "echo never").exits(125).says("EAGAIN");
+        let says = "--pids 1: process 1 and COMMAND are two processes";
+        house.sh(&["--pids", "1"], "echo never").exits(125).says(says).says("--no-init");
+        house
+            .sh(&["--pids-limit=01"], "echo never")
+            .exits(125)
+            .says("EAGAIN")
+            .says("--pids 1 does");
+        house.nothing_is_left();
+        for enough in
+            [&["--pids", "2"][..], &["--pids", "1", "--no-init"], &["--pids", "1", "--pids", "0"]]
+        {
+            assert_eq!(house.sh(enough, "echo works").ok().out(), "works\n");
+        }
         house.nothing_is_left();
     }
 

@@ -36,6 +36,23 @@ fn a_mount_with_a_source_needs_all_its_values() {
     }
 }
 
+/// The kernel would take what is left of it, and no limit for none.
+#[test]
+fn a_size_that_does_not_fit_is_refused() {
+    for (fs, key) in
+        [(&["--tmpfs", "/t"][..], "size"), (&["--tmpfs", "/t"], "nr_inodes"), (&["--proc"], "gid")]
+    {
+        for value in
+            ["18446744073709551616", "18446744073709551615", "16E", "0x10000000000000000", "99999%"]
+        {
+            let word = format!("{key}={value}");
+            let list = format!("mode=755,{word}");
+            let line = [fs, &["--options", &list, "/", "true"]].concat();
+            refuses(&line, &format!("--options {word}: this number is too large"));
+        }
+    }
+}
+
 #[test]
 fn root_and_prog_must_be_there() {
     refuses(&["--proc"], "ROOT is missing");

@@ -14,6 +14,9 @@ fn wrong_use_is_refused_in_a_sentence() {
         ("--lower l --volatile T true", "--volatile needs --upper or --tmpfs"),
         ("--lower l --tmpfs=1x T true", "--tmpfs=1x: this is no size"),
         ("--lower l --tmpfs=-1% T true", "--tmpfs=-1%: this is no size"),
+        ("--lower l --tmpfs=18446744073709551615 T true", "15: this is no size"),
+        ("--lower l --tmpfs=16777216t T true", "--tmpfs=16777216t: this is no size"),
+        ("--lower l --tmpfs=4294967295% T true", "--tmpfs=4294967295%: this is no size"),
         ("--lower l", "TARGET is missing"),
         ("--lower l T", "PROG is missing"),
     ] {

@@ -68,6 +68,27 @@ mod root {
 
     const REFUSED: &str = "this is the mount namespace of PID 1";
 
+    /// By a process beside PID 1: that itself is meant to, and a namespace of one's own is nobody else's.
+    #[test]
+    fn who_mounts_in_the_mount_namespace_of_pid_1_is_told_in_one_line() {
+        let dir = Place::new();
+        let mounts = [
+            "td-mount --tmpfs /tmp / true",
+            "td-mount --bind /etc /tmp / true",
+            "td-overlay --lower /etc --tmpfs /tmp true",
+        ];
+        for mount in mounts {
+            let output = run(&mut dir.sh(&format!("{mount}; exit"))).exits(0).says(REFUSED);
+            assert_eq!(output.err().lines().count(), 1, "{output}");
+            for quiet in ["exec ", "td-unshare --mount ", "exec td-unshare --mount "] {
+                run(&mut dir.sh(&format!("{quiet}{mount}"))).ok();
+            }
+            let dry = mount.replacen(' ', " --dry-run ", 1);
+            assert_eq!(run(&mut dir.sh(&format!("{dry}; exit"))).exits(0).err(), "");
+        }
+        run(&mut dir.sh("td-mount --dir /tmp / true; exit")).ok();
+    }
+
     // ---- what PROG sees ----
 
     #[test]

@@ -21,7 +21,7 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --cpu-weight N      as version 2 has it, 1 to 10000, usually 100
       --cpuset-cpus LIST  these processors only, as 0-3,8
       --cpuset-mems LIST  memory of these nodes only
-      --pids N            processes and threads
+      --pids N            processes and threads (0 or -1: no limit)
       --io-max DEV,rbps=N,wbps=N,riops=N,wiops=N  a second, of a block device
       --hugetlb SIZE,LIMIT  bytes of huge pages of a size, as 2M,64M
       --set FILE=VALUE    write VALUE to FILE of the cgroup, as in pids.max=9

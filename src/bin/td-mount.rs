@@ -48,11 +48,12 @@ use td::cli::{Cli, Never};
 use td::error::Error;
 use td::file_systems::{self, why_no_proc};
 use td::mounts::{copy_tree, new_fs};
+use td::number::fits;
 use td::root::{self, Root};
 use td::show::{self, plain};
 use td::sys::{self, Cx, cstring};
 use td::text;
-use td::{cgroup, devices, restrict, users};
+use td::{cgroup, devices, mounts, restrict, users};
 
 td::step!(HELP, parse, apply);
 
@@ -186,6 +187,12 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
             (.., Some(i)) => {
                 let (key, value) = word.split_at(i);
                 let value = value.strip_prefix(b"=").unwrap_or_default();
+                if !fits(value) {
+                    let word = plain(word);
+                    return Err(
+                        cli.usage(format_args!("--options {word}: this number is too large"))
+                    );
+                }
                 op.options.push((cstring(key), Some(cstring(value))));
             }
         }
@@ -196,6 +203,9 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
     let mut root = Root::open(cx, &opts.root)?;
+    if opts.ops.iter().any(|op| !matches!(op.what, What::Dir | What::Symlink(_))) {
+        mounts::warn_on_host(cx);
+    }
     // What is made has the modes that are written here, whatever the caller's umask.
     let umask = sys::umask(cx, 0)?;
     let done = opts.ops.iter().try_for_each(|op| mount(cx, &mut root, op));

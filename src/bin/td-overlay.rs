@@ -27,8 +27,9 @@ use td::chain::Prog;
 use td::cli::{self, Cli, Never};
 use td::directories::{self, Last, Place};
 use td::error::Error;
+use td::number::{decimal, fits};
 use td::overlay::{self, Layer, Parameter, open_directory};
-use td::show::{ascii, plain};
+use td::show::{ascii, number, plain};
 use td::sys::{self, Cx};
 use td::{mounts, remove};
 
@@ -97,7 +98,10 @@ fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
     let Some(value) = cli.optional() else { return Ok(None) };
     let text = ascii(value.as_encoded_bytes());
     let checked = match text.strip_suffix('%') {
-        Some(percent) => percent.parse().ok().map(|percent: u32| format!("{percent}%")),
+        Some(percent) if fits(text.as_bytes()) => {
+            decimal(percent.as_bytes()).map(|percent| number(percent) + "%")
+        }
+        Some(_) => None,
         None => cli::size(&text).map(|bytes| bytes.to_string()),
     };
     match checked {
@@ -118,6 +122,7 @@ fn key_value(cli: &mut Cli) -> Result<(CString, Option<CString>), Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
+    mounts::warn_on_host(cx);
     let mut made = Made::default();
     let Err(error) = build(cx, opts, &mut made).and_then(|()| prog.exec(cx));
     undo(cx, made);

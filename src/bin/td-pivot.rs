@@ -139,15 +139,11 @@ fn refuse_host_namespace(cx: &Cx) -> Result<(), Error> {
         return Ok(()); // the step that makes a mount namespace was dry too
     }
     let own = mounts::own_proc(cx).ok();
-    let own = own.as_ref().map(AsFd::as_fd);
-    let refusal = match own.and_then(|own| mounts::shared_with_pid_1(cx, own)) {
+    let refusal = match mounts::is_of_pid_1(cx, own.as_ref().map(AsFd::as_fd)) {
         Some(false) => return Ok(()),
-        // /proc may show another pid namespace than ours, in which we are not its PID 1.
-        Some(true) if sys::readlinkat(cx, own, c"../self")? == b"1" => return Ok(()),
         Some(true) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
         }
-        None if sys::getpid(cx)? == 1 => return Ok(()),
         None => "it cannot be seen in /proc whether this is the mount namespace of PID 1",
     };
     Err(Error::refusal(refusal)

@@ -55,7 +55,7 @@ use td::cli::{Cli, Never};
 use td::directories::Place;
 use td::error::{Error, FAILED};
 use td::id_maps::{Asked, IdMaps, Remove};
-use td::number::decimal;
+use td::number::{decimal, int};
 use td::pid_file::{self, PidFile};
 use td::show::plain;
 use td::structs::{IfReq, WaitStatus};
@@ -153,8 +153,7 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
 fn record(cli: &mut Cli) -> Result<(RawFd, CString), Error> {
     let typed = cli.path()?;
     let parts = text::pair(typed.to_bytes(), b':');
-    let parts =
-        parts.and_then(|(n, file)| Some((decimal(n)? as RawFd, remove::named(&cstring(file))?)));
+    let parts = parts.and_then(|(n, file)| Some((int(n)?, remove::named(&cstring(file))?)));
     parts.filter(|(fd, _)| *fd > 2).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
         cli.usage(format_args!("--record {typed}: it is N:FILE, N a descriptor above 2"))
@@ -172,8 +171,9 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
 /// `--monotonic SECONDS` as a line of timens_offsets: time_namespaces(7).
 fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
     let seconds = cli.word()?;
+    // The kernel takes what 64 bits hold of a larger number.
     let digits = seconds.strip_prefix('-').unwrap_or(&seconds);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if decimal(digits.as_bytes()).is_none_or(|n| n > i64::MAX as u64) {
         return Err(cli.usage(format_args!("{seconds}: this is no number of seconds")));
     }
     let clock = option.strip_prefix("--").unwrap_or_default();

@@ -6,7 +6,7 @@ use syscalls::Errno;
 
 use crate::cgroup::causes;
 use crate::cgroup::devices::DeviceLimit;
-use crate::cgroup::limits::{self, LIMITS, Limit};
+use crate::cgroup::limits::{LIMITS, Limit};
 use crate::cgroup::make::Write;
 use crate::cgroup::{self, Hierarchy};
 use crate::cli::Cli;
@@ -99,8 +99,8 @@ impl Wanted {
 
     /// Is a limit asked in this hierarchy, or may it be asked below?
     fn asks(&self, hierarchy: &Hierarchy, writes: &[Write]) -> bool {
-        let below = || limits::CONTROLLERS.iter().any(|controller| hierarchy.has(controller));
-        writes.iter().any(|write| write.hierarchy.is(hierarchy)) || self.delegated && below()
+        writes.iter().any(|write| write.hierarchy.is(hierarchy))
+            || self.delegated && hierarchy.is_delegated()
     }
 
     /// The same for a cgroup in every hierarchy: `name` where a limit is asked, elsewhere its last part below the

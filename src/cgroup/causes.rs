@@ -37,24 +37,31 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
         }
         Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
             Ok(stat) => {
-                let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
-                let group = cx.start.egid;
-                let mut delegate = String::from("as root: td-cgroup --delegate");
-                unsigned(" ", we.into(), &mut delegate);
-                unsigned(":", group.into(), &mut delegate);
-                unsigned(" /td/u-", we.into(), &mut delegate);
                 let mut why = shown;
-                unsigned(" belongs to uid ", owner.into(), &mut why);
-                octal(" (mode ", mode, &mut why);
-                unsigned("), we are ", we.into(), &mut why);
+                unsigned(" belongs to uid ", stat.uid.into(), &mut why);
+                octal(" (mode ", stat.permissions(), &mut why);
+                unsigned("), we are ", cx.start.euid.into(), &mut why);
                 let error = error.because(why);
                 // In a user namespace that has no id for the owner, ours is not the one to give it to.
-                if owner == OVERFLOW { error } else { error.way_out(delegate) }
+                if stat.uid == OVERFLOW { error } else { error.way_out(way_to_be_given(cx, path)) }
             }
             Err(_) => error,
         },
         _ => error,
     }
+}
+
+/// How a user comes by limits. To give away what is given already would change nothing.
+fn way_to_be_given(cx: &Cx, path: &CStr) -> String {
+    let above = sys::statx(cx, None, &parent(path), 0);
+    if above.is_ok_and(|above| above.uid == cx.start.euid) {
+        return "given are the limits of cgroups below it".into();
+    }
+    let mut way_out = String::from("as root: td-cgroup --delegate");
+    unsigned(" ", cx.start.euid.into(), &mut way_out);
+    unsigned(":", cx.start.egid.into(), &mut way_out);
+    unsigned(" /td/u-", cx.start.euid.into(), &mut way_out);
+    way_out + " (for limits below it)"
 }
 
 /// Why a cgroup was not given away.

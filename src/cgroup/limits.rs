@@ -137,7 +137,10 @@ pub static LIMITS: &[Limit] = &[
         v2: &[File { name: "cpuset.mems", convert: list, taken: "cpuset.mems.effective" }],
     },
     Limit {
-        asked: Asked { option: "--pids", accepts: "a number from 0 to 4194304, or -1 for none" },
+        asked: Asked {
+            option: "--pids",
+            accepts: "a number from 1 to 4194304, or 0 or -1 for none",
+        },
         controller: "pids",
         v1: &[file("pids.max", pids)],
         v2: &[file("pids.max", pids)],
@@ -273,11 +276,14 @@ fn list(value: &str, _: bool) -> Option<String> {
     (!value.as_bytes().trim_ascii().is_empty()).then(|| String::from(value))
 }
 
+/// No limit is written alike in both versions. Docker says it by 0 as well, and no process fits into none.
 fn pids(value: &str, _: bool) -> Option<String> {
-    if unlimited(value) {
-        return none(true); // in both
+    match within(value, 0, 4_194_304) {
+        Some(0) => none(true),
+        Some(most) => Some(number(most)),
+        None if unlimited(value) => none(true),
+        None => None,
     }
-    within(value, 0, 4_194_304).map(number)
 }
 
 /// Did the kernel take what was written? `read` is the file afterwards. Bytes are rounded down to
@@ -342,7 +348,9 @@ mod tests {
             ("--memory-high", "-1", "", "max"),
             ("--memory-low", "0", "", "0"),
             ("--cpu-weight", "10000", "", "10000"),
-            ("--pids", "0", "0", "0"),
+            ("--pids", "0", "max", "max"),
+            ("--pids", "00", "max", "max"),
+            ("--pids", "1", "1", "1"),
             ("--pids", "-1", "max", "max"),
         ] {
             assert_eq!(written(option, value), [v1, v2], "{option} {value}");

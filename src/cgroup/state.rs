@@ -70,13 +70,18 @@ pub fn freeze(cx: &Cx, places: &[Place], shown: &str, frozen: bool) -> Result<()
     if frozen {
         refuse_own(places)?;
     }
-    let mut can = places.iter().filter(|place| can_freeze(place.hierarchy)).peekable();
-    if can.peek().is_none() {
-        let why = ": neither version 2 nor the freezer of version 1 has it";
-        return Err(Error::refusal(format_args!("{shown}{why}")));
+    let mut found = false;
+    for place in places.iter().filter(|place| can_freeze(place.hierarchy)) {
+        if !(found && frozen) {
+            freeze_in(cx, place, frozen)?;
+        }
+        found = true;
     }
-    let most = if frozen { 1 } else { usize::MAX };
-    can.take(most).try_for_each(|place| freeze_in(cx, place, frozen))
+    if found {
+        return Ok(());
+    }
+    let why = ": neither version 2 nor the freezer of version 1 has it";
+    Err(Error::refusal(format_args!("{shown}{why}")))
 }
 
 fn can_freeze(hierarchy: &Hierarchy) -> bool {
@@ -175,7 +180,7 @@ impl Above {
     fn way_out(&self) -> String {
         match self {
             Above::Named(name) => ["td-cgroup --thaw ", name].concat(),
-            Above::Hidden(_) => "thaw it from outside, where the cgroups above are visible".into(),
+            Above::Hidden(_) => "thaw it from outside".into(),
         }
     }
 }
