@@ -1,4 +1,14 @@
 //! PROG, the rest of the command line: finding it and executing it, also across a change of root.
+//!
+//! What becomes of the descriptors that a process inherits. Every other one above 2 is closed by td-pivot, td-exec
+//! and td-enter, and kept by the other tools.
+//!
+//! | descriptor | kept by | closed by | the next tool is told |
+//! |---|---|---|---|
+//! | trace | every tool, the waiting parents as well | PROG that is not one of our tools | `--trace=FD,PID` |
+//! | lock | the parent that waits, else PROG; refused for another root | the child of that parent | `--lock=FD,...` |
+//! | `--keep-fd N` | PROG of the tool that is told so | waiting parents | nothing |
+//! | `--seccomp-fd N`, `--record-fd N` | td-exec | PROG and process 1 of `--init` | nothing: `--keep-fd N` |
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -50,7 +60,8 @@ impl Prog {
         (!args.is_empty()).then_some(Prog(args))
     }
 
-    fn name(&self) -> &CStr {
+    /// The name of the program, as it was written.
+    pub fn name(&self) -> &CStr {
         self.0.first().map(CString::as_c_str).unwrap_or_default()
     }
 
@@ -223,12 +234,12 @@ impl Found<'_> {
             .with_status(NOT_FOUND))
     }
 
-    /// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, and for the trace
+    /// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, for locks, and for the trace
     /// where PROG goes on with it.
     pub fn close_on_exec(&self, cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
         sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
         let trace = cx.trace_fd().filter(|fd| *fd > 2 && self.is_sibling());
-        for &fd in keep.iter().chain(trace.as_ref()) {
+        for &fd in keep.iter().chain(trace.as_ref()).chain(&cx.locks()) {
             sys::fcntl_setfd(cx, fd, 0)?;
         }
         Ok(())
@@ -253,15 +264,29 @@ impl Found<'_> {
     }
 }
 
-/// Close every descriptor above 2, but for the trace.
+/// Close every descriptor above 2, but for the trace and locks: a parent that waits keeps both.
 pub fn close_all(cx: &Cx) -> Result<(), Error> {
-    let Some(trace) = cx.trace_fd().filter(|fd| *fd > 2) else {
-        return sys::close_range(cx, 3, RawFd::MAX, 0);
-    };
-    if trace > 3 {
-        sys::close_range(cx, 3, trace - 1, 0)?;
+    let (locks, trace) = (cx.locks(), cx.trace_fd());
+    let mut first = 3;
+    while let Some(&next) = locks.iter().chain(&trace).filter(|fd| **fd >= first).min() {
+        if next > first {
+            sys::close_range(cx, first, next - 1, 0)?;
+        }
+        first = next.saturating_add(1);
     }
-    sys::close_range(cx, trace.saturating_add(1), RawFd::MAX, 0)
+    sys::close_range(cx, first, RawFd::MAX, 0)
+}
+
+/// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be
+/// free; kept, it would be a file of the host in there.
+pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
+    let Some(fd) = cx.locks().into_iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
+    let fd = number(fd as u64);
+    Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
+        .because("closed, it frees the lock; kept, it is a file of the host for PROG")
+        .way_out(
+            "put td-lock before td-unshare --pid or td-exec --init, whose parent keeps the lock, or behind this tool",
+        ))
 }
 
 /// Why one of our tools was not executed. That is a failure of ours, and not of PROG.

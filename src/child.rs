@@ -103,7 +103,8 @@ fn clone(cx: &Cx, flags: u64, cgroups: &mut Cradle) -> Result<i32, Error> {
     sys::clone(cx, flags & !later)
 }
 
-/// Die with the parent, and have the signals as the caller had them, the mask too where it is given.
+/// Die with the parent, leave it the locks of the chain, and have the signals as the caller had them, the mask too
+/// where it is given.
 fn be_child(
     cx: &Cx,
     parent: &OwnedFd,
@@ -115,6 +116,8 @@ fn be_child(
     if sys::readable(cx, parent.as_fd())? {
         sys::exit(cx, FAILED);
     }
+    // The parent has them, which waits: they are free when that has ended, whoever lives on.
+    cx.leave_locks();
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(sigchld))?;
     }

@@ -21,11 +21,11 @@ use crate::text::split;
 pub type Never = Infallible;
 
 /// The help on the options that every tool has. They end the list of options.
-pub const COMMON: &str = "      --trace[=FD]    print every system call on standard error, or on FD
-      --dry-run       print the calls that would change something; make none
-      --signal-mask=SET  what PROG has blocked: td-unshare --pid hands it on
-      --help          print this
-      --version       print the version
+pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
+      --dry-run     print the changing calls; make none
+      --signal-mask=SET  what PROG has blocked, handed on
+      --help        print this
+      --version     print the version
 ";
 
 /// The command line of a tool, read from left to right up to PROG.
@@ -38,6 +38,7 @@ pub struct Cli {
     mask: Option<SigSet>,
     /// Descriptors that were asked for.
     checked: Vec<Checked>,
+    locks: &'static [u8],
     operand: Option<OsString>,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
@@ -73,6 +74,7 @@ pub fn run<O>(
     let parsed = parse(&mut cli);
     let cx = Cx::new(tool, start, cli.trace, cli.dry, &cli.checked);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
+    cx.hold_locks(cli.locks);
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
     sys::exit(&cx, error.status())
@@ -80,8 +82,8 @@ pub fn run<O>(
 
 impl Cli {
     fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
-        let (trace, dry, mask, checked) = (None, false, None, Vec::new());
-        Cli { parser, tool, help, trace, dry, mask, checked, operand: None, ahead: None }
+        let (trace, dry, mask, checked, locks) = (None, false, None, Vec::new(), [].as_slice());
+        Cli { parser, tool, help, trace, dry, mask, checked, locks, operand: None, ahead: None }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -96,6 +98,7 @@ impl Cli {
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
                 "--signal-mask" => self.mask = Some(self.signal_mask()?),
+                sys::LOCK => self.locks = self.value()?.into_vec().leak(),
                 _ => return Ok(Some(option)),
             }
         }

@@ -73,6 +73,8 @@ tables! {
         OPEN_TREE_CLONE OPEN_TREE_CLOEXEC AT_EMPTY_PATH AT_RECURSIVE AT_SYMLINK_NOFOLLOW;
     "The command of fcntl(2)." FCNTL:
         F_DUPFD F_GETFD F_SETFD F_GETLK F_SETLK F_SETLKW F_ADD_SEALS F_GET_SEALS;
+    "Another, of td-lock alone." FCNTL_DUP: F_DUPFD_CLOEXEC;
+    "Operations of flock(2)." FLOCK: LOCK_SH LOCK_EX LOCK_NB;
     "The `l_type` of a lock." LOCK: F_RDLCK F_WRLCK F_UNLCK;
     "The `l_whence` of a lock." WHENCE: SEEK_SET;
     "Flags of a descriptor." FD: FD_CLOEXEC;

@@ -28,7 +28,8 @@
 //! - [`devices`]: what `/dev` holds
 //! - [`restrict`]: what a root has and its programs shall not see, or not write to
 //! - [`pivot`]: why the root cannot be changed, and what can be done about it
-//! - [`lock`]: a lock that stands for a word, and who holds it
+//! - [`lock`]: locks, and who holds them
+//! - [`lock_file`]: opening a file to lock it
 //! - [`moves`]: mounts that go along to a new root
 //! - [`initramfs`]: the initramfs as the root: leaving it, and freeing its memory
 //! - [`overlay`]: the layers of an overlay, how they are mounted, why the kernel refuses
@@ -57,6 +58,7 @@ pub mod init;
 pub mod initramfs;
 pub mod join;
 pub mod lock;
+pub mod lock_file;
 pub mod mounts;
 pub mod moves;
 pub mod namespaces;

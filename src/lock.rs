@@ -1,16 +1,19 @@
-//! A lock that stands for a word: of a byte of a file, by fcntl(2). The lock of a container's name is the truth about
-//! what runs.
+//! Locks: of a file, by flock(2), and of a byte that stands for a name, by fcntl(2), of which that of a container's
+//! name is the truth about what runs. Neither kind sees the other.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use syscalls::Errno;
 
 use crate::cgroup::tree;
 use crate::directories::Place;
 use crate::error::Error;
-use crate::structs::Flock;
-use crate::sys::{self, Cx};
+use crate::number::{decimal, hexadecimal};
+use crate::show::number;
+use crate::structs::{Flock, Statx};
+use crate::sys::{self, Cx, cstring};
+use crate::text::{lines, split};
 
 /// The byte that stands for a word, which the file need not have: a hash of 62 bits, FNV-1a. A file for each
 /// name would have to be removed some day, and who waits for a lock on a removed file has one on nothing.
@@ -24,6 +27,10 @@ pub fn place(word: &CStr) -> i64 {
 /// Who holds the lock of `word` in a file, without taking it: the pid, and where there is none what F_GETLK says in
 /// its place, see [`Flock`]. `None`: nobody, or the caller.
 pub fn holder(cx: &Cx, file: &Place, word: &CStr) -> Result<Option<i32>, Error> {
+    // To open the file and close it would give up what this process has locked there: fcntl(2).
+    if let Some(held) = held(cx, file)? {
+        return ask(cx, held, word);
+    }
     let opened = match file.open(cx) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(None),
         other => other?,
@@ -31,9 +38,31 @@ pub fn holder(cx: &Cx, file: &Place, word: &CStr) -> Result<Option<i32>, Error> 
     let Some(opened) = opened else {
         return Err(Error::refusal([&file.shown(), " is not a regular file"].concat()));
     };
+    ask(cx, opened.as_fd(), word)
+}
+
+fn ask(cx: &Cx, file: BorrowedFd, word: &CStr) -> Result<Option<i32>, Error> {
     let wanted = Flock::new(libc::F_WRLCK, place(word), 1);
-    let found = sys::fcntl_getlk(cx, opened.as_fd(), wanted)?;
+    let found = sys::fcntl_getlk(cx, file, wanted)?;
     Ok(if found.is_free() { None } else { Some(found.pid) })
+}
+
+/// The descriptor of the file on which a td-lock before us in the chain has its lock.
+fn held(cx: &Cx, file: &Place) -> Result<Option<BorrowedFd<'static>>, Error> {
+    if cx.locks().is_empty() {
+        return Ok(None);
+    }
+    let directory = Some(file.directory.as_fd());
+    match sys::statx(cx, directory, &file.name, libc::AT_SYMLINK_NOFOLLOW) {
+        Err(e) if e.is(Errno::ENOENT) => Ok(None),
+        other => other.map(|file| same(cx, &file)),
+    }
+}
+
+/// The same of a file that is known.
+pub fn same(cx: &Cx, file: &Statx) -> Option<BorrowedFd<'static>> {
+    let mut locks = cx.locks().into_iter().filter_map(|fd| sys::inherited_fd(cx, fd).ok());
+    locks.find(|fd| sys::fstatx(cx, *fd).is_ok_and(|held| held.same_file(file)))
 }
 
 /// What is locked, and by whom: `x is locked by process 12 (y)`.
@@ -44,4 +73,95 @@ pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
         _ => " is locked by an open file description, or from another machine".into(),
     };
     [what, &by].concat()
+}
+
+/// The same of a flock(2) lock, of which the kernel says no holder.
+pub fn why_held(cx: &Cx, what: &str, file: &Statx) -> String {
+    let Some(pid) = taker(cx, file) else {
+        return [what, " is locked: /proc/locks does not show by whom"].concat();
+    };
+    let taker = tree::names(cx, &[pid]);
+    match descriptors(cx, pid, file) {
+        Ok(0) => [
+            what,
+            " was locked by process ",
+            &taker,
+            ", which has closed it: a process that inherited the descriptor has the lock",
+        ]
+        .concat(),
+        Err(e) if e.is(Errno::ENOENT) => [
+            what,
+            " was locked by process ",
+            &taker,
+            ", which has ended: a process that inherited the descriptor has the lock",
+        ]
+        .concat(),
+        _ => [what, " is locked by process ", &taker].concat(),
+    }
+}
+
+/// Has this process itself the flock(2) lock of a file, on another descriptor than the one that it has just opened?
+pub fn is_own(cx: &Cx, file: &Statx) -> bool {
+    let own = sys::readlinkat(cx, None, c"/proc/self").ok().and_then(|own| decimal(&own));
+    let taker = taker(cx, file).filter(|taker| own == Some(*taker as u64));
+    taker.is_some_and(|pid| descriptors(cx, pid, file).is_ok_and(|count| count > 1))
+}
+
+/// The process that has taken the flock(2) lock of a file, as far as /proc shows it: proc_locks(5). It may have ended,
+/// and what has inherited the descriptor have the lock.
+fn taker(cx: &Cx, file: &Statx) -> Option<i32> {
+    let locks = sys::read_file(cx, None, c"/proc/locks").ok()?;
+    lines(&locks).find_map(|line| parse(line, file)).map(|pid| pid as i32)
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF`. One that waits has a `->` behind the number.
+fn parse(line: &[u8], file: &Statx) -> Option<u64> {
+    let mut words = split(line, b' ').filter(|word| !word.is_empty()).skip(1);
+    if words.next()? != b"FLOCK" {
+        return None;
+    }
+    let (pid, id) = (words.nth(2)?, words.next()?);
+    let mut id = split(id, b':');
+    let device = [hexadecimal(id.next()?)?, hexadecimal(id.next()?)?];
+    let is_it = device == [file.dev_major.into(), file.dev_minor.into()];
+    (is_it && decimal(id.next()?)? == file.ino).then(|| decimal(pid)).flatten()
+}
+
+/// How many descriptors of a file a process has open. ENOENT: it has ended. EACCES: it is another user's.
+fn descriptors(cx: &Cx, pid: i32, file: &Statx) -> Result<usize, Error> {
+    let path = cstring(["/proc/", &number(pid as u64), "/fd"].concat());
+    let directory = sys::openat(cx, None, &path, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let mut count = 0;
+    let add = &mut |name: &CStr, _| {
+        let open = sys::statx(cx, Some(directory.as_fd()), name, 0);
+        count += usize::from(open.is_ok_and(|open| open.same_file(file)));
+        Ok(())
+    };
+    sys::for_each_entry(cx, directory.as_fd(), add).map(|()| count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_taken_the_lock_of_a_file_is_in_a_line_of_proc_locks() {
+        let mut file = Statx::default();
+        (file.dev_major, file.dev_minor, file.ino) = (0xfe, 1, 131);
+        let found = |line: &str| parse(line.as_bytes(), &file);
+        assert_eq!(found("1: FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF"), Some(12));
+        assert_eq!(found("12: FLOCK  ADVISORY  READ  0 fe:01:131 0 EOF"), Some(0));
+        for line in [
+            "",
+            "1:",
+            "1: FLOCK",
+            "1: -> FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF",
+            "1: POSIX  ADVISORY  WRITE 12 fe:01:131 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 12 fe:02:131 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 12 fe:01:13 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE x fe:01:131 0 EOF",
+        ] {
+            assert_eq!(found(line), None, "{line}");
+        }
+    }
 }

@@ -10,15 +10,17 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syscalls::{Errno, Sysno};
 
 use crate::error::{Error, FAILED};
 use crate::flags::{self, Table};
+use crate::number::decimal;
 use crate::show::{self, Arg, Strings};
 use crate::structs::*;
+use crate::text::split;
 
 // ---- the calls ----
 
@@ -40,7 +42,7 @@ macro_rules! calls {
 
 calls! {
     capget capset chdir chroot clock_nanosleep clone clone3 close_range dup3 execve execveat exit_group faccessat2
-    fchdir fchmod fchown fchownat fcntl fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
+    fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
     rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setsid
@@ -317,6 +319,10 @@ fn root_fd() -> Result<OwnedFd, Errno> {
 
 // ---- the context: trace and dry run ----
 
+/// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
+/// people: who keeps the descriptor and who closes it says the table of [`crate::chain`].
+pub const LOCK: &str = "--lock";
+
 /// What `--trace` and `--dry-run` ask for, and what the program was started with.
 pub struct Cx<'a> {
     /// The tool's name, for messages.
@@ -336,6 +342,8 @@ pub struct Cx<'a> {
     /// The last call of the trace and its last line: the next are written in their place, for the heap only grows.
     text: Cell<String>,
     line: Cell<String>,
+    /// See [`Cx::locks`].
+    locks: Cell<&'static [u8]>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -354,7 +362,8 @@ impl<'a> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
         let (sigpipe, mask, pieces, text, line) = Default::default();
-        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line };
+        let locks = Cell::default();
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -366,7 +375,7 @@ impl<'a> Cx<'a> {
         self.dry
     }
 
-    /// The options that hand trace, dry run and signal mask on to the next tool.
+    /// The options that hand trace, dry run, signal mask and locks on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
         let mut options = Vec::new();
         if let Some(fd) = self.trace {
@@ -385,7 +394,34 @@ impl<'a> Cx<'a> {
             show::hexadecimal("--signal-mask=", set, &mut option);
             options.push(cstring(option));
         }
+        if !self.locks.get().is_empty() {
+            options.push(cstring([b"--lock=", self.locks.get()].concat()));
+        }
         options
+    }
+
+    /// The descriptors on which this process, or its parent, has locks that are to outlive the step: see [`LOCK`].
+    pub fn locks(&self) -> Vec<RawFd> {
+        split(self.locks.get(), b',').filter_map(decimal).map(|fd| fd as RawFd).collect()
+    }
+
+    /// These are the descriptors, with commas between.
+    pub fn hold_locks(&self, list: &'static [u8]) {
+        self.locks.set(list);
+    }
+
+    /// There is a lock on one more.
+    pub fn hold_lock(&self, file: BorrowedFd) {
+        let number = show::number(file.as_raw_fd() as u64);
+        self.hold_locks([self.locks.get(), b",", number.as_bytes()].concat().leak());
+    }
+
+    /// The locks are the parent's from here on: close their descriptors, by close(2), which is in no trace.
+    pub fn leave_locks(&self) {
+        for fd in split(self.locks.take(), b',').filter_map(decimal) {
+            // SAFETY: the caller has left it to us, and nothing of ours owns it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd.max(3) as RawFd) });
+        }
     }
 
     /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
@@ -982,13 +1018,36 @@ pub fn inherited_fd_made(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Erro
     inherited_fd(cx, fd)
 }
 
-/// `fcntl(fd, F_DUPFD, lowest)`: fcntl(2). The same file at the lowest number that is free from `lowest`
-/// up: for PROG, and never closed. It is ours alone, and a dry run makes it too, so that the calls after
-/// it have the right number. EINVAL: there is no such number, EMFILE: none is free.
-pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<BorrowedFd<'static>, Error> {
-    let args = [fd(file), name(libc::F_DUPFD, flags::FCNTL), Arg::Int(lowest.into())];
-    // SAFETY: the kernel returned it to us, and it has no owner who could close it.
-    cx.read(nr::fcntl, &args).map(|fd| unsafe { BorrowedFd::borrow_raw(fd as RawFd) })
+/// `fcntl(fd, F_DUPFD_CLOEXEC, lowest)`: fcntl(2). The same file at the lowest number that is free from `lowest`
+/// up. It is ours alone, and a dry run makes it too, so that the calls after it have the right numbers. EMFILE: none
+/// is free.
+pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<OwnedFd, Error> {
+    let args = [fd(file), name(libc::F_DUPFD_CLOEXEC, flags::FCNTL_DUP), Arg::Int(lowest.into())];
+    cx.read(nr::fcntl, &args).map(owned)
+}
+
+/// `fcntl(fd, F_SETFD, 0)`: fcntl(2). Leave a descriptor to PROG, and never close it. A dry run leaves it to the dry
+/// tools behind it, by a duplicate of the same number.
+pub fn leave_to_prog(cx: &Cx, file: OwnedFd) -> Result<BorrowedFd<'static>, Error> {
+    let number = file.as_raw_fd();
+    fcntl_setfd(cx, number, 0)?;
+    if cx.dry {
+        let copy = fcntl_dupfd(cx, file.as_fd(), 0)?;
+        drop(file);
+        let lowest = Arg::Int(number.into());
+        cx.read(nr::fcntl, &[fd(copy.as_fd()), name(libc::F_DUPFD, flags::FCNTL), lowest])?;
+    } else {
+        let _ = file.into_raw_fd();
+    }
+    // SAFETY: it was ours, and has no owner any more who could close it.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// `flock(fd, operation)`: flock(2). A lock of the open file description: whoever inherits a descriptor of it has it,
+/// and it is free when the last of them is closed. EAGAIN: there is another's, and `operation` has LOCK_NB. EBADF on
+/// NFS: an exclusive one needs the right to write.
+pub fn flock(cx: &Cx, file: BorrowedFd, operation: c_int) -> Result<(), Error> {
+    cx.change(nr::flock, &[fd(file), flags(operation, flags::FLOCK)]).map(drop)
 }
 
 /// `dup3(oldfd, newfd, 0)`: dup(2). `newfd`, a number of the caller's choice, is this file as well, for PROG too.

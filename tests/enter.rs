@@ -1026,6 +1026,28 @@ mod root {
             .says("is locked by an open file description, or from another machine");
     }
 
+    /// It is asked who holds the name's lock, in a file where the caller has a lock of another name.
+    #[test]
+    fn a_lock_of_the_callers_in_the_state_is_kept_by_the_parent_that_waits() {
+        let house = House::new();
+        let entered = Entered::new(&house, &[], HOLD);
+        let lock = |options: &[&str]| {
+            let mut cmd = td("td-lock", options);
+            cmd.arg(house.state().join("lock"));
+            cmd
+        };
+        let entry = entered.enter(&["sh", "-c", "echo in; exec sleep 1000"]);
+        let mut cmd = lock(&["--key", "other"]);
+        let running = start(cmd.arg("td-enter").args(entry.get_args()));
+        running.prints("in");
+        let says = format!("is locked by process {} (", running.pid());
+        run(lock(&["-n", "--key", "other"]).arg("true")).exits(125).says(&says);
+        running.kill(libc::SIGTERM);
+        running.wait().exits(128 + libc::SIGTERM);
+        run(lock(&["-n", "--key", "other"]).arg("true")).ok();
+        entered.ends();
+    }
+
     #[test]
     fn before_the_root_is_changed_nobody_enters() {
         let house = House::new();

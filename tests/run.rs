@@ -1044,6 +1044,20 @@ mod root {
     }
 
     #[test]
+    fn a_name_that_is_in_use_is_said_in_words_that_td_run_has() {
+        for house in House::each() {
+            let held = house.hold(&[], HOLD);
+            let output = house.sh(&[], "echo never").exits(125);
+            assert!(output.out().is_empty() && !output.err().contains("--"), "{output}");
+            let (lock, holder) = (house.state().join("lock"), held.running.pid());
+            let what = format!("the name {} of {}", house.name, text(&lock));
+            output.says(&format!("{what} is locked by process {holder} (td-unshare)\n"));
+            held.go_on().exits(0);
+            house.nothing_is_left();
+        }
+    }
+
+    #[test]
     fn capabilities_are_dockers_less_mknod_and_a_user_has_none() {
         for house in House::each() {
             let script = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status";

@@ -170,13 +170,17 @@ const ENTER_A_PROCESS: &[(&str, i32)] = &[
 
 const LOCK: &[(&str, i32)] = &[
     ("td-lock {T}/lock true", 0),
-    ("td-lock --wait --key word {T}/plain /bin/true", 0),
+    ("td-lock --key word {T}/plain /bin/true", 0),
+    ("td-lock -n {T}/tree td-exec true", 0),
     ("td-lock -s --mkdir {T}/a/b/lock td-unshare -p true", 0),
     ("td-lock {T}/plain td-lock --key word {T}/lock td-lock --wait=1 {T}/plain {T}/exit3", 3),
     ("td-lock {T}/lock td-unshare --rmdir {T}/empty td-lock --wait=0.01 {T}/lock true", 125),
-    ("td-lock -s {T}/lock td-unshare -p td-lock --key word {T}/lock true", 125),
+    ("td-lock --key word {T}/lock td-unshare -p td-lock -n --key word {T}/lock true", 125),
+    ("td-lock {T}/lock td-lock --key word {T}/lock td-exec --init {T}/exit3", 3),
+    ("td-lock {T}/lock td-enter --pid=/proc/self/ns/pid td-exec true", 0),
+    ("td-lock {T}/lock td-unshare -m td-pivot {T}/image true", 125),
     ("td-lock --mkdir {T}/x/y/ true", 125),
-    ("td-lock -s {T}/tree true", 125),
+    ("td-lock -s --key word {T}/tree true", 125),
     ("td-lock {T}/lock nowhere-to-be-found", 127),
 ];
 

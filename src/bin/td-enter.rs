@@ -157,6 +157,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let mut entry = open(cx, opts, target, container.is_some())?;
 
     let forks = entry.joins(PID);
+    if !forks && (entry.root.is_some() || entry.joins(USER | libc::CLONE_NEWNS as u64)) {
+        chain::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
+    }
     let (signal, parent) = match forks {
         true => (libc::SIGKILL, sys::getpid(cx)?),
         false => (sys::prctl_get_pdeathsig(cx)?, sys::getppid(cx)?),

@@ -86,6 +86,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         chain::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
     }
     chain::refuse_ways_out(cx)?;
+    chain::refuse_locks(cx, &opts.keep_fds)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }

@@ -387,7 +387,9 @@ pub fn only_looks(call: &Call) -> bool {
         "prctl" => is(0, "PR_GET_PDEATHSIG") || is(0, "PR_CAPBSET_READ"),
         "prlimit64" => arg(2) == "NULL",
         // A descriptor of its own, which a dry run has too, so that it prints the right number.
-        "fcntl" => is(1, "F_GETFD") || is(1, "F_GETLK") || is(1, "F_DUPFD"),
+        "fcntl" => {
+            is(1, "F_GETFD") || is(1, "F_GETLK") || is(1, "F_DUPFD") || is(1, "F_DUPFD_CLOEXEC")
+        }
         "ioctl" => {
             let looks = ["NS_GET_USERNS", "NS_GET_NSTYPE", "SIOCGIFFLAGS", "TIOCGSID", "TIOCGETD"];
             looks.iter().any(|request| is(1, request))
