@@ -404,7 +404,7 @@ mod root {
         symlink("circle", place.dir.join("circle")).expect("a link");
         let circle = place.dir.join("circle");
         place.fails(&["--fs", "ext4", text(&circle), "/new"], "lead in a circle");
-        let long = format!("size={}", "1".repeat(251));
+        let long = format!("size={}65536", "0".repeat(246));
         run(&mut place.fill(&["--tmpfs", "/new", "--options", &long], &["true"])).ok();
         run(Command::new("umount").arg(place.image.join("new"))).ok();
         let long = "x".repeat(256);
