@@ -830,15 +830,11 @@ mod root {
             !own.contains(n) && ![libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(n)
         });
         must_be_root();
-        let script = "import signal, sys\n\
-            for n in range(1, 65):\n\
-            \u{20}try: signal.signal(n, lambda n, _: print(n, flush=True) if n != 12 else sys.exit(9))\n\
-            \u{20}except (OSError, ValueError): pass\n\
-            print('ready', flush=True)\n\
-            while True: signal.pause()\n";
+        let traps = numbers.clone().map(|n| format!("trap 'echo {n}' {n}; ")).collect::<String>();
+        let script = traps + "trap 'exit 9' USR2; echo ready; while :; do sleep 0.01; done";
         for options in [&["--init"][..], &["--init", "--setsid"]] {
             let mut cmd = td("td-exec", options);
-            let running = start(cmd.args(["python3", "-c", script]));
+            let running = start(cmd.args(["sh", "-c", &script]));
             running.prints("ready\n");
             for number in numbers.clone().filter(|n| *n != libc::SIGUSR2) {
                 running.kill(number);
