@@ -44,6 +44,7 @@ use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
 use td::cli::{self, Cli, Never, Word};
+use td::descriptors;
 use td::error::Error;
 use td::flags;
 use td::init::{self, OnExit};
@@ -202,7 +203,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if opts.setsid && opts.ctty.is_none() {
         session::refuse_free_terminals(cx, held & keep, policy)?;
     }
-    prog.close_on_exec(cx, &opts.keep_fds)?;
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
     if opts.session_keyring {
         match sys::keyctl_join_session_keyring(cx) {
             Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
