@@ -14,7 +14,7 @@ use crate::error::{Error, Words};
 use crate::number::{decimal, fixed, hexadecimal, int};
 use crate::show::plain;
 use crate::structs::SigSet;
-use crate::sys::{self, Checked, Cx, Ready, Start, cstring};
+use crate::sys::{self, Checked, Cx, Start, cstring};
 use crate::text::split;
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
@@ -23,7 +23,6 @@ pub type Never = Infallible;
 /// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
       --dry-run     print the changing calls; make none
-      --ready FD    write R to FD before PROG is executed, F if it cannot be
       --signal-mask=SET  what PROG has blocked, handed on
       --help        print this
       --version     print the version
@@ -37,7 +36,6 @@ pub struct Cli {
     trace: Option<(RawFd, i32)>,
     dry: bool,
     mask: Option<SigSet>,
-    ready: Ready,
     /// Descriptors that were asked for.
     checked: Vec<Checked>,
     locks: &'static [u8],
@@ -74,7 +72,7 @@ pub fn run<O>(
     let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
     let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
     let parsed = parse(&mut cli);
-    let cx = Cx::new(tool, start, cli.trace, cli.dry, cli.ready, &cli.checked);
+    let cx = Cx::new(tool, start, cli.trace, cli.dry, &cli.checked);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
     cx.hold_locks(cli.locks);
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
@@ -84,9 +82,8 @@ pub fn run<O>(
 
 impl Cli {
     fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
-        let (trace, dry, mask, ready, checked) = (None, false, None, Ready::default(), Vec::new());
-        let (operand, ahead, locks) = (None, None, [].as_slice());
-        Cli { parser, tool, help, trace, dry, mask, ready, checked, locks, operand, ahead }
+        let (trace, dry, mask, checked, locks) = (None, false, None, Vec::new(), [].as_slice());
+        Cli { parser, tool, help, trace, dry, mask, checked, locks, operand: None, ahead: None }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -100,12 +97,6 @@ impl Cli {
                 }
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
-                "--ready" => {
-                    let fd = self.fd()?;
-                    if fd == 0 || !self.ready.add(fd) {
-                        return Err(self.usage("--ready: not 0, and at most 8"));
-                    }
-                }
                 "--signal-mask" => self.mask = Some(self.signal_mask()?),
                 sys::LOCK => self.locks = self.value()?.into_vec().leak(),
                 _ => return Ok(Some(option)),
@@ -194,10 +185,6 @@ impl Cli {
 
     /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
     fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
-        // One that another option keeps open would leave a reader of --ready waiting.
-        if fd != 0 && self.ready.0.contains(&fd) {
-            return Err(self.usage(format_args!("descriptor {fd} is that of --ready")));
-        }
         let checked = Checked::new(fd);
         self.checked.push(checked);
         checked.inherited()

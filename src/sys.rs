@@ -320,20 +320,8 @@ fn root_fd() -> Result<OwnedFd, Errno> {
 // ---- the context: trace and dry run ----
 
 /// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
-/// people: who keeps the descriptor and who closes it says the table of [`crate::descriptors`].
+/// people: who keeps the descriptor and who closes it says the table of [`crate::chain`].
 pub const LOCK: &str = "--lock";
-
-/// Some descriptors, none of which is 0; 0 where there is none.
-#[derive(Clone, Copy, Default)]
-pub struct Ready(pub [RawFd; 8]);
-
-impl Ready {
-    /// One more. False: there is no room.
-    pub fn add(&mut self, fd: RawFd) -> bool {
-        let place = self.0.iter_mut().find(|place| **place == 0);
-        place.map(|place| *place = fd).is_some()
-    }
-}
 
 /// What `--trace` and `--dry-run` ask for, and what the program was started with.
 pub struct Cx<'a> {
@@ -356,8 +344,6 @@ pub struct Cx<'a> {
     line: Cell<String>,
     /// See [`Cx::locks`].
     locks: Cell<&'static [u8]>,
-    /// Where it is said that PROG is executed: see [`crate::descriptors`].
-    ready: Cell<Ready>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -371,15 +357,13 @@ impl<'a> Cx<'a> {
         start: &'a Start,
         trace: Option<(RawFd, i32)>,
         dry: bool,
-        ready: Ready,
         checked: &[Checked],
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
         let (sigpipe, mask, pieces, text, line) = Default::default();
-        let (locks, ready) = (Cell::default(), Cell::new(ready));
-        let cx =
-            Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks, ready };
+        let locks = Cell::default();
+        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -391,7 +375,7 @@ impl<'a> Cx<'a> {
         self.dry
     }
 
-    /// The options that hand trace, dry run, signal mask, locks and the descriptors of `--ready` on to the next tool.
+    /// The options that hand trace, dry run, signal mask and locks on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
         let mut options = Vec::new();
         if let Some(fd) = self.trace {
@@ -412,11 +396,6 @@ impl<'a> Cx<'a> {
         }
         if !self.locks.get().is_empty() {
             options.push(cstring([b"--lock=", self.locks.get()].concat()));
-        }
-        for fd in self.ready() {
-            let mut option = String::new();
-            show::signed("--ready=", fd.into(), &mut option);
-            options.push(cstring(option));
         }
         options
     }
@@ -454,34 +433,6 @@ impl<'a> Cx<'a> {
     /// The signal mask that PROG gets, where it is not ours.
     pub fn mask_of_prog(&self) -> Option<SigSet> {
         self.mask.get()
-    }
-
-    /// The descriptors on which it is said that PROG is executed.
-    pub fn ready(&self) -> impl Iterator<Item = RawFd> {
-        self.ready.get().0.into_iter().take_while(|fd| *fd > 0)
-    }
-
-    /// One more of them.
-    pub fn add_ready(&self, fd: RawFd) -> bool {
-        let mut ready = self.ready.get();
-        let added = ready.add(fd);
-        self.ready.set(ready);
-        added
-    }
-
-    /// Close them, in a process that does not become PROG.
-    pub fn close_ready(&self) {
-        self.ready().for_each(|fd| drop(owned(fd as usize)));
-        self.ready.take();
-    }
-
-    /// Write to one of them, where the end of a reader changes nothing else.
-    pub fn say_on(&self, fd: RawFd, bytes: &[u8]) -> Result<(), Error> {
-        if self.sigpipe.get().is_none() {
-            self.ignore_sigpipe(&[]);
-        }
-        // SAFETY: it is open until `close_ready`, which forgets its number.
-        write(self, unsafe { BorrowedFd::borrow_raw(fd) }, bytes).map(drop)
     }
 
     /// The descriptor to which calls are traced.
@@ -1747,12 +1698,12 @@ pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
 }
 
 /// `socketpair(AF_UNIX, SOCK_STREAM, 0, sv)`: socketpair(2). Two sockets: what is written to the one is
-/// read from the other. `bits` may have SOCK_NONBLOCK.
-pub fn socketpair(cx: &Cx, bits: c_int) -> Result<(OwnedFd, OwnedFd), Error> {
+/// read from the other.
+pub fn socketpair(cx: &Cx) -> Result<(OwnedFd, OwnedFd), Error> {
     let pair = Cell::new(FdPair([0; 2]));
     let args = [
         name(libc::AF_UNIX, flags::AF),
-        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | bits, flags::SOCK),
+        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC, flags::SOCK),
         Arg::Size(0),
         Arg::Out(&pair),
     ];

@@ -37,13 +37,13 @@ fn a_name_that_is_none_is_refused() {
 }
 
 #[test]
-fn no_descriptor_that_is_named_is_one_that_td_run_opens() {
-    for (fd, option) in (3..=11).flat_map(|fd| [(fd, "--trace"), (fd, "--ready")]) {
+fn a_trace_goes_to_no_descriptor_that_td_run_opens() {
+    for fd in 3..=11 {
         // The policy would be the first of them.
         let seccomp = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/rootfs/default.policy");
         let dir = TempDir::new();
         let image = dir.dir("image");
-        let options = [&format!("{option}={fd}"), "--security-opt", seccomp, "--image"];
+        let options = [&format!("--trace={fd}"), "--security-opt", seccomp, "--image"];
         let mut cmd = td_run(["--state"]);
         cmd.arg(dir.path()).args(options).arg(image).args(["c", "true"]);
         let output = run(&mut cmd).exits(125).says(&format!("descriptor {fd} is not open"));
@@ -263,46 +263,6 @@ mod root {
         exec 3>&-
         wait $! || echo $?
         ls /tmp/state/containers";
-
-    #[test]
-    fn a_limit_that_the_setup_reaches_is_a_failure_before_command() {
-        let house = House::of(Who::Root);
-        for limit in ["64k", "128k"] {
-            let file = house.dir.file("ready", "");
-            let ready = fs::File::options().append(true).open(&file).expect("a file");
-            let mut cmd = house.container(&["-m", limit, "--ready", "50"], &["true"]);
-            give_fd(&mut cmd, 50, ready);
-            let output = run(&mut cmd).exits(125);
-            let output = output.says("SIGKILL ended the process before it became PROG");
-            output.says("the process that was to become PROG was killed by the memory limit");
-            assert_eq!(fs::read_to_string(file).expect("a file"), "");
-        }
-    }
-
-    #[test]
-    fn ready_says_whether_command_runs() {
-        for house in House::each() {
-            for (prog, said, status) in [
-                ("/bin/true", "R", 0),
-                ("/nowhere", "RF", 127),
-                ("no-such", "RF", 127),
-                ("/bin", "RF", 126),
-            ] {
-                let file = house.dir.file("ready", "");
-                let ready = fs::File::options().append(true).open(&file).expect("a file");
-                let mut cmd = house.container(&["--ready=50"], &[prog]);
-                give_fd(&mut cmd, 50, ready);
-                run(&mut cmd).exits(status);
-                assert_eq!(fs::read_to_string(&file).expect("a file"), said, "{prog}");
-            }
-            let file = house.dir.file("ready", "");
-            let ready = fs::File::options().append(true).open(&file).expect("a file");
-            let mut cmd = house.container(&["-w", "/nowhere", "--ready=50"], &["true"]);
-            give_fd(&mut cmd, 50, ready);
-            run(&mut cmd).exits(125);
-            assert_eq!(fs::read_to_string(&file).expect("a file"), "");
-        }
-    }
 
     #[test]
     fn td_runs_inside_td_where_its_policy_has_no_clone3() {

@@ -44,7 +44,6 @@ use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
 use td::cli::{self, Cli, Never, Word};
-use td::descriptors;
 use td::error::Error;
 use td::flags;
 use td::init::{self, OnExit};
@@ -203,7 +202,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if opts.setsid && opts.ctty.is_none() {
         session::refuse_free_terminals(cx, held & keep, policy)?;
     }
-    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
+    prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {
         match sys::keyctl_join_session_keyring(cx) {
             Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share

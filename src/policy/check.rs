@@ -20,13 +20,11 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
     Made(call.id() as u32, call.name(), args)
 }
 
-/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG),
-/// and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what
-/// fails, SIGPIPE ignored; ends.
+/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG); asks for
+/// process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
 const OF_PROCESS_1: &[Made] = &[
     made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
     made(Sysno::wait4, &[-1, 0, 1]),
-    made(Sysno::read, &[3, 0, 1]),
     made(Sysno::getpgid, &[2]),
     made(Sysno::getpgid, &[]),
     made(Sysno::getpid, &[]),
@@ -53,7 +51,7 @@ const OF_AMBIENT: &[Made] = &[made(Sysno::prctl, &[8, 1]), made(Sysno::prctl, &[
 const OF_CAPABILITIES: &[Made] = &[made(Sysno::capset, &[])];
 
 /// What td-enter calls between the policy and PROG: the clone of a sibling (CLONE_PARENT|SIGCHLD), whom it names, and
-/// its own end; there a session, PR_SET_PDEATHSIG, whether the parent lives, and the end of what is open (F_SETFD, FD_CLOEXEC).
+/// its own end; there a session, PR_SET_PDEATHSIG, whether the parent lives, and the end of what is open.
 const OF_ENTRY: &[Made] = &[
     made(Sysno::clone, &[0x8011]),
     made(Sysno::write, &[3, 0, 1]),
@@ -62,7 +60,6 @@ const OF_ENTRY: &[Made] = &[
     made(Sysno::prctl, &[1, 9]),
     made(Sysno::ppoll, &[0, 1]),
     made(Sysno::close_range, &[3, i32::MAX, 4]),
-    made(Sysno::fcntl, &[3, 2, 1]),
 ];
 
 const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
