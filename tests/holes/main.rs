@@ -168,14 +168,9 @@ impl Caller {
         };
         // What an ordinary user has with --net host, td-mount says.
         let said = "td-mount: a new sysfs is refused";
-        output.out().lines().filter(|line| !line.starts_with(said)).fold(
-            String::new(),
-            |mut came, line| {
-                came.push_str(line);
-                came.push('\n');
-                came
-            },
-        )
+        let out = output.out();
+        let came = out.split_inclusive('\n').filter(|line| !line.starts_with(said));
+        came.collect()
     }
 
     fn inside(&self, options: &[&str], script: &str, open: &[&str]) -> Output {
