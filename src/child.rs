@@ -226,7 +226,7 @@ pub fn handle(cx: &Cx, child: &Waited, signal: &SigInfo) -> Result<Option<WaitSt
     }
     if let Err(error) = pass_on(cx, child, signal.signo, signal.code) {
         if !child.refused.replace(true) {
-            cx.say(&error.because("this is said once, and the wait goes on"));
+            cx.say(&error.because("this is reported once, and the wait continues"));
         }
     }
     Ok(None)

@@ -817,7 +817,7 @@ mod root {
             let output = running.wait().exits(9);
             let said = format!(
                 "{tool}: kill({prog}, SIGTERM): EPERM (Operation not permitted)\n\
-                 {tool}: this is said once, and the wait goes on\n"
+                 {tool}: this is reported once, and the wait continues\n"
             );
             assert_eq!(output.err(), said);
         }
