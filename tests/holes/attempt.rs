@@ -341,11 +341,13 @@ fn scan(count: i64) {
     got.iter().for_each(|line| println!("got {line}"));
 }
 
-/// Does it run busybox, or is it at its end, without a program?
+/// Does it run busybox, or has it come to its end, without a program? Of a process that is waited for while the link is
+/// read the kernel answers EACCES; whether it is still there tells that from a refusal.
 fn is_of_the_image(pid: i64) -> bool {
     match fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(exe) => exe == Path::new("/bin/busybox"),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(_) => !Path::new(&format!("/proc/{pid}")).exists(),
     }
 }
 
