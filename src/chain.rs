@@ -11,7 +11,7 @@
 //! | `--seccomp-fd N`, `--record-fd N` | td-exec | PROG and process 1 of `--init` | nothing: `--keep-fd N` |
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
@@ -42,6 +42,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// A program with its arguments, of which the first is its name.
 #[derive(Default)]
 pub struct Prog(Vec<CString>);
+
+/// The file of the running program, whatever its name was, and whatever has that name now.
+const OWN_FILE: &CStr = c"/proc/self/exe";
 
 /// What is done before a file is executed.
 pub type Before<'a> = dyn Fn(&CStr) -> Result<(), Error> + 'a;
@@ -85,18 +88,19 @@ impl Prog {
     }
 }
 
-/// The absolute path of the running program. When it was executed by descriptor (the kernel then says
-/// `/dev/fd/N`), as a sealed copy is, nothing lies beside that: the path is what `reexec_sealed` has handed
-/// on as the name, or `None`.
+/// The absolute path of the running program. `None`: it is not known, or not one of this root.
 fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
-    let sealed = is_sealed(cx);
-    let path = if sealed { cx.start.args.first() } else { Some(&cx.start.execfn) };
-    let path = path.map_or(&b""[..], |path| path.to_bytes());
+    if let Some(path) = cx.sealed() {
+        return Ok(path.starts_with(b"/").then(|| path.to_vec()));
+    }
+    if is_by_descriptor(cx) {
+        // A copy that the caller made in memory lies nowhere; the caller may give a path as its name.
+        let name = cx.start.args.first().map(|name| name.to_bytes().to_vec());
+        return Ok(located(cx).or(name.filter(|name| name.starts_with(b"/"))));
+    }
+    let path = cx.start.execfn.to_bytes();
     if path.starts_with(b"/") {
         return Ok(Some(path.to_vec()));
-    }
-    if sealed {
-        return Ok(None);
     }
     let mut absolute = sys::getcwd(cx)?;
     absolute.push(b'/');
@@ -104,9 +108,19 @@ fn own_path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(absolute))
 }
 
-/// Does this program run from a copy that `Found::seal` or `reexec_sealed` made?
-pub fn is_sealed(cx: &Cx) -> bool {
+/// Were we executed by descriptor, as by fexecve(3)? Then the kernel gives no path. By now descriptor N may be closed
+/// or another file, and where a script was executed it is the script: it does not show what runs.
+fn is_by_descriptor(cx: &Cx) -> bool {
     cx.start.execfn.to_bytes().starts_with(b"/dev/fd/")
+}
+
+/// Where the running program lies, as /proc shows. `None`: it was removed, or is in memory or another root, or /proc is
+/// not mounted.
+fn located(cx: &Cx) -> Option<Vec<u8>> {
+    let path = sys::readlinkat(cx, None, OWN_FILE).ok()?;
+    let stat = |path: &CStr| sys::statx(cx, None, path, 0).ok();
+    let is_there = path.starts_with(b"/") && stat(OWN_FILE)?.same_file(&stat(&cstring(&*path))?);
+    is_there.then_some(path)
 }
 
 /// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
@@ -154,7 +168,7 @@ impl Found<'_> {
         argv0: Option<&CString>,
         before: &Before,
     ) -> Result<Never, Error> {
-        let argv = self.argv(cx, argv0);
+        let argv = self.argv(cx, argv0, None);
         if let Some(path) = &self.sibling {
             before(path)?;
             sys::execve(cx, path, &argv, env).map_err(|e| why_no_tool(cx, path, e))?;
@@ -179,9 +193,11 @@ impl Found<'_> {
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
-    fn argv(&self, cx: &Cx, argv0: Option<&CString>) -> Vec<CString> {
+    /// `first` comes before them.
+    fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<&str>) -> Vec<CString> {
         let mut argv = Vec::new();
         argv.extend(argv0.or(self.args.first()).cloned());
+        argv.extend(first.map(cstring));
         if self.is_sibling() {
             argv.extend(cx.handed_on());
         }
@@ -257,10 +273,11 @@ impl Found<'_> {
         copy: &OwnedFd,
         env: Option<&[CString]>,
     ) -> Result<Never, Error> {
-        let argv = self.argv(cx, None);
+        let argv = self.argv(cx, None, Some(sys::SEALED));
         sys::execveat(cx, copy.as_fd(), &argv, env)?;
         let path = self.sibling.as_deref().unwrap_or_default();
-        Err(sys::execve_dry(cx, path, &argv))
+        // A dry run has made no copy.
+        Err(sys::execve_dry(cx, path, &self.argv(cx, None, None)))
     }
 }
 
@@ -355,25 +372,50 @@ pub fn refuse_ways_out(cx: &Cx) -> Result<(), Error> {
     Ok(())
 }
 
-/// Run from a sealed copy of ourselves, unless we do. What executes a program of the container must
-/// not be a file of the host: through `/proc/PID/exe` the program could write to it (CVE-2019-5736).
-/// The copy still finds the other tools beside the file.
+/// Run from a sealed copy of ourselves, unless whoever executed us says that we do: see [`sys::SEALED`]. What executes
+/// a program of the container must not be a file of the host: through `/proc/PID/exe` the program could write to it
+/// (CVE-2019-5736). The copy still finds the other tools beside the file.
 pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
-    if is_sealed(cx) {
+    if cx.sealed().is_some() {
         return Ok(());
     }
-    let Some(path) = own_path(cx)? else { return Ok(()) };
-    let path = cstring(path);
+    let path = own_path(cx)?;
+    let (file, from) = own_file(cx, path.as_deref())?;
     let name = cstring(cx.tool);
-    let copy = seal(cx, &path, &name)?;
-    let mut argv = vec![path];
-    argv.extend_from_slice(cx.start.args.get(1..).unwrap_or_default());
+    let copy = seal_file(cx, file.as_fd(), &from, &name)?;
+    let mut sealed = sys::SEALED.as_bytes().to_vec();
+    path.iter().for_each(|path| sealed.extend([b"=", &**path].concat()));
+    let mut args = cx.start.args.iter().cloned();
+    let mut argv = vec![args.next().unwrap_or(name), cstring(sealed)];
+    argv.extend(args);
     sys::execveat(cx, copy.as_fd(), &argv, None)
+}
+
+/// The file of the running program, and a path to it. `path` may be that of another file by now, or of a script, so it
+/// serves only where /proc does not.
+fn own_file(cx: &Cx, path: Option<&[u8]>) -> Result<(OwnedFd, CString), Error> {
+    let open = |path: &CStr| sys::openat(cx, None, path, libc::O_RDONLY);
+    match (open(OWN_FILE), path) {
+        (Ok(file), _) => Ok((file, OWN_FILE.into())),
+        (Err(_), Some(path)) if !is_by_descriptor(cx) => {
+            let path = cstring(path);
+            open(&path).map_err(|e| why_no_tool(cx, &path, e)).map(|file| (file, path))
+        }
+        (Err(error), _) if error.is(Errno::ENOENT) => Err(error
+            .because("this program was started by descriptor, and its file can be opened only through /proc")
+            .way_out("mount proc on /proc, or start it by its path")),
+        (Err(error), _) => Err(error),
+    }
 }
 
 /// A copy of the program `path` in memory that nobody can write to, not even through `/proc`.
 fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
+    seal_file(cx, file.as_fd(), path, name)
+}
+
+/// A copy of an open file, to which `path` leads.
+fn seal_file(cx: &Cx, file: BorrowedFd, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let bits = libc::MFD_ALLOW_SEALING as u64;
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
@@ -385,9 +427,9 @@ fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
         Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
         other => other?,
     };
-    let mut left = sys::fstatx(cx, file.as_fd())?.size as usize;
+    let mut left = sys::fstatx(cx, file)?.size as usize;
     while left > 0 {
-        match sys::sendfile(cx, memfd.as_fd(), file.as_fd(), left)? {
+        match sys::sendfile(cx, memfd.as_fd(), file, left)? {
             0 if cx.dry() => break,
             0 => {
                 return Err(Error::refusal(format_args!(

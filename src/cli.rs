@@ -39,6 +39,7 @@ pub struct Cli {
     /// Descriptors that were asked for.
     checked: Vec<Checked>,
     locks: &'static [u8],
+    sealed: Option<&'static [u8]>,
     operand: Option<OsString>,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
@@ -75,6 +76,7 @@ pub fn run<O>(
     let cx = Cx::new(tool, start, cli.trace, cli.dry, &cli.checked);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
     cx.hold_locks(cli.locks);
+    cli.sealed.into_iter().for_each(|path| cx.is_sealed_copy_of(path));
     let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
     cx.say(&error);
     sys::exit(&cx, error.status())
@@ -83,7 +85,8 @@ pub fn run<O>(
 impl Cli {
     fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
         let (trace, dry, mask, checked, locks) = (None, false, None, Vec::new(), [].as_slice());
-        Cli { parser, tool, help, trace, dry, mask, checked, locks, operand: None, ahead: None }
+        let (sealed, operand, ahead) = (None, None, None);
+        Cli { parser, tool, help, trace, dry, mask, checked, locks, sealed, operand, ahead }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -99,6 +102,9 @@ impl Cli {
                 "--dry-run" => self.dry = true,
                 "--signal-mask" => self.mask = Some(self.signal_mask()?),
                 sys::LOCK => self.locks = self.value()?.into_vec().leak(),
+                sys::SEALED => {
+                    self.sealed = Some(self.optional().unwrap_or_default().into_vec().leak());
+                }
                 _ => return Ok(Some(option)),
             }
         }

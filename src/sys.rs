@@ -323,6 +323,11 @@ fn root_fd() -> Result<OwnedFd, Errno> {
 /// people: who keeps the descriptor and who closes it says the table of [`crate::chain`].
 pub const LOCK: &str = "--lock";
 
+/// `--sealed=PATH` tells a tool that it runs from a sealed copy of PATH, and that the other tools are beside PATH;
+/// `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
+/// the tool.
+pub const SEALED: &str = "--sealed";
+
 /// What `--trace` and `--dry-run` ask for, and what the program was started with.
 pub struct Cx<'a> {
     /// The tool's name, for messages.
@@ -344,6 +349,8 @@ pub struct Cx<'a> {
     line: Cell<String>,
     /// See [`Cx::locks`].
     locks: Cell<&'static [u8]>,
+    /// See [`Cx::sealed`].
+    sealed: Cell<Option<&'static [u8]>>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -362,8 +369,9 @@ impl<'a> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
         let (sigpipe, mask, pieces, text, line) = Default::default();
-        let locks = Cell::default();
-        let cx = Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks };
+        let (locks, sealed) = Default::default();
+        let cx =
+            Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks, sealed };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -403,6 +411,17 @@ impl<'a> Cx<'a> {
     /// The descriptors on which this process, or its parent, has locks that are to outlive the step: see [`LOCK`].
     pub fn locks(&self) -> Vec<RawFd> {
         split(self.locks.get(), b',').filter_map(decimal).map(|fd| fd as RawFd).collect()
+    }
+
+    /// The path of the program of which we are a sealed copy, empty where it is not in this root. `None`: we are not a
+    /// sealed copy. See [`SEALED`].
+    pub fn sealed(&self) -> Option<&'static [u8]> {
+        self.sealed.get()
+    }
+
+    /// We are a sealed copy of `path`.
+    pub fn is_sealed_copy_of(&self, path: &'static [u8]) {
+        self.sealed.set(Some(path));
     }
 
     /// These are the descriptors, with commas between.

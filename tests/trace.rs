@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -283,6 +284,33 @@ mod root {
     #[test]
     fn a_dry_run_of_td_enter_changes_nothing_and_prints_what_the_run_does() {
         dry_run_is_true(ENTER);
+    }
+
+    /// `{N}` is the directory of the programs.
+    const BY_DESCRIPTOR: &[(&str, i32)] = &[
+        ("/dev/fd/{N}/td-enter -r={T}/image /bin/true", 0),
+        ("/dev/fd/{N}/td-enter td-unshare -u {T}/exit3", 3),
+        ("/dev/fd/{N}/td-exec td-exec true", 0),
+        ("/dev/fd/{N}/td-unshare -m td-pivot {T}/mounted td-exec --init /bin/true", 0),
+    ];
+
+    #[test]
+    fn a_tool_that_was_started_by_descriptor_traces_what_strace_sees() {
+        private_mounts();
+        let directory = fs::File::open(bin_dir()).expect("the programs");
+        let fd = directory.as_raw_fd();
+        for (line, status) in BY_DESCRIPTOR {
+            let line = line.replace("{N}", &fd.to_string());
+            let stays_open = |cmd: &mut Command| {
+                before_exec(cmd, move || {
+                    // SAFETY: numbers.
+                    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+                });
+            };
+            let (trace, processes) = run_traced_as(&line, *status, &place(), stays_open);
+            compare(&line, &trace, &processes);
+            assert!(trace.contains("\"/proc/self/exe\""), "{trace}");
+        }
     }
 
     /// A process for td-enter, and its pid in the place of `{P}`.
