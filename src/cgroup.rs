@@ -10,6 +10,7 @@ use syscalls::Errno;
 
 use crate::error::Error;
 use crate::mounts::{self, Mount};
+use crate::proc;
 use crate::show::{ascii, plain, signed};
 use crate::sys::{self, Cx, cstring};
 use crate::text;
@@ -54,8 +55,9 @@ pub const DISABLED: &str = "td-run --cgroups disabled creates none";
 
 /// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`.
 fn own(cx: &Cx) -> Result<Vec<u8>, Error> {
-    sys::read_file(cx, None, c"/proc/self/cgroup")
-        .map_err(|e| e.because("cgroups are found through /proc, which must be mounted"))
+    sys::read_file(cx, None, c"/proc/self/cgroup").map_err(|e| {
+        proc::why_missing(cx, "cgroups are found through /proc, which must be mounted", e)
+    })
 }
 
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
@@ -195,12 +197,12 @@ pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'
 }
 
 /// Is this controller bound to a version 1 hierarchy, mounted or not?
-pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> bool {
-    let own = sys::read_file(cx, None, c"/proc/self/cgroup").unwrap_or_default();
+pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> Result<bool, Error> {
+    let own = own(cx)?;
     let has = |line: &[u8]| {
         fields(line).is_some_and(|(names, _)| names.contains(&name_on_v1(controller)))
     };
-    text::lines(&own).any(has)
+    Ok(text::lines(&own).any(has))
 }
 
 /// The controller of input and output has another name on version 1.
@@ -216,9 +218,16 @@ pub fn join(directory: &CStr, name: &[u8]) -> CString {
 }
 
 /// What a file of a cgroup says, as text. `None`: it has no such file.
-pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
-    let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
-    Some(ascii(text.trim_ascii()))
+pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Result<Option<String>, Error> {
+    match sys::read_file(cx, None, &join(cgroup, file)) {
+        Err(e) if tree::is_gone(&e) => Ok(None),
+        other => other.map(|text| Some(ascii(text.trim_ascii()))),
+    }
+}
+
+/// The same for a message, which says nothing of a file that it cannot read. `None`: it has none, or that.
+pub fn shown_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
+    read_word(cx, cgroup, file).ok().flatten()
 }
 
 impl Hierarchy {

@@ -236,7 +236,10 @@ pub fn handle(cx: &Cx, child: &Waited, signal: &SigInfo) -> Result<Option<WaitSt
 /// error, when it is frozen on version 1.
 pub fn end(cx: &Cx, child: i32) -> Result<(), Error> {
     // What is said of the rest is the first failure.
-    let Ok(process) = sys::pidfd_open(cx, child) else { return Ok(()) };
+    let process = match sys::pidfd_open(cx, child) {
+        Err(e) if e.is(Errno::ESRCH) => return Ok(()),
+        other => other.inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?,
+    };
     let _ = sys::kill(cx, child, libc::SIGKILL); // who refuses that is waited for
     while !sys::readable_within(cx, process.as_fd(), 1).unwrap_or(true) {
         match state::frozen_process(cx, child) {

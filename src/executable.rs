@@ -32,7 +32,8 @@ pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
     if let Some(what) = unfit(cx, path, &stat) {
         return error.because(format_args!("{shown}{what}"));
     }
-    match (format_of(&head(cx, path)), error.errno()) {
+    let Ok(head) = head(cx, path) else { return error };
+    match (format_of(&head), error.errno()) {
         (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
             let interpreter = plain(interpreter);
             error
@@ -59,7 +60,7 @@ pub fn machine(cx: &Cx, path: &CStr) -> Option<(CString, u16, bool)> {
         if sys::statx(cx, None, &path, 0).ok()?.file_type() != libc::S_IFREG {
             return None;
         }
-        let head = head(cx, &path);
+        let head = head(cx, &path).ok()?;
         match format_of(&head) {
             Format::Script(interpreter) => path = cstring(interpreter),
             Format::Elf(machine, _) => return Some((path, machine, head.get(4) == Some(&1))),
@@ -70,13 +71,12 @@ pub fn machine(cx: &Cx, path: &CStr) -> Option<(CString, u16, bool)> {
 }
 
 /// The first bytes of a regular file.
-fn head(cx: &Cx, path: &CStr) -> Vec<u8> {
+fn head(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
     let mut head = vec![0; 4096];
-    let n = sys::openat(cx, None, path, libc::O_RDONLY)
-        .and_then(|file| sys::read(cx, file.as_fd(), &mut head))
-        .unwrap_or(0);
+    let file = sys::openat(cx, None, path, libc::O_RDONLY)?;
+    let n = sys::read(cx, file.as_fd(), &mut head)?;
     head.truncate(n);
-    head
+    Ok(head)
 }
 
 /// What keeps a file from being executed, whatever is in it.

@@ -95,12 +95,15 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
         }
         Some(Errno::EBUSY) => why_in_use(cx, source, &number, error),
         Some(Errno::EINVAL) => match mark(cx, source) {
-            Some(there) if is_kind_of(there, fstype) => error,
-            Some(there) => error.because([&shown, " holds another file system: ", there].concat()),
-            None if MARKS.iter().any(|(known, ..)| is_kind_of(known, fstype)) => {
+            Err(_) => error,
+            Ok(Some(there)) if is_kind_of(there, fstype) => error,
+            Ok(Some(there)) => {
+                error.because([&shown, " holds another file system: ", there].concat())
+            }
+            Ok(None) if MARKS.iter().any(|(known, ..)| is_kind_of(known, fstype)) => {
                 error.because([&shown, " holds no file system of type ", fstype].concat())
             }
-            None => error,
+            Ok(None) => error,
         },
         _ => error,
     }
@@ -115,7 +118,7 @@ fn is_read_only(cx: &Cx, number: &str) -> bool {
 /// Who has a device: a mount that we see, or another who lets nobody else have it.
 fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
     let shown = plain(source.to_bytes());
-    let text = sys::read_file(cx, None, c"/proc/self/mountinfo").unwrap_or_default();
+    let Ok(text) = sys::read_file(cx, None, c"/proc/self/mountinfo") else { return error };
     let mut lines = lines(&text);
     let is_of = |line: &&[u8]| split(line, b' ').nth(2) == Some(number.as_bytes());
     if let Some(mount) = lines.find(is_of).and_then(|line| mounts::parse(line).pop()) {
@@ -135,13 +138,13 @@ fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
 }
 
 /// The file system whose mark a device has.
-fn mark(cx: &Cx, source: &CStr) -> Option<&'static str> {
-    let file = sys::openat(cx, None, source, libc::O_RDONLY).ok()?;
+fn mark(cx: &Cx, source: &CStr) -> Result<Option<&'static str>, Error> {
+    let file = sys::openat(cx, None, source, libc::O_RDONLY)?;
     let mut bytes = vec![0; MARKED];
-    let n = sys::read(cx, file.as_fd(), &mut bytes).ok()?;
-    let bytes = bytes.get(..n)?;
+    let n = sys::read(cx, file.as_fd(), &mut bytes)?;
+    bytes.truncate(n);
     let has = |at: usize, mark| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
-    MARKS.iter().find(|(_, at, mark)| has(*at, mark)).map(|(name, ..)| *name)
+    Ok(MARKS.iter().find(|(_, at, mark)| has(*at, mark)).map(|(name, ..)| *name))
 }
 
 /// Has a file system of type `fstype` the mark of `name`? Three have one.
@@ -158,32 +161,34 @@ pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
         let error = error.because("the pid namespace belongs to a user namespace that is not ours");
         let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
         // Until its first process is there, a new one cannot be looked at.
-        return match inode(c"/proc/self/ns/pid_for_children") {
-            children if children == inode(c"/proc/self/ns/pid") => {
-                error.way_out("run it inside td-unshare --pid")
-            }
+        return match (inode(c"/proc/self/ns/pid_for_children"), inode(c"/proc/self/ns/pid")) {
+            (_, None) => error,
+            (children, own) if children == own => error.way_out("run it inside td-unshare --pid"),
             _ => error.way_out("a new one was made, and begins with the next child: fork first"),
         };
     }
     match hidden(cx) {
-        None => error.because("a new proc must not show more than an old one, and there is none"),
-        Some(hidden) if hidden.is_empty() => mounts::why(cx, error),
-        Some(hidden) => error
+        Err(e) if !e.is(Errno::ENOENT) => mounts::why(cx, error),
+        Err(_) | Ok(None) => {
+            error.because("a new proc must not show more than an old one, and there is none")
+        }
+        Ok(Some(hidden)) if hidden.is_empty() => mounts::why(cx, error),
+        Ok(Some(hidden)) => error
             .because(format!("a new proc would show what is covered in the old: {hidden}"))
             .way_out("--bind /proc /proc, or run it where /proc is whole"),
     }
 }
 
 /// Where something is mounted on a part of a proc. `None`: there is no proc.
-fn hidden(cx: &Cx) -> Option<String> {
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo").ok()?;
+fn hidden(cx: &Cx) -> Result<Option<String>, Error> {
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
     let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
     let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
     // A directory that is there only to be mounted on has nothing to hide.
     let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
     let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
     let points: Vec<String> = children.filter(hides).map(|m| plain(&m.point)).collect();
-    (!procs.is_empty()).then(|| points.join(", "))
+    Ok((!procs.is_empty()).then(|| points.join(", ")))
 }
 
 #[cfg(test)]

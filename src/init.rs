@@ -254,20 +254,26 @@ fn end_all(cx: &Cx, signal: i32) -> Result<(), Error> {
 /// Have nothing written any more to file systems on block devices, those that were mounted last first. The
 /// others have no such state, or (as btrfs) are as safe after sync(2).
 fn make_read_only(cx: &Cx) -> Result<(), Error> {
-    // Without /proc the root file system alone.
+    let mut done = Ok(());
     let points = match mounts::list(cx, c"/proc/self/mountinfo") {
         Ok(mounts) => {
             let writable = mounts.into_iter().filter(|m| m.super_options.starts_with(b"rw"));
             writable.map(|mount| cstring(mount.point)).collect()
         }
-        Err(_) => vec![CString::from(c"/")],
+        // Without /proc the root file system alone. So it is where its mounts cannot be read, but that is said.
+        Err(error) => {
+            done = if error.is(Errno::ENOENT) { Ok(()) } else { Err(error) };
+            vec![CString::from(c"/")]
+        }
     };
-    let on_device =
-        |point: &&CString| sys::statx(cx, None, point, 0).is_ok_and(|s| s.dev_major != 0);
     let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
-    let mut done = Ok(());
-    for point in points.iter().rev().filter(on_device) {
-        done = done.and(sys::mount(cx, None, point, None, flags, None));
+    for point in points.iter().rev() {
+        done = done.and(match sys::statx(cx, None, point, 0) {
+            Ok(stat) if stat.dev_major == 0 => Ok(()), // not on a device
+            Ok(_) => sys::mount(cx, None, point, None, flags, None),
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => Ok(()), // another mount covers it
+            Err(error) => Err(error),
+        });
     }
     done
 }

@@ -68,8 +68,12 @@ fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
 
 /// Is FILE no namespace, or not one that can be joined?
 fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
-    let Ok(kind) = sys::ns_get_nstype(cx, join.file.as_fd()) else {
-        return error.because(format_args!("{shown} is no namespace"));
+    let kind = match sys::ns_get_nstype(cx, join.file.as_fd()) {
+        Ok(kind) => kind,
+        Err(e) if e.is(Errno::ENOTTY) => {
+            return error.because(format_args!("{shown} is no namespace"));
+        }
+        Err(_) => return error,
     };
     if kind != join.kinds {
         let [is, asked] = [kind, join.kinds].map(namespaces::name);

@@ -55,14 +55,19 @@ fn held(cx: &Cx, file: &Place) -> Result<Option<BorrowedFd<'static>>, Error> {
     let directory = Some(file.directory.as_fd());
     match sys::statx(cx, directory, &file.name, libc::AT_SYMLINK_NOFOLLOW) {
         Err(e) if e.is(Errno::ENOENT) => Ok(None),
-        other => other.map(|file| same(cx, &file)),
+        other => same(cx, &other?),
     }
 }
 
 /// The same of a file that is known.
-pub fn same(cx: &Cx, file: &Statx) -> Option<BorrowedFd<'static>> {
-    let mut locks = cx.locks().into_iter().filter_map(|fd| sys::inherited_fd(cx, fd).ok());
-    locks.find(|fd| sys::fstatx(cx, *fd).is_ok_and(|held| held.same_file(file)))
+pub fn same(cx: &Cx, file: &Statx) -> Result<Option<BorrowedFd<'static>>, Error> {
+    for fd in cx.locks() {
+        let Ok(lock) = sys::inherited_fd(cx, fd) else { continue };
+        if sys::fstatx(cx, lock)?.same_file(file) {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
 }
 
 /// What is locked, and by whom: `x is locked by process 12 (y)`.

@@ -9,7 +9,7 @@ use crate::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::cgroup::{self, cradle::why_not_born};
 use crate::error::Error;
 use crate::flags::{self, Names, Table};
-use crate::proc::{number, path, status};
+use crate::proc::{self, number, path, status};
 use crate::show::{self, ascii, plain};
 use crate::sys::{self, Cx};
 use crate::text::split;
@@ -123,10 +123,10 @@ fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
             .because("this process has made a pid namespace for its children already")
             .way_out("let a child go on: unshare --pid --fork");
     }
-    let is_there = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0).is_ok();
-    let mut missing = kinds(wanted).filter(|name| !is_there(name));
-    match missing.next() {
-        Some(name) if is_there("") => {
+    let look = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0);
+    let mut kinds = kinds(wanted);
+    match kinds.find(|name| look(name).is_err_and(|e| e.is(Errno::ENOENT))) {
+        Some(name) if look("").is_ok() => {
             error.because(format_args!("this kernel has no {name} namespaces"))
         }
         _ => error,
@@ -151,6 +151,9 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
         found.push_str(&line);
     }
     // What is in use is seen nowhere, nor are the limits further out and the depth of user namespaces.
+    if found.is_empty() {
+        found.push_str("/proc/sys/user cannot be read here: it has the limits of namespaces");
+    }
     error = error
         .because(found)
         .because("such a limit is reached, here or in a user namespace further out");
@@ -187,7 +190,7 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
         &Names { values: &[flags::fitting(libc::RLIMIT_NPROC as u64)], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
-            "RLIMIT_NPROC allows this user {} processes",
+            "perhaps RLIMIT_NPROC, which allows this user {} processes",
             show::number(limit.soft)
         )),
         _ => error,
@@ -200,7 +203,7 @@ fn children_elsewhere(cx: &Cx) -> bool {
     // While it has no process yet there is no such link.
     match (ino(c"/proc/self/ns/pid"), ino(c"/proc/self/ns/pid_for_children")) {
         (Ok(own), Ok(children)) => own != children,
-        (own, children) => own.is_ok() && children.is_err(),
+        (own, children) => own.is_ok() && children.is_err_and(|e| e.is(Errno::ENOENT)),
     }
 }
 
@@ -210,7 +213,7 @@ fn in_chroot(cx: &Cx) -> bool {
 
 /// Why the ids of a new user namespace were not mapped; `root`: uid 0 outside was among them.
 pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
-    if sys::statx(cx, None, c"/proc/self", 0).is_err() {
+    if sys::statx(cx, None, c"/proc/self", 0).is_err_and(|e| e.is(Errno::ENOENT)) {
         return error.because("ids are mapped through /proc, which must be mounted");
     }
     if let Some(what) = restricted(cx) {
@@ -219,7 +222,7 @@ pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
     // By elimination: our sets are those of the new user namespace already.
     match error.errno() {
         Some(Errno::EPERM) if root => {
-            error.because("to map uid 0 of the namespace outside takes CAP_SETFCAP there")
+            error.because("perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes")
         }
         _ => error,
     }
@@ -260,10 +263,9 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
     if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
         return mounts::why(cx, error);
     }
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo").unwrap_or_default();
-    let stat = sys::statx(cx, None, file, 0);
-    let holds = |mount: &&mounts::Mount| stat.as_ref().is_ok_and(|stat| stat.mnt_id == mount.id);
-    match mounts.iter().find(holds) {
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo");
+    let (Ok(mounts), Ok(stat)) = (mounts, sys::statx(cx, None, file, 0)) else { return error };
+    match mounts.iter().find(|mount| stat.mnt_id == mount.id) {
         Some(mount) if mount.shared => {
             let point = plain(&mount.point);
             let what =
@@ -272,7 +274,7 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
         }
         // By elimination. Linux 6.18 numbers them by processor, so that a new one may have a lower number.
         _ => error
-            .because("the new mount namespace has a lower number than this, so it counts as outer")
+            .because("perhaps the new mount namespace has a lower number, and so counts as outer")
             .way_out("begin on the processor where this one was made: taskset(1)"),
     }
 }
@@ -280,8 +282,10 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
 /// Give the time namespace that unshare(2) has made for our children its offsets, lines of timens_offsets, and
 /// go there: time_namespaces(7). Before Linux 6.2 execve(2) does not, and until it is done vfork(2) is EINVAL.
 pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
-    let made = sys::openat(cx, None, c"/proc/self/ns/time_for_children", libc::O_RDONLY)
-        .map_err(|e| e.because("a clock is set through /proc, which must be mounted"))?;
+    let made =
+        sys::openat(cx, None, c"/proc/self/ns/time_for_children", libc::O_RDONLY).map_err(|e| {
+            proc::why_missing(cx, "a clock is set through /proc, which must be mounted", e)
+        })?;
     for line in offsets {
         sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
             .map_err(|e| why_no_offset(cx, line.contains('-'), e))?;

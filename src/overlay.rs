@@ -246,8 +246,10 @@ fn not_allowed(cx: &Cx) -> Cause {
     let mounts = sys::openat(cx, None, c"/proc/self/ns/mnt", libc::O_RDONLY).ok()?;
     // EPERM: the owner is a user namespace above ours.
     let owner = sys::ns_get_userns(cx, mounts.as_fd()).and_then(|ns| sys::fstatx(cx, ns.as_fd()));
-    if owner.is_ok_and(|owner| owner.same_file(&ours)) {
-        return None;
+    match owner {
+        Ok(owner) if owner.same_file(&ours) => return None,
+        Err(e) if !e.is(Errno::EPERM) => return None,
+        _ => {}
     }
     let why = "the mount namespace belongs to another user namespace than ours";
     Some((why.into(), "run it inside td-unshare --mount"))

@@ -142,11 +142,18 @@ pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error
     let Some(Named { pid, start }) = named(cx, &place)? else { return Ok(()) };
     // There is none (ESRCH), or it is a thread (EINVAL). Opened first: what is looked at next may be of a
     // later process with that number, but that is not waited for.
-    let Ok(process) = sys::pidfd_open(cx, pid) else { return Ok(()) };
+    let process = match sys::pidfd_open(cx, pid) {
+        Err(e) if e.is(Errno::ESRCH) || e.is(Errno::EINVAL) => return Ok(()),
+        other => other?,
+    };
     let number = show::number(pid as u64);
     let status = proc::path(&["/proc/", &number, "/status"]);
     // Its number in each pid namespace that it is in, ours first.
-    let numbers = proc::field(cx, &status, b"NSpid:\t").unwrap_or_default();
+    let numbers = match sys::read_file(cx, None, &status) {
+        // It has just ended, or there is no /proc.
+        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => return Ok(()),
+        other => proc::line(&other?, b"NSpid:\t").unwrap_or_default(),
+    };
     let found = proc::start_time(cx, pid).filter(|_| start.is_some());
     if found.is_some() && found != start
         || !numbers.ends_with(b"\t1")

@@ -35,7 +35,9 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     let new_root = sys::statx(cx, None, c".", 0).ok()?;
     let root = sys::statx(cx, None, c"/", 0).ok()?;
     let old = sys::statx(cx, None, put_old, 0).ok()?;
-    let list = mounts::own_list(cx).unwrap_or_default();
+    let seen = mounts::own_list(cx);
+    let is_seen = seen.is_ok();
+    let list = seen.unwrap_or_default();
     let line = |id: u64| list.iter().find(|mount| mount.id == id);
     let parent = |mount: &Mount| line(mount.parent);
 
@@ -75,7 +77,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     if !new_root.is_mount_root() {
         return curable(format!("{name} is no mount point"));
     }
-    if mounts::in_initial_user_namespace(cx) {
+    if !is_seen || mounts::in_initial_user_namespace(cx) {
         return None;
     }
     // By elimination: nothing shows the lock.

@@ -2,6 +2,9 @@
 
 use std::ffi::{CStr, CString};
 
+use syscalls::Errno;
+
+use crate::error::Error;
 use crate::number::decimal;
 use crate::show;
 use crate::sys::{self, Cx, cstring};
@@ -19,8 +22,21 @@ pub fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
 
 /// What a line of a file says behind `name`.
 pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
-    let text = sys::read_file(cx, None, file).ok()?;
-    lines(&text).find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
+    line(&sys::read_file(cx, None, file).ok()?, name)
+}
+
+/// What a line of a text says behind `name`.
+pub fn line(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    lines(text).find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
+}
+
+/// Why a file below /proc could not be opened: is none mounted there, which `why` says?
+pub fn why_missing(cx: &Cx, why: &str, error: Error) -> Error {
+    let is_there = || sys::statx(cx, None, c"/proc/self", 0);
+    match error.is(Errno::ENOENT) && is_there().is_err_and(|e| e.is(Errno::ENOENT)) {
+        true => error.because(why),
+        false => error,
+    }
 }
 
 /// A decimal number, which a newline may end.

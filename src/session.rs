@@ -64,7 +64,7 @@ fn is_free(cx: &Cx, file: BorrowedFd) -> bool {
     if sys::terminal_session(cx, file).is_ok() || !sys::is_terminal(cx, file) {
         return false;
     }
-    sys::fstatx(cx, file).is_ok_and(|stat| owner(cx, number(stat)).is_none())
+    !sys::fstatx(cx, file).is_ok_and(|stat| owner(cx, number(stat)).is_some())
 }
 
 /// The device number of a terminal.
@@ -91,18 +91,22 @@ const NAME_ONE: &str = "name the terminal: --ctty=/dev/ttyS0";
 
 fn why_unknown(cx: &Cx, error: Error) -> Error {
     let error = match sys::statx(cx, None, c"/sys/class/tty", 0) {
-        Err(_) => error.because("there is no sysfs on /sys, which knows the console"),
-        Ok(_) => error,
+        Err(e) if e.is(Errno::ENOENT) => {
+            error.because("there is no sysfs on /sys, which knows the console")
+        }
+        _ => error,
     };
     error.way_out(NAME_ONE)
 }
 
 /// Why there is no new session: setsid(2) has one precondition.
 fn why_no_session(cx: &Cx, error: Error) -> Error {
-    if sys::getpid(cx).ok() != sys::getpgid(cx, 0).ok() {
-        return error;
+    match (sys::getpid(cx), sys::getpgid(cx, 0)) {
+        (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
+            .because("this process leads a process group")
+            .way_out("with --init PROG leads none"),
+        _ => error,
     }
-    error.because("this process leads a process group").way_out("with --init PROG leads none")
 }
 
 fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {

@@ -244,10 +244,12 @@ pub fn is_mapped(map: &[u8], id: u32) -> bool {
 }
 
 /// May another file be given an id that a file has? One without an id in our user namespace is seen as 65534.
-pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> bool {
+pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> Result<bool, Error> {
     const UNMAPPED: u32 = 65534; // linux/highuid.h
-    mounts::in_initial_user_namespace(cx)
-        || id != UNMAPPED && sys::read_file(cx, None, map).is_ok_and(|text| is_mapped(&text, id))
+    if mounts::in_initial_user_namespace(cx) {
+        return Ok(true);
+    }
+    Ok(id != UNMAPPED && is_mapped(&sys::read_file(cx, None, map)?, id))
 }
 
 /// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that

@@ -436,6 +436,10 @@ mod root {
         let nothing = Loop::new(&empty, false);
         let says = format!("{} holds no file system of type ext4", nothing.path);
         fails(&nothing, "ext4", &says);
+        // What cannot be read holds what nobody knows.
+        let cmd = place.fill(&["--fs", "ext4", &nothing.path, "/new"], &["true"]);
+        let (output, _) = strace(&["-P", &nothing.path, "--inject=read:error=EIO"], &cmd);
+        assert!(!output.exits(125).err().contains("holds"), "a cause that was not seen");
         let fixed = Loop::new(&ext4, true);
         fails(&fixed, "ext4", &format!("{} is read-only", fixed.path));
         fails(&fixed, "ext4", "--options ro");

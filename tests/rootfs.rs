@@ -350,6 +350,27 @@ fn refuses_a_busybox_that_is_not_static() {
     assert_eq!(scratch.names(), ["bin", "script", "text"]);
 }
 
+/// Else a dynamic busybox might be packed as a static one.
+#[test]
+fn a_program_that_cannot_be_read_is_of_no_kind() {
+    for nth in [1, 2, 3, 4] {
+        let scratch = Scratch::new();
+        let count = scratch.path("count");
+        let script = format!(
+            "#!/bin/sh\necho >>{0}\n[ $(wc -l <{0}) != {nth} ] || exit 1\nPATH=/usr/bin:/bin exec od \"$@\"\n",
+            count.display()
+        );
+        scratch.program("bin/od", script);
+        let dest = scratch.path("image");
+        let mut cmd = td_rootfs([OsStr::new("--busybox"), dest.as_os_str()]);
+        let path = std::env::var("PATH").unwrap();
+        cmd.env("PATH", format!("{}:{path}", scratch.path("bin").display()));
+        let output = output(&mut cmd);
+        assert_eq!(output.status.code(), Some(125), "{nth}: {output:?}");
+        assert!(!dest.exists(), "{nth}");
+    }
+}
+
 #[test]
 fn a_missing_program_is_named_and_leaves_nothing() {
     let scratch = Scratch::new();

@@ -443,6 +443,33 @@ mod root {
         }
     }
 
+    /// Else a user gets one id, and nobody says why.
+    #[test]
+    fn ids_that_cannot_be_looked_up_are_not_none() {
+        let house = House::of(Who::Made);
+        house.sh(&[], "true").ok();
+        let hidden = house.dir.file("hidden", "");
+        chmod(&hidden, 0o600);
+        for file in ["/etc/subuid", "/etc/subgid", "/etc/passwd"] {
+            mount(["--bind", text(&hidden), file]);
+            house.sh(&[], "true").exits(125).says(&format!("{file} cannot be read by uid"));
+            run(Command::new("umount").arg(file)).ok();
+        }
+    }
+
+    /// Else a user is taken for root.
+    #[test]
+    fn without_proc_a_user_is_a_user() {
+        let house = House::of(Who::Made);
+        let script = "umount -l /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+            env HOME=/nowhere \"$@\"";
+        let td_run = house.dir.join("td/bin/td-run");
+        let mut cmd = Command::new("unshare");
+        cmd.args(["--mount", "sh", "-c", script, "sh"]);
+        cmd.args(words(&common::script(text(&td_run), ["--cgroups", "disabled", "x"])));
+        run(&mut cmd).exits(125).says("/nowhere/.local/share/td");
+    }
+
     // ---- 5: mounts ----
 
     /// The mounts of td-run.8, as `POINT TYPE OPTIONS`.

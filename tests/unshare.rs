@@ -1051,7 +1051,7 @@ mod root {
         );
         refused(
             "setpriv --bounding-set -setfcap $td --map-users 0:0:2 echo ran",
-            &["EPERM (", "to map uid 0 of the namespace outside takes CAP_SETFCAP there"],
+            &["EPERM (", "perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes"],
         );
         refused(
             "unshare -m sh -c 'umount -l /proc; exec \"$0\" --map-users 0:7:2 echo ran' \"$td\"",
@@ -1685,7 +1685,7 @@ mod root {
         let user = "setpriv --reuid 12346 --regid 12346 --clear-groups prlimit --nproc=1:1";
         refused(
             &format!("{user} {} -r -p echo ran", td.display()),
-            &["EAGAIN (", "RLIMIT_NPROC allows this user 1 processes"],
+            &["EAGAIN (", "perhaps RLIMIT_NPROC, which allows this user 1 processes"],
         );
     }
 
@@ -1694,7 +1694,7 @@ mod root {
         private_mounts();
         refused(
             "setpriv --bounding-set -setfcap $td -r echo ran",
-            &["EPERM (", "to map uid 0 of the namespace outside takes CAP_SETFCAP there"],
+            &["EPERM (", "perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes"],
         );
         refused(
             "unshare -m sh -c 'umount -l /proc; exec \"$0\" -r echo ran' \"$td\"",

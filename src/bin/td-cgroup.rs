@@ -256,7 +256,7 @@ fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error
         Action::Thaw => state::freeze(cx, places, &plain(shown.to_bytes()), false),
         Action::WaitEmpty(time) => state::wait_empty(cx, places, time),
         Action::Stat => {
-            stat::say_what_is_not_counted(cx, places);
+            stat::say_what_is_not_counted(cx, places)?;
             print(cx, &stat::text(cx, places, opts.json)?)
         }
     }

@@ -111,7 +111,7 @@ fn no_prog(cli: &Cli, file: &CStr) -> Error {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let prog = opts.prog.find(cx)?;
-    match inherited(cx, opts) {
+    match inherited(cx, opts)? {
         Some(file) => take(cx, opts, file)?,
         None => take_new(cx, opts)?,
     }
@@ -120,11 +120,14 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
 /// The descriptor of FILE on which a td-lock before us in the chain has its lock. On another one, that lock would be in
 /// the way of ours.
-fn inherited(cx: &Cx, opts: &Opts) -> Option<BorrowedFd<'static>> {
+fn inherited(cx: &Cx, opts: &Opts) -> Result<Option<BorrowedFd<'static>>, Error> {
     if opts.key.is_some() || cx.locks().is_empty() {
-        return None;
+        return Ok(None);
     }
-    lock::same(cx, &sys::statx(cx, None, &opts.file.path, 0).ok()?)
+    match sys::statx(cx, None, &opts.file.path, 0) {
+        Err(_) => Ok(None), // to open it fails too, and says why; or it is made
+        Ok(file) => lock::same(cx, &file),
+    }
 }
 
 fn take_new(cx: &Cx, opts: &Opts) -> Result<(), Error> {

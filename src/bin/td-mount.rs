@@ -281,7 +281,7 @@ fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Keys) -> Result<(), Error> {
             (c"uid", stat.uid, cx.start.euid, c"/proc/self/uid_map"),
             (c"gid", stat.gid, cx.start.egid, c"/proc/self/gid_map"),
         ] {
-            if id != own && users::may_own(cx, map, id) {
+            if id != own && users::may_own(cx, map, id)? {
                 more.push((key, cstring(show::number(id.into()))));
             }
         }

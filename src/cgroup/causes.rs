@@ -8,7 +8,7 @@ use crate::cgroup::controllers::why_on_v1;
 use crate::cgroup::make::{QUOTA, Write};
 use crate::cgroup::stat::sum;
 use crate::cgroup::tree::parent;
-use crate::cgroup::{Hierarchy, devices, join, read_word};
+use crate::cgroup::{Hierarchy, devices, join, read_word, shown_word};
 use crate::error::Error;
 use crate::number::decimal;
 use crate::show::{octal, plain, unsigned};
@@ -85,13 +85,13 @@ pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
     // Some level above allows no more: look from below.
     let mut level = above;
     let mut depth = 1;
-    while let Some(text) = read_word(cx, &level, b"cgroup.max.depth") {
+    while let Some(text) = shown_word(cx, &level, b"cgroup.max.depth") {
         let shown = plain(level.to_bytes());
         if decimal(text.as_bytes()).is_some_and(|most| most < depth) {
             let what = "cgroup.max.depth allows";
             return error.because(format_args!("{shown}/{what} {text} levels below it"));
         }
-        let most = read_word(cx, &level, b"cgroup.max.descendants").unwrap_or_default();
+        let most = shown_word(cx, &level, b"cgroup.max.descendants").unwrap_or_default();
         let stat = sys::read_file(cx, None, &join(&level, b"cgroup.stat")).unwrap_or_default();
         let now = sum(&stat, b"nr_descendants");
         if decimal(most.as_bytes()).is_some_and(|most| now.is_some_and(|now| now >= most)) {
@@ -110,7 +110,7 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error
         return error;
     }
     let controller = plain(write.controller);
-    let on = read_word(cx, &parent(cgroup), b"cgroup.subtree_control");
+    let Ok(on) = read_word(cx, &parent(cgroup), b"cgroup.subtree_control") else { return error };
     if write.asked.is_some() && write.controller == b"hugetlb" {
         let sizes = devices::alike(cx, cgroup, write.file);
         if !sizes.is_empty() {
@@ -130,7 +130,7 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error
 /// Why a value was not accepted.
 pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
     if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
-        let used = read_word(cx, cgroup, b"memory.usage_in_bytes").unwrap_or_default();
+        let Some(used) = shown_word(cx, cgroup, b"memory.usage_in_bytes") else { return error };
         return error
             .because(format_args!("the cgroup uses {used} bytes, of which too few can be freed"));
     }
@@ -140,7 +140,7 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
     let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
     let (true, Some(asked)) = (refused, write.asked) else { return error };
     let most = match write.file {
-        b"memory.limit_in_bytes" => read_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
+        b"memory.limit_in_bytes" => shown_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
         _ => None,
     };
     if let Some(most) = most {
@@ -154,7 +154,7 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
     let error = if of_time { error } else { error.because(asked.takes()) };
     // Of time, processors and memory nodes a cgroup has no more than those above it.
     let mut level = parent(cgroup);
-    while let Some(value) = read_word(cx, &level, write.file).filter(|_| of_time || of_list) {
+    while let Some(value) = shown_word(cx, &level, write.file).filter(|_| of_time || of_list) {
         if of_list || value != "-1" {
             let above = plain(join(&level, write.file).to_bytes());
             return error.because(format_args!("{above} has {value}"));
@@ -178,7 +178,7 @@ pub fn why_no_realtime(cx: &Cx, cgroup: &CStr, error: Error) -> Error {
         _ => return error,
     };
     let shown = plain(cgroup.to_bytes());
-    match read_word(cx, cgroup, b"cpu.rt_runtime_us") {
+    match shown_word(cx, cgroup, b"cpu.rt_runtime_us") {
         Some(time) if time == "0" => error
             .because(format_args!("this process has {policy}, and {shown}/cpu.rt_runtime_us is 0"))
             .way_out("run it without real-time scheduling: chrt --other 0"),
@@ -192,7 +192,7 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
     let shown = plain(cgroup.to_bytes());
     match error.errno() {
         Some(Errno::EINVAL) => why_no_realtime(cx, cgroup, error),
-        Some(Errno::EBUSY) => match read_word(cx, cgroup, b"cgroup.subtree_control") {
+        Some(Errno::EBUSY) => match shown_word(cx, cgroup, b"cgroup.subtree_control") {
             Some(on) if !on.is_empty() => error
                 .because(format_args!(
                     "{shown} passes controllers down ({on}), so it may have no processes"
@@ -200,7 +200,7 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
                 .way_out("name a cgroup below it"),
             _ => error,
         },
-        Some(Errno::EOPNOTSUPP) => match read_word(cx, cgroup, b"cgroup.type") {
+        Some(Errno::EOPNOTSUPP) => match shown_word(cx, cgroup, b"cgroup.type") {
             Some(kind) => error
                 .because(format_args!("{shown} is {kind}, where no process of elsewhere may be"))
                 .way_out("see cgroup.type in cgroups(7)"),
@@ -208,7 +208,7 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
         },
         Some(Errno::ENOSPC) => {
             let empty =
-                |file: &&str| read_word(cx, cgroup, file.as_bytes()).is_some_and(|v| v.is_empty());
+                |file: &&str| shown_word(cx, cgroup, file.as_bytes()).is_some_and(|v| v.is_empty());
             match ["cpuset.cpus", "cpuset.mems"].iter().find(|file| empty(file)) {
                 Some(file) => error
                     .because(format_args!("{shown}/{file} is empty"))

@@ -10,9 +10,9 @@ use crate::cgroup::asked::Wanted;
 use crate::cgroup::causes::why_refused;
 use crate::cgroup::limits;
 use crate::cgroup::make::{self, Made, named, write_file};
-use crate::cgroup::read_word;
 use crate::cgroup::tree::{self, DYING, Patience, procs};
 use crate::cgroup::{self, Hierarchy, join};
+use crate::cgroup::{read_word, shown_word};
 use crate::error::Error;
 use crate::show::{plain, signed};
 use crate::sys::{self, Cx};
@@ -45,14 +45,14 @@ impl Made {
         let (Some((_, above)), Some(root)) = (levels.split_last(), levels.first()) else {
             return Ok(());
         };
-        let apart = || name.starts_with(b"/") || above.len() == 1 && !has_type(cx, root);
+        let apart = name.starts_with(b"/") || above.len() == 1 && !has_type(cx, root)?;
         let (levels, must) = match wanted {
             Wanted { delegated: true, .. } => (&levels[..], true),
             Wanted { count: true, .. } if name.contains(&b'/') => (above, true),
-            _ if self.is_recorded() && apart() => (above, false),
+            _ if self.is_recorded() && apart => (above, false),
             _ => return Ok(()),
         };
-        let offered = read_word(cx, root, b"cgroup.controllers").unwrap_or_default();
+        let offered = read_word(cx, root, b"cgroup.controllers")?.unwrap_or_default(); // a dry run's may not exist
         for controller in limits::CONTROLLERS {
             if text::has(offered.as_bytes(), b' ', controller) {
                 // What is not counted there, --stat says.
@@ -122,8 +122,8 @@ impl Made {
 }
 
 /// Only the root of version 2 has no type.
-fn has_type(cx: &Cx, cgroup: &CStr) -> bool {
-    read_word(cx, cgroup, b"cgroup.type").is_some()
+fn has_type(cx: &Cx, cgroup: &CStr) -> Result<bool, Error> {
+    read_word(cx, cgroup, b"cgroup.type").map(|kind| kind.is_some())
 }
 
 /// Turn a controller on in one directory. A failure comes with: are processes in the way?
@@ -134,7 +134,7 @@ fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bo
         return Err((why_not_on(cx, level, controller, e), busy));
     }
     // Some controllers can be on beside processes, but then those below are for threads only.
-    let kind = read_word(cx, level, b"cgroup.type").unwrap_or_default();
+    let kind = read_word(cx, level, b"cgroup.type").map_err(|e| (e, false))?.unwrap_or_default();
     if kind != "domain threaded" {
         return Ok(());
     }
@@ -183,14 +183,17 @@ fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
     let (name, shown) = (plain(controller), plain(level.to_bytes()));
     match error.errno() {
         Some(Errno::ENOENT | Errno::EINVAL) => {
-            let offered = read_word(cx, level, b"cgroup.controllers").unwrap_or_default();
+            let Some(offered) = shown_word(cx, level, b"cgroup.controllers") else { return error };
+            if text::has(offered.as_bytes(), b' ', controller) {
+                return error;
+            }
             let offered = if offered.is_empty() { "none" } else { &offered };
             let error = error
                 .because(format_args!("{shown} does not offer {name}, its controllers: {offered}"));
             why_on_v1(cx, controller, error)
         }
         Some(Errno::EBUSY) => why_in_the_way(cx, level, error),
-        Some(Errno::EOPNOTSUPP) => match read_word(cx, level, b"cgroup.type") {
+        Some(Errno::EOPNOTSUPP) => match shown_word(cx, level, b"cgroup.type") {
             Some(kind) => {
                 error.because(format_args!("{shown} is {kind}, where {name} cannot be on"))
             }
@@ -215,7 +218,7 @@ fn why_in_the_way(cx: &Cx, level: &CStr, error: Error) -> Error {
 
 /// A controller is not there for version 2 when version 1 has it.
 pub fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
-    if !cgroup::bound_to_v1(cx, controller) {
+    if !matches!(cgroup::bound_to_v1(cx, controller), Ok(true)) {
         return error;
     }
     let name = plain(controller);

@@ -61,7 +61,12 @@ pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<Owne
         new_version_2(cx, mounts, &[], 0)
     } else {
         // It is mounted elsewhere, perhaps with options of the hierarchy's.
-        let first = mounts::list(cx, c"/proc/1/mountinfo").unwrap_or_default();
+        let first = match mounts::list(cx, c"/proc/1/mountinfo") {
+            Err(e) if e.is(Errno::ENOENT) => Vec::new(),
+            // Who may not look at process 1 is not in the first cgroup namespace as root: no mount of his changes them.
+            Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => Vec::new(),
+            other => other?,
+        };
         new_version_2(cx, &first, &[], 0)
     };
     mounted.map_err(|e| {

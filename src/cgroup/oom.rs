@@ -1,6 +1,9 @@
 //! Was a process of a cgroup killed because memory ran out, and which limit did it reach?
 
+use std::cell::Cell;
 use std::ffi::CStr;
+
+use syscalls::Errno;
 
 use crate::cgroup::{self, Hierarchy, join};
 use crate::number::decimal;
@@ -19,8 +22,11 @@ pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
 
 /// The same of the directories of both, in the hierarchy of memory.
 pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, home: &CStr) -> Option<String> {
+    // What cannot be read is not taken for a limit that was not reached.
+    let unread = Cell::new(false);
     let count = |cgroup: &CStr, file: &[u8], key: &[u8]| {
-        let text = sys::read_file(cx, None, &join(cgroup, file)).ok()?;
+        let text = sys::read_file(cx, None, &join(cgroup, file));
+        let text = text.inspect_err(|e| unread.set(unread.get() || !e.is(Errno::ENOENT))).ok()?;
         lines(&text).find_map(|line| decimal(line.strip_prefix(key)?))
     };
     // Version 1 counts a process where it was, and nowhere above: Linux 4.13.
@@ -42,6 +48,7 @@ pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, home: &CStr) -
     };
     Some(match reached {
         Some(limit) => format!("was killed by the memory limit of {}", show::size(limit)),
+        None if unread.get() => "was killed because memory ran out".into(),
         None => "was killed because the memory of the machine or of another cgroup ran out".into(),
     })
 }

@@ -130,16 +130,16 @@ impl Record {
     }
 
     /// The cgroup that keeps processes in the leaves from going on: of version 1 first, where it keeps them from dying.
-    pub fn frozen(&self, cx: &Cx) -> Option<Frozen> {
+    pub fn frozen(&self, cx: &Cx) -> Result<Option<Frozen>, Error> {
         let mut found = None;
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            match state::frozen(cx, hierarchy, leaf) {
-                Some(frozen) if !frozen.v2 => return Some(frozen),
+            match state::frozen(cx, hierarchy, leaf)? {
+                Some(frozen) if !frozen.v2 => return Ok(Some(frozen)),
                 Some(frozen) => found = Some(frozen),
                 None => {}
             }
         }
-        found
+        Ok(found)
     }
 
     /// Remove the cgroups.

@@ -1,7 +1,9 @@
 //! What a cgroup uses and may use: keys and values that are the same on version 1 and version 2 where they mean
 //! the same.
 
-use crate::cgroup::tree::parent;
+use syscalls::Errno;
+
+use crate::cgroup::tree::{is_gone, parent};
 use crate::cgroup::{self, Place, join, limits, tree};
 use crate::error::Error;
 use crate::number::decimal;
@@ -61,8 +63,10 @@ pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
         // Version 1 first: version 2 has a cpu.stat also where the controller is on version 1.
         for place in places.iter().rev() {
             // Which files there are depends on the controllers that are on, on the version and on the kernel.
-            let Ok(text) = sys::read_file(cx, None, &join(&place.directory, file)) else {
-                continue;
+            let text = match sys::read_file(cx, None, &join(&place.directory, file)) {
+                Err(e) if is_gone(&e) => continue,
+                Err(e) if e.is(Errno::EOPNOTSUPP) => continue, // no pressure is measured: psi=0
+                other => other?,
             };
             for key in text::split(keys, b' ') {
                 stat.add(key, &text);
@@ -85,14 +89,13 @@ pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
 }
 
 /// Say what version 2 does not count here, because the cgroup above passes no controllers down.
-pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) {
-    let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return };
-    let on = cgroup::read_word(cx, &place.directory, b"cgroup.controllers").unwrap_or_default();
-    let is_counted = |controller: &&[u8]| {
-        text::has(on.as_bytes(), b' ', controller) || cgroup::bound_to_v1(cx, controller)
-    };
-    if limits::COUNTING.iter().any(is_counted) {
-        return;
+pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+    let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return Ok(()) };
+    let on = cgroup::read_word(cx, &place.directory, b"cgroup.controllers")?.unwrap_or_default();
+    for controller in limits::COUNTING {
+        if text::has(on.as_bytes(), b' ', controller) || cgroup::bound_to_v1(cx, controller)? {
+            return Ok(());
+        }
     }
     let [shown, above] = [&place.directory, &parent(&place.directory)].map(|d| plain(d.to_bytes()));
     cx.say(
@@ -100,6 +103,7 @@ pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) {
             .because(format_args!("{above} passes no controllers down"))
             .way_out("create the cgroup where they are: td-run --cgroup-parent /td"),
     );
+    Ok(())
 }
 
 impl Stat {

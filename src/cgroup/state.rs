@@ -97,7 +97,7 @@ fn freeze_in(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
     // Waiting would not help.
     let above = match frozen {
         true => None,
-        false => state_of(cx, place.hierarchy, &tree::parent(&place.directory)),
+        false => state_of(cx, place.hierarchy, &tree::parent(&place.directory))?,
     };
     let is_so = if above.is_none() { wait_frozen(cx, place, frozen) } else { Ok(false) };
     let error = match is_so {
@@ -186,25 +186,27 @@ impl Above {
 }
 
 /// The nearest cgroup, from this one up, that was told to be frozen. One that does not exist yet is not.
-fn state_of(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Option<Above> {
+fn state_of(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<Option<Above>, Error> {
     let mut directory = CString::from(directory);
     loop {
-        let name = directory.to_bytes().strip_prefix(&hierarchy.point[..])?;
-        if name.is_empty() {
-            break;
-        }
-        if is_frozen(cx, hierarchy, &directory).unwrap_or(false) {
-            return Some(Above::Named(plain(name)));
+        let name = match directory.to_bytes().strip_prefix(&hierarchy.point[..]) {
+            None => return Ok(None),
+            Some(b"") => break,
+            Some(name) => name,
+        };
+        let frozen = is_frozen(cx, hierarchy, &directory);
+        if frozen.or_else(|e| if is_gone(&e) { Ok(false) } else { Err(e) })? {
+            return Ok(Some(Above::Named(plain(name))));
         }
         directory = tree::parent(&directory);
     }
     // What is mounted may be a part. The root of all cannot be frozen and has no such file.
-    let frozen = match hierarchy.v2 {
-        true => cgroup::read_word(cx, &directory, b"cgroup.events")
-            .is_some_and(|events| text::has(events.as_bytes(), b'\n', b"frozen 1")),
-        false => cgroup::read_word(cx, &directory, b"freezer.state").is_some_and(|s| s != "THAWED"),
-    };
-    frozen.then(|| Above::Hidden(plain(directory.to_bytes())))
+    let file: &[u8] = if hierarchy.v2 { b"cgroup.events" } else { b"freezer.state" };
+    let frozen = cgroup::read_word(cx, &directory, file)?.is_some_and(|state| match hierarchy.v2 {
+        true => text::has(state.as_bytes(), b'\n', b"frozen 1"),
+        false => state != "THAWED",
+    });
+    Ok(frozen.then(|| Above::Hidden(plain(directory.to_bytes()))))
 }
 
 /// A cgroup in which no process goes on.
@@ -226,14 +228,17 @@ impl Frozen {
 }
 
 /// Is a cgroup frozen, itself or by one above it? Whoever enters it stops for ever.
-pub fn frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Option<Frozen> {
-    let above = if can_freeze(hierarchy) { state_of(cx, hierarchy, directory) } else { None }?;
-    Some(Frozen { v2: hierarchy.v2, above })
+pub fn frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<Option<Frozen>, Error> {
+    if !can_freeze(hierarchy) {
+        return Ok(None);
+    }
+    let above = state_of(cx, hierarchy, directory)?;
+    Ok(above.map(|above| Frozen { v2: hierarchy.v2, above }))
 }
 
 /// Refuse to enter one that is.
 pub fn refuse_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<(), Error> {
-    match frozen(cx, hierarchy, directory) {
+    match frozen(cx, hierarchy, directory)? {
         Some(frozen) => Err(Error::refusal(frozen.what()).way_out(frozen.above.way_out())),
         None => Ok(()),
     }
@@ -243,7 +248,7 @@ pub fn refuse_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result
 pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
     let path = proc::path(&["/proc/", &number(pid as u64), "/cgroup"]);
     let text = sys::read_file(cx, None, &path).ok()?;
-    Record::parse(cx, &text, Wanted::Freezers).ok()?.frozen(cx)
+    Record::parse(cx, &text, Wanted::Freezers).ok()?.frozen(cx).ok()?
 }
 
 /// Thaw a cgroup that was told to be frozen, and do not wait for it.
@@ -356,9 +361,8 @@ fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
                 let error = Error::refusal(tree::living(cx, &directory, &pids));
                 // Who is frozen ends neither by itself nor, on version 1, by a signal.
                 let mut all = places.iter();
-                let frozen =
-                    all.find_map(|p| frozen(cx, p.hierarchy, &p.directory).filter(|f| !f.v2));
-                return Err(match frozen {
+                let frozen = |p: &Place| frozen(cx, p.hierarchy, &p.directory).ok().flatten();
+                return Err(match all.find_map(|p| frozen(p).filter(|f| !f.v2)) {
                     Some(frozen) => frozen.add_to(error),
                     None => error,
                 });
@@ -375,7 +379,7 @@ fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bo
     let mut pause = SECOND / 100;
     loop {
         let pids = tree::processes_below(cx, directory)?.unwrap_or_default();
-        if pids.is_empty() && !has_hidden(cx, directory) {
+        if pids.is_empty() && !has_hidden(cx, directory)? {
             return Ok(true);
         }
         let most = time.unwrap_or(pause).min(pause);
@@ -396,11 +400,11 @@ fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bo
 
 /// Version 1 does not list a process that our pid namespace hides, but the controller of pids counts it. In the first
 /// pid namespace none is hidden, and what is counted is a zombie.
-fn has_hidden(cx: &Cx, directory: &CStr) -> bool {
+fn has_hidden(cx: &Cx, directory: &CStr) -> Result<bool, Error> {
     const PID_NS_INIT_INO: u64 = 0xefff_fffc; // linux/nsfs.h
-    let own = sys::statx(cx, None, c"/proc/self/ns/pid", 0);
-    let count = cgroup::read_word(cx, directory, b"pids.current");
-    own.is_ok_and(|own| own.ino != PID_NS_INIT_INO) && count.is_some_and(|count| count != "0")
+    let own = sys::statx(cx, None, c"/proc/self/ns/pid", 0)?;
+    let count = cgroup::read_word(cx, directory, b"pids.current")?;
+    Ok(own.ino != PID_NS_INIT_INO && count.is_some_and(|count| count != "0"))
 }
 
 /// Remove what an earlier run has left of the cgroup `name`; but where something lives in it, nothing.

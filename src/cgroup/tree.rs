@@ -215,7 +215,8 @@ fn remove_one(
     match sys::unlinkat(cx, above, name, libc::AT_REMOVEDIR) {
         Err(e) if e.is(Errno::ENOENT) => Ok(()), // another was quicker
         Err(e) if e.is(Errno::EBUSY) && (patience.0 <= 0 || cx.dry()) => {
-            let pids = processes(cx, Some(walk.here()), c"cgroup.procs").unwrap_or_default();
+            let pids = processes(cx, Some(walk.here()), c"cgroup.procs");
+            let Ok(pids) = pids else { return Err(e) };
             Err(e.because(match pids.as_slice() {
                 [] => [&walk.path(), " is in use, and no process of it is visible here"].concat(),
                 pids => living(cx, &walk.path(), pids),
