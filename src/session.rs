@@ -30,6 +30,33 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
     (0..3).try_for_each(|fd| sys::dup3(cx, file.as_fd(), fd))
 }
 
+/// Join a session keyring of our own: keyrings(7). A kernel without keyrings has none to share.
+pub fn join_keyring(cx: &Cx) -> Result<(), Error> {
+    match sys::keyctl_join_session_keyring(cx) {
+        Err(e) if e.is(Errno::ENOSYS) => match has_keyrings(cx) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(e
+                .because("this kernel has keyrings, so a filter refuses it: the caller's would be shared")
+                .way_out("have the filter allow keyctl(2)")),
+            Err(_) => Err(e.because("/proc does not show whether this kernel has keyrings")),
+        },
+        other => other,
+    }
+}
+
+/// ENOSYS may be the answer of a filter too. What the image holds at /proc is not asked.
+fn has_keyrings(cx: &Cx) -> Result<bool, Error> {
+    let proc = sys::openat(cx, None, c"/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+    if sys::fstatfs(cx, proc.as_fd())?.f_type != libc::PROC_SUPER_MAGIC {
+        return Err(Error::refusal("/proc is not a proc"));
+    }
+    sys::statx(cx, Some(proc.as_fd()), c"sys/kernel", 0)?;
+    match sys::statx(cx, Some(proc.as_fd()), c"sys/kernel/keys", 0) {
+        Err(e) if e.is(Errno::ENOENT) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
 /// Refuse a terminal on a standard stream that controls no session. That of a process inside could be the first, and
 /// then type there (TIOCSTI, before Linux 6.2 always): what is typed is read by whoever reads there next, on the host.
 /// Not where a policy refuses that, and not to who has CAP_SYS_ADMIN of its `capabilities`, who may type anywhere.

@@ -1114,6 +1114,21 @@ mod root {
         }
     }
 
+    /// A kernel without keyrings says ENOSYS, and so may a filter: then PROG would have the caller's.
+    #[test]
+    fn a_filter_that_says_there_are_no_keyrings_is_not_believed() {
+        for house in House::each() {
+            let held = house.hold(&[], "echo ready; read _ || :");
+            let mut cmd = enter_name(&house, &["echo", "PROG ran"]);
+            refuse_calls(&mut cmd, &[libc::SYS_keyctl], libc::ENOSYS);
+            let output =
+                run(&mut cmd).exits(125).says("this kernel has keyrings, so a filter refuses it");
+            assert_eq!(output.out(), "");
+            run(&mut enter_name(&house, &["echo", "PROG ran"])).ok();
+            held.go_on().exits(0);
+        }
+    }
+
     // ---- what the kernel refuses ----
 
     #[test]

@@ -707,6 +707,39 @@ mod root {
         assert!(!first.is_empty() && first != second, "{first:?} {second:?}");
     }
 
+    /// A kernel without keyrings says ENOSYS, and so may a filter: then the caller's would be shared.
+    #[test]
+    fn a_filter_that_says_there_are_no_keyrings_is_not_believed() {
+        let cmd = || td("td-exec", ["--session-keyring", "echo", "PROG", "ran"]);
+        let mut filtered = cmd();
+        refuse_calls(&mut filtered, &[libc::SYS_keyctl], libc::ENOSYS);
+        let output = run(&mut filtered).exits(125).says("keyctl(").says("ENOSYS");
+        let output = output.says("this kernel has keyrings, so a filter refuses it");
+        assert_eq!(output.out(), "");
+        // As on a kernel without keyrings.
+        private_mounts();
+        mount(["-t", "tmpfs", "none", "/proc/sys/kernel"]);
+        let mut alike = cmd();
+        refuse_calls(&mut alike, &[libc::SYS_keyctl], libc::ENOSYS);
+        assert_eq!(run(&mut alike).ok().out(), "PROG ran\n");
+    }
+
+    /// What an image has there is anybody's.
+    #[test]
+    fn whether_there_are_keyrings_is_asked_of_the_kernel_alone() {
+        private_mounts();
+        let dir = TempDir::new();
+        dir.dir("proc/self");
+        dir.dir("proc/sys/kernel");
+        dir.file("proc/self/status", "Seccomp:\t0\n");
+        mount([Path::new("--bind"), &dir.join("proc"), Path::new("/proc")]);
+        let mut cmd = td("td-exec", ["--session-keyring", "echo", "PROG", "ran"]);
+        refuse_calls(&mut cmd, &[libc::SYS_keyctl], libc::ENOSYS);
+        let output = run(&mut cmd);
+        run(Command::new("umount").arg("/proc")).ok();
+        output.exits(125).says("/proc does not show whether this kernel has keyrings");
+    }
+
     // ---- PID 1 ----
 
     #[test]

@@ -385,10 +385,7 @@ fn leave_groups(cx: &Cx) -> Result<bool, Error> {
 
 /// Have no more rights than the container's processes, but for what is needed until PROG begins.
 fn confine(cx: &Cx, container: &Container, policy: Option<&Confinement>) -> Result<(), Error> {
-    match sys::keyctl_join_session_keyring(cx) {
-        Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
-        other => other?,
-    }
+    session::join_keyring(cx)?;
     caps::bound(cx, container.capabilities)?;
     if container.no_new_privs {
         sys::prctl_set_no_new_privs(cx)?;

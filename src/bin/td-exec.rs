@@ -40,7 +40,6 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use syscalls::Errno;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
 use td::cli::{self, Cli, Never, Word};
@@ -204,10 +203,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
     prog.close_on_exec(cx, &opts.keep_fds)?;
     if opts.session_keyring {
-        match sys::keyctl_join_session_keyring(cx) {
-            Err(e) if e.is(Errno::ENOSYS) => {} // a kernel without keyrings: there is none to share
-            other => other?,
-        }
+        session::join_keyring(cx)?;
     }
     // From here on in the only order that works: a step needs the right that a later one takes.
     if let Some(keep) = opts.cap_keep {
