@@ -2,9 +2,7 @@
 
 mod common;
 
-use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use common::house::House;
@@ -12,11 +10,6 @@ use common::*;
 
 /// How often each kind of process is killed, and each signal sent.
 const TIMES: u32 = 200;
-
-/// A number from 0 to `below`, another in each run: what is found by chance is to be found some day.
-fn random(below: u64) -> u64 {
-    RandomState::new().hash_one(0) % below
-}
 
 /// The processes that are in the cgroup of the container or have its name among their arguments, zombies
 /// left out.
@@ -57,12 +50,13 @@ mod root {
     fn kill_many(what: &str, options: &[&str], whom: impl Fn(i32) -> Option<i32>) {
         let house = House::new();
         let mounts = own_mountinfo();
+        let mut chance = Chance::new();
         let longest = (0..TIMES).map(|time| {
             let work = ["sh", "-c", "for i in 1 2 3; do echo $i >/file; done; sleep 1000"];
             let container = start(&mut house.container(options, &work));
             // What is to be killed may be gone, or yet to come, at the moment that chance has chosen.
             let victim = wait_for(what, || whom(container.pid()));
-            std::thread::sleep(Duration::from_micros(random(25_000)));
+            chance.sleep(25_000);
             let since = Instant::now();
             kill(victim, libc::SIGKILL);
             let what = format!("{what} killed, time {time}");
@@ -94,9 +88,10 @@ mod root {
         let house = House::new();
         house.sh(&["--keep"], "echo old >/kept").ok();
         let mounts = own_mountinfo();
+        let mut chance = Chance::new();
         for time in 0..TIMES {
             let container = start(&mut house.container(&["--keep"], &["sleep", "2"]));
-            std::thread::sleep(Duration::from_micros(random(30_000)));
+            chance.sleep(30_000);
             container.kill(libc::SIGKILL);
             container.wait();
             // At once: what is still dying is waited for.
@@ -110,11 +105,12 @@ mod root {
     fn a_signal_at_any_moment_ends_the_container_as_the_command_says() {
         let house = House::new();
         let mounts = own_mountinfo();
+        let mut chance = Chance::new();
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             let trap = format!("trap 'exit 3' {signal}; echo ready; sleep 1000 & wait");
             for time in 0..TIMES {
                 let container = start(&mut house.container(&[], &["sh", "-c", &trap]));
-                std::thread::sleep(Duration::from_micros(random(40_000)));
+                chance.sleep(40_000);
                 let since = Instant::now();
                 let ready = container.out().contains("ready");
                 container.kill(signal);
@@ -138,20 +134,15 @@ mod root {
     fn a_process_is_stopped_and_continued_at_any_moment_and_nothing_is_left() {
         let house = House::new();
         let mounts = own_mountinfo();
-        let mut seed = RandomState::new().hash_one(0);
-        println!("seed {seed}");
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) % below
-        };
+        let mut chance = Chance::new();
         let mut hit = [0; 3];
         for time in 0..TIMES {
             // A limit of memory is what a signal interrupts.
             let options = ["-m", "64M", "--pids", "20"];
             let work = ["sh", "-c", "for i in 1 2 3; do echo $i >/file; done; echo done; exit 7"];
             let container = start(&mut house.container(&options, &work));
-            let whom = random(3) as usize;
-            std::thread::sleep(Duration::from_micros(random(40_000)));
+            let whom = chance.below(3) as usize;
+            chance.sleep(40_000);
             let mut victim = container.pid();
             for _ in 0..whom {
                 victim = children_of(victim).first().copied().unwrap_or(victim);

@@ -986,16 +986,16 @@ mod root {
     }
 
     impl Another {
-        /// Have a thread do something again and again, after pauses that `seed` says.
-        fn does(act: impl Fn() + Send + 'static, mut seed: u64) -> (Another, JoinHandle<()>) {
+        /// Have a thread do something again and again, after pauses of any length.
+        fn does(act: impl Fn() + Send + 'static) -> (Another, JoinHandle<()>) {
+            let mut chance = Chance::new();
             let another = Another::default();
             let ours = another.clone();
             let thread = thread::spawn(move || {
                 while !another.stop.load(Ordering::Relaxed) {
                     act();
                     another.times.fetch_add(1, Ordering::Relaxed);
-                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    (0..seed >> 50).for_each(|_| std::hint::spin_loop());
+                    (0..chance.below(1 << 14)).for_each(|_| std::hint::spin_loop());
                 }
             });
             (ours, thread)
@@ -1048,9 +1048,7 @@ mod root {
             "new/a/b tmpfs ",
             "new/c tmpfs ",
         ];
-        let seed = u64::from(std::process::id());
-        println!("seed {seed}");
-        let (another, thread) = Another::does(swap, seed);
+        let (another, thread) = Another::does(swap);
         let (mut mounted, mut refused, mut raced) = (0, 0, 0);
         // Enough of each, however the machine lets them meet.
         let enough = |counts: [u32; 3]| counts.iter().all(|count| *count >= 20);

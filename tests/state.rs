@@ -10,7 +10,7 @@ mod root {
     use std::path::{Path, PathBuf};
     use std::process::Command;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use crate::common::house::*;
@@ -311,7 +311,7 @@ mod root {
 
     /// Somebody who makes and removes directories and links at `path`, as often as possible, until told to stop.
     /// Returns how often.
-    fn swap(path: PathBuf, target: PathBuf, mut seed: u64, stop: Arc<AtomicBool>) -> u32 {
+    fn swap(path: PathBuf, target: PathBuf, mut chance: Chance, stop: Arc<AtomicBool>) -> u32 {
         let c = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a path");
         let (path, inside, target) = (c(&path), c(&path.join("run")), c(&target));
         // SAFETY: numbers. The raw call changes the ids of this thread alone.
@@ -319,16 +319,15 @@ mod root {
             .expect("another user");
         let mut swaps = 0;
         while !stop.load(Ordering::Relaxed) {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             // SAFETY: strings that outlive the calls.
             unsafe {
-                if seed >> 63 == 0 {
+                if chance.below(2) == 0 {
                     swaps += u32::from(libc::symlink(target.as_ptr(), path.as_ptr()) == 0);
                 } else {
                     swaps += u32::from(libc::mkdir(path.as_ptr(), 0o777) == 0);
                     libc::mkdir(inside.as_ptr(), 0o777);
                 }
-                for _ in 0..seed >> 50 & 0x7ff {
+                for _ in 0..chance.below(0x800) {
                     std::hint::spin_loop();
                 }
                 libc::rmdir(inside.as_ptr());
@@ -350,12 +349,11 @@ mod root {
         dir.dir("target/run/precious");
         dir.dir("lower");
         let before = tree(&target);
-        let seed = u64::from(std::process::id()) << 20 | u64::from(AtomicU32::new(7).into_inner());
-        println!("seed {seed}");
+        let chance = Chance::new();
         let (path, stop) = (many.join("a"), Arc::new(AtomicBool::new(false)));
         let hostile = {
             let (path, target, stop) = (path.clone(), target.clone(), Arc::clone(&stop));
-            thread::spawn(move || swap(path, target, seed, stop))
+            thread::spawn(move || swap(path, target, chance, stop))
         };
         let p = |name: &str| text(&path.join(name)).to_owned();
         let (mut ran, mut refused) = (0, 0);

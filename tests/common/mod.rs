@@ -14,9 +14,11 @@ pub mod strace;
 
 pub use caller::as_usual;
 
+use std::collections::hash_map::RandomState;
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt::Display;
 use std::fs;
+use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -420,6 +422,34 @@ pub fn refuse_calls(cmd: &mut Command, numbers: &'static [libc::c_long], errno: 
         }
         Ok(())
     });
+}
+
+/// Numbers that look random: another sequence in each run, for what is found by chance is to be found some day, and the
+/// one of `TD_SEED` where that is set. The output of a test that fails says which it was.
+pub struct Chance(u64);
+
+impl Chance {
+    /// A new sequence.
+    #[track_caller]
+    pub fn new() -> Chance {
+        let seed = match std::env::var("TD_SEED") {
+            Ok(seed) => seed.parse().expect("TD_SEED is a number"),
+            Err(_) => RandomState::new().hash_one(0),
+        };
+        println!("TD_SEED={seed}");
+        Chance(seed)
+    }
+
+    /// The next number, from 0 on and below this.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % below
+    }
+
+    /// Sleep for less than so many microseconds.
+    pub fn sleep(&mut self, below: u64) {
+        std::thread::sleep(Duration::from_micros(self.below(below)));
+    }
 }
 
 /// The writing end of a pipe that nobody reads.
