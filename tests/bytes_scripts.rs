@@ -175,16 +175,44 @@ fn every_script_says_what_it_does() {
 #[test]
 fn every_script_refuses_what_it_does_not_know_before_it_does_anything() {
     for name in all_scripts() {
-        let status = if name.starts_with("td-") { 125 } else { 1 };
         for wrong in ["--no-such-option", "-x", "--help=x"] {
             let dir = TempDir::new();
             let output = run(&mut from(&dir, script(&format!("{SCRIPTS}/{name}"), [wrong])));
-            let output = output.exits(status).says(wrong.split('=').next().expect("a word"));
+            let output = output.exits(125).says(wrong.split('=').next().expect("a word"));
             assert_eq!(output.out(), "", "{name} {wrong}");
             let is_named = |line: &str| line.starts_with(&format!("{name}: "));
             assert!(output.err().lines().all(is_named), "{name} {wrong}: {output}");
             assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 0, "{name} {wrong}");
         }
+    }
+}
+
+/// What the caller sees of a script that gave up itself; `test` and `test-vm` say by 1 that tests have failed.
+#[test]
+fn what_a_script_gives_up_for_itself_is_125() {
+    for name in all_scripts() {
+        // A copy, so that nothing is begun in the checkout if it does not give up.
+        let dir = TempDir::new();
+        dir.dir("scripts");
+        let copy = dir.program(
+            &format!("scripts/{name}"),
+            fs::read(format!("{SCRIPTS}/{name}")).expect("a script"),
+        );
+        let words: &[&str] = if name.starts_with("td-") { &["x"] } else { &[] };
+        // By sh, which has no applets of its own.
+        let mut cmd = Command::new("/bin/sh");
+        cmd.arg(&copy).args(words).env("PATH", dir.dir("none"));
+        run(&mut from(&dir, cmd)).exits(125);
+    }
+    // With all that the machine has, but for what the checkout holds, and cargo.
+    for (name, says) in [("build", "missing"), ("install", ""), ("test", "cargo is missing")] {
+        let dir = TempDir::new();
+        dir.dir("scripts");
+        let text = fs::read(format!("{SCRIPTS}/{name}")).expect("a script");
+        let copy = dir.program(&format!("scripts/{name}"), text);
+        let mut cmd = Command::new("/bin/sh");
+        cmd.arg(&copy).env("PATH", "/usr/bin:/bin");
+        run(&mut from(&dir, cmd)).exits(125).says(says);
     }
 }
 

@@ -155,7 +155,7 @@ fn a_failure_is_named_and_changes_nothing() {
     dir.dir("share/doc/td/LICENSE");
     dir.dir("bin");
     dir.file("bin/td-exec", "old");
-    let output = run(install(["--prefix"]).arg(dir.path())).exits(1);
+    let output = run(install(["--prefix"]).arg(dir.path())).exits(125);
     output.says("share/doc/td/LICENSE is a directory");
     assert_eq!(modes(dir.path()).into_keys().collect::<Vec<_>>(), [Path::new("bin/td-exec")]);
     assert_eq!(fs::read(dir.join("bin/td-exec")).expect("td-exec"), b"old");
@@ -164,11 +164,11 @@ fn a_failure_is_named_and_changes_nothing() {
     let dir = TempDir::new();
     let mut cmd = sh("trap '' XFSZ; ulimit -f 32; exec \"$@\"");
     cmd.arg("sh").args(words(&install(["--prefix"]))).arg(dir.path());
-    run(&mut cmd).exits(1).says("File too large");
+    run(&mut cmd).exits(125).says("File too large");
     assert_eq!(modes(dir.path()).len(), 0);
 
     let file = dir.file("file", "");
-    run(install(["--prefix"]).arg(file.join("below"))).exits(1).says("Not a directory");
+    run(install(["--prefix"]).arg(file.join("below"))).exits(125).says("Not a directory");
 }
 
 #[test]
@@ -194,9 +194,9 @@ fn a_signal_leaves_nothing() {
 
 #[test]
 fn wrong_options_are_named() {
-    run(&mut install(["--prefix"])).exits(1).says("--prefix needs a directory");
-    run(&mut install(["--destdir="])).exits(1).says("--destdir needs a directory");
-    run(&mut install(["--bindir", "/bin"])).exits(1).says("--bindir: no such option");
+    run(&mut install(["--prefix"])).exits(125).says("--prefix needs a directory");
+    run(&mut install(["--destdir="])).exits(125).says("--destdir needs a directory");
+    run(&mut install(["--bindir", "/bin"])).exits(125).says("--bindir: no such option");
     let help = run(&mut install(["--help"])).ok().out();
     assert!(help.starts_with("usage: scripts/install "), "{help}");
     assert!(help.lines().all(|line| line.len() <= 80), "{help}");
