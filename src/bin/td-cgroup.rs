@@ -42,7 +42,7 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --freeze            freeze every process and wait until all are frozen
       --thaw              thaw them
       --wait-empty[=SECONDS]  wait until the last has ended, else 124
-      --stat              print what it uses and may use
+      --stat              print what it uses and may use, a key and value a line
       --json              the same in JSON
 ";
 

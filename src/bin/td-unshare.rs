@@ -16,17 +16,17 @@ The first eight take =FILE, which keeps the namespace.
   -C, --cgroup        new cgroup namespace, rooted at the current cgroup
   -U, --user          new user and group ids, and every capability there
   -T, --time          new offsets of clocks
-  -r, --map-root-user     be root there
-  -c, --map-current-user  keep one's ids there
-      --map-user UID      be the user UID there
-      --map-group GID     be in the group GID there
+  -r, --map-root-user     be root there (implies --user)
+  -c, --map-current-user  keep one's ids there (implies --user)
+      --map-user UID      be the user UID there (implies --user)
+      --map-group GID     be in the group GID there (implies --user)
       --map-users IN:OUT:COUNT|auto  users OUT... as IN...; all of /etc/subuid
       --map-groups IN:OUT:COUNT|auto  the same of groups and /etc/subgid
       --setgroups allow|deny  let processes there change their groups, or not
       --propagation private|slave|shared|unchanged
                       of every mount (private)
-      --hostname NAME set the host name
-      --loopback      bring the loopback interface up
+      --hostname NAME set the host name (implies --uts)
+      --loopback      bring the loopback interface up (implies --net)
       --monotonic SECONDS  offset of the monotonic clock (implies --time)
       --boottime SECONDS   offset of the boot clock (implies --time)
       --into-cgroup PATH   the child is born in this cgroup
