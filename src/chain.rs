@@ -1,25 +1,16 @@
 //! PROG, the rest of the command line: finding it and executing it, also across a change of root.
-//!
-//! What becomes of the descriptors that a process inherits. Every other one above 2 is closed by td-pivot, td-exec
-//! and td-enter, and kept by the other tools.
-//!
-//! | descriptor | kept by | closed by | the next tool is told |
-//! |---|---|---|---|
-//! | trace | every tool, the waiting parents as well | PROG that is not one of our tools | `--trace=FD,PID` |
-//! | lock | the parent that waits, else PROG; refused for another root | the child of that parent | `--lock=FD,...` |
-//! | `--keep-fd N` | PROG of the tool that is told so | waiting parents | nothing |
-//! | `--seccomp-fd N`, `--record-fd N` | td-exec | PROG and process 1 of `--init` | nothing: `--keep-fd N` |
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
 use crate::cli::Never;
+use crate::descriptors;
 use crate::error::{Error, FAILED, NOT_FOUND};
 use crate::executable;
 use crate::flags::MFD_EXEC;
-use crate::show::{number, plain};
+use crate::show::{self, number, plain};
 use crate::structs::MountAttr;
 use crate::sys::{self, Cx, cstring};
 use crate::text::{split, split_name};
@@ -130,7 +121,7 @@ fn sibling(cx: &Cx, mut path: Vec<u8>, name: &CStr) -> CString {
     let mut found = nearest.clone();
     // The kernel follows as many: path_resolution(7).
     for _ in 0..=40 {
-        if sys::faccessat2(cx, None, &found, libc::X_OK).is_ok() {
+        if may_execute(cx, &found).is_ok_and(|is_there| is_there) {
             return found;
         }
         let Ok(target) = sys::readlinkat(cx, None, &cstring(&*path)) else { break };
@@ -177,10 +168,21 @@ impl Found<'_> {
         if let Some(mask) = cx.mask_of_prog() {
             sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
         }
+        descriptors::say_ready(cx)?;
+        self.exec_prog(cx, &argv, env, before).inspect_err(|_| descriptors::say_failed(cx))
+    }
+
+    /// Execute PROG, which is not one of our tools.
+    fn exec_prog(
+        &self,
+        cx: &Cx,
+        argv: &[CString],
+        env: Option<&[CString]>,
+        before: &Before,
+    ) -> Result<Never, Error> {
         if self.name.to_bytes().contains(&b'/') {
             before(self.name)?;
-            sys::execve(cx, self.name, &argv, env)
-                .map_err(|e| executable::why(cx, self.name, e))?;
+            sys::execve(cx, self.name, argv, env).map_err(|e| executable::why(cx, self.name, e))?;
             sys::exit_now(0);
         }
         let path = match env {
@@ -189,7 +191,7 @@ impl Found<'_> {
                 env.iter().find_map(|v| Some(v.to_bytes().strip_prefix(b"PATH=")?.to_vec()))
             }
         };
-        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), &argv, env, before)
+        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), argv, env, before)
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
@@ -223,13 +225,14 @@ impl Found<'_> {
             file.push(b'/');
             file.extend(self.name.to_bytes());
             let file = cstring(file);
-            match sys::faccessat2(cx, None, &file, libc::X_OK) {
+            match may_execute(cx, &file) {
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
                 Err(e) => refused = refused.or(Some((file, e))),
-                Ok(()) => {
+                Ok(is_there) => {
                     before(&file)?;
                     match sys::execve(cx, &file, argv, env) {
                         Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
+                        Err(e) if !is_there && (e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR)) => {}
                         Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
                         Err(e) => return Err(executable::why(cx, &file, e)),
                     }
@@ -248,17 +251,6 @@ impl Found<'_> {
         let name = plain(self.name.to_bytes());
         Err(Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)))
             .with_status(NOT_FOUND))
-    }
-
-    /// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, for locks, and for the trace
-    /// where PROG goes on with it.
-    pub fn close_on_exec(&self, cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
-        sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
-        let trace = cx.trace_fd().filter(|fd| *fd > 2 && self.is_sibling());
-        for &fd in keep.iter().chain(trace.as_ref()).chain(&cx.locks()) {
-            sys::fcntl_setfd(cx, fd, 0)?;
-        }
-        Ok(())
     }
 
     /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
@@ -281,29 +273,17 @@ impl Found<'_> {
     }
 }
 
-/// Close every descriptor above 2, but for the trace and locks: a parent that waits keeps both.
-pub fn close_all(cx: &Cx) -> Result<(), Error> {
-    let (locks, trace) = (cx.locks(), cx.trace_fd());
-    let mut first = 3;
-    while let Some(&next) = locks.iter().chain(&trace).filter(|fd| **fd >= first).min() {
-        if next > first {
-            sys::close_range(cx, first, next - 1, 0)?;
-        }
-        first = next.saturating_add(1);
+/// May the file be executed by us? False: only execve(2) will tell, for a policy refuses to say whether it is there.
+fn may_execute(cx: &Cx, file: &CStr) -> Result<bool, Error> {
+    // What a policy, or a kernel without the call, says in place of it; of X_OK and of a path itself neither is said.
+    let refused = |e: &Error| e.is(Errno::ENOSYS) || e.is(Errno::EPERM);
+    match sys::faccessat2(cx, None, file, libc::X_OK) {
+        Err(e) if refused(&e) => match sys::statx(cx, None, file, 0) {
+            Err(e) if refused(&e) => Ok(false),
+            other => other.map(|_| true),
+        },
+        other => other.map(|()| true),
     }
-    sys::close_range(cx, first, RawFd::MAX, 0)
-}
-
-/// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be
-/// free; kept, it would be a file of the host in there.
-pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
-    let Some(fd) = cx.locks().into_iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
-    let fd = number(fd as u64);
-    Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
-        .because("closed, it frees the lock; kept, it is a file of the host for PROG")
-        .way_out(
-            "put td-lock before td-unshare --pid or td-exec --init, whose parent keeps the lock, or behind this tool",
-        ))
 }
 
 /// Why one of our tools was not executed. That is a failure of ours, and not of PROG.
@@ -318,7 +298,8 @@ pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
         let who = || ["uid ", &number(uid.into()), " may not search "].concat();
         match sys::statx(cx, None, directory, 0) {
             Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
-            Ok(_) => error.because([who(), shown].concat()),
+            Ok(_) if error.is(Errno::EACCES) => error.because([who(), shown].concat()),
+            Ok(_) => error,
             Err(looked) if looked.is(Errno::EACCES) => {
                 error.because([&who(), "a directory on the way to ", &shown].concat())
             }
@@ -347,7 +328,8 @@ pub fn why_unreachable(shown: &str, looked: &Error) -> String {
             format!("on the way to {shown} there is a file in the place of a directory")
         }
         Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
-        _ => format!("{shown} cannot be reached"),
+        Some(errno) => format!("{shown} cannot be looked at: {}", show::errno(errno)),
+        None => format!("{shown} cannot be looked at"),
     }
 }
 

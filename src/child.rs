@@ -7,6 +7,7 @@ use syscalls::Errno;
 
 use crate::cgroup::cradle::Cradle;
 use crate::cgroup::state;
+use crate::descriptors::{Ran, Ready};
 use crate::error::{Error, FAILED};
 use crate::number::decimal;
 use crate::proc;
@@ -37,8 +38,8 @@ fn has_ending(set: u64) -> bool {
 pub enum Side {
     /// The child, with the dispositions that the caller had, and PROG with the signal mask.
     Child,
-    /// The parent, with every signal blocked. The number is the child's pid.
-    Parent(i32),
+    /// The parent, with every signal blocked: the child's pid, and whether that has executed PROG.
+    Parent(i32, Ran),
 }
 
 /// What the caller has given us, and a child gets back: its signal mask, and what SIGCHLD does.
@@ -76,16 +77,18 @@ pub fn spawn_for(
 ) -> Result<Side, Error> {
     let &Caller { mask, sigchld } = caller;
     let parent = sys::pidfd_open(cx, sys::getpid(cx)?)?;
+    let ready = Ready::new(cx)?;
     match clone(cx, flags, cgroups)? {
         0 => cx.trace_child(),
-        pid => return Ok(Side::Parent(pid)),
+        pid => return Ok(Side::Parent(pid, ready.of_parent(cx))),
     }
     let is_first = flags & libc::CLONE_NEWPID as u64 != 0;
     if is_first {
         cx.block_until_prog(mask);
     }
     // What the caller does after a failure is the parent's to do.
-    if let Err(error) = be_child(cx, &parent, &sigchld, (!is_first).then_some(mask)) {
+    let begun = be_child(cx, &parent, &sigchld, (!is_first).then_some(mask));
+    if let Err(error) = begun.and_then(|()| ready.of_child(cx)) {
         cx.say(&error);
         sys::exit(cx, FAILED);
     }
@@ -286,7 +289,7 @@ pub struct End(OwnedFd);
 impl Line {
     /// Make one.
     pub fn new(cx: &Cx) -> Result<Line, Error> {
-        let (parent, child) = sys::socketpair(cx)?;
+        let (parent, child) = sys::socketpair(cx, 0)?;
         Ok(Line { parent, child })
     }
 
@@ -374,13 +377,14 @@ pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
     let child = clone(cx, flags, &mut Cradle::default())?;
     if child == 0 {
         cx.trace_child();
+        cx.close_ready(); // what it may execute is not PROG
         let Err(error) = help_parent(cx, parent).and_then(|()| part(Side::Child)) else {
             sys::exit(cx, 0)
         };
         cx.say(&error);
         sys::exit(cx, error.status());
     }
-    let done = part(Side::Parent(child)).inspect_err(|_| drop(end(cx, child)));
+    let done = part(Side::Parent(child, Ran::nothing())).inspect_err(|_| drop(end(cx, child)));
     let ended = done.and_then(|()| sys::wait4(cx, child, 0));
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;

@@ -23,6 +23,7 @@ pub type Never = Infallible;
 /// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
       --dry-run     print the changing calls; make none
+      --ready FD    write R to FD before PROG is executed, F if it cannot be
       --signal-mask=SET  what PROG has blocked, handed on
       --help        print this
       --version     print the version
@@ -36,6 +37,7 @@ pub struct Cli {
     trace: Option<(RawFd, i32)>,
     dry: bool,
     mask: Option<SigSet>,
+    ready: Vec<RawFd>,
     /// Descriptors that were asked for.
     checked: Vec<Checked>,
     locks: &'static [u8],
@@ -73,7 +75,7 @@ pub fn run<O>(
     let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
     let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
     let parsed = parse(&mut cli);
-    let cx = Cx::new(tool, start, cli.trace, cli.dry, &cli.checked);
+    let cx = Cx::new(tool, start, cli.trace, cli.dry, cli.ready, &cli.checked);
     cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
     cx.hold_locks(cli.locks);
     cli.sealed.into_iter().for_each(|path| cx.is_sealed_copy_of(path));
@@ -84,9 +86,9 @@ pub fn run<O>(
 
 impl Cli {
     fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
-        let (trace, dry, mask, checked, locks) = (None, false, None, Vec::new(), [].as_slice());
-        let (sealed, operand, ahead) = (None, None, None);
-        Cli { parser, tool, help, trace, dry, mask, checked, locks, sealed, operand, ahead }
+        let (trace, dry, mask, ready, checked) = (None, false, None, Vec::new(), Vec::new());
+        let (locks, sealed, operand, ahead) = ([].as_slice(), None, None, None);
+        Cli { parser, tool, help, trace, dry, mask, ready, checked, locks, sealed, operand, ahead }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -100,6 +102,10 @@ impl Cli {
                 }
                 "--trace" => self.trace = Some(self.trace_to()?),
                 "--dry-run" => self.dry = true,
+                "--ready" => {
+                    let fd = self.ready_fd()?;
+                    self.ready.push(fd);
+                }
                 "--signal-mask" => self.mask = Some(self.signal_mask()?),
                 sys::LOCK => self.locks = self.value()?.into_vec().leak(),
                 sys::SEALED => {
@@ -181,16 +187,40 @@ impl Cli {
 
     /// The number of a descriptor, which the caller has opened.
     pub fn fd(&mut self) -> Result<RawFd, Error> {
-        let value = self.value()?;
-        let fd = int(value.as_bytes()).ok_or_else(|| {
-            self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
-        })?;
+        let fd = self.number()?;
         // In a dry run an earlier step has not opened it.
         if self.dry { Ok(fd) } else { self.inherited(fd) }
     }
 
+    /// The same of one that no step opens, and that is no standard stream: PROG does not have it.
+    fn ready_fd(&mut self) -> Result<RawFd, Error> {
+        let fd = self.number()?;
+        if fd < 3 {
+            return Err(self.usage(format_args!("--ready {fd}: it must be above 2")));
+        }
+        if self.checked.iter().any(|checked| checked.fd() == fd) {
+            return Err(self.is_of_ready(fd));
+        }
+        self.inherited(fd)
+    }
+
+    fn number(&mut self) -> Result<RawFd, Error> {
+        let value = self.value()?;
+        int(value.as_bytes()).ok_or_else(|| {
+            self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
+        })
+    }
+
+    /// One that another option keeps open would leave a reader of --ready waiting.
+    fn is_of_ready(&self, fd: RawFd) -> Error {
+        self.usage(format_args!("descriptor {fd} is that of --ready"))
+    }
+
     /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
     fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
+        if self.ready.contains(&fd) {
+            return Err(self.is_of_ready(fd));
+        }
         let checked = Checked::new(fd);
         self.checked.push(checked);
         checked.inherited()

@@ -104,7 +104,7 @@ tables! {
         TIOCGSID TIOCGETD;
     "Flags of a network interface." IFF: IFF_UP IFF_LOOPBACK IFF_RUNNING;
     "Families of socket(2)." AF: AF_UNIX AF_INET;
-    "Types of socket(2)." SOCK: SOCK_STREAM SOCK_DGRAM SOCK_CLOEXEC;
+    "Types of socket(2)." SOCK: SOCK_STREAM SOCK_DGRAM SOCK_NONBLOCK SOCK_CLOEXEC;
     "Protocols of socket(2)." IPPROTO: IPPROTO_IP;
     "Flags of send(2)." MSG: MSG_NOSIGNAL;
     "The first two arguments of reboot(2)." REBOOT_MAGIC: LINUX_REBOOT_MAGIC1 LINUX_REBOOT_MAGIC2;

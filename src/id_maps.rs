@@ -216,7 +216,9 @@ impl IdMaps {
                 line.call(cx)?;
                 remove(cx, place)
             }
-            Side::Parent(child) => line.answer(cx, child, || self.write_for(cx, child)).map(drop),
+            Side::Parent(child, _) => {
+                line.answer(cx, child, || self.write_for(cx, child)).map(drop)
+            }
         });
         match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
             0 => Ok(()),
@@ -294,7 +296,7 @@ impl Map {
         let Some(prog) = Prog::new(args) else { return Ok(()) };
         let part = Box::new(|side| match side {
             Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
-            Side::Parent(_) => Ok(()),
+            Side::Parent(..) => Ok(()),
         });
         let status = child::help(cx, 0, part)?;
         if status == 0 {

@@ -7,9 +7,9 @@ use syscalls::Errno;
 
 use crate::caps::{self, CAP_SYS_BOOT};
 use crate::cgroup::cradle::Cradle;
-use crate::chain;
 use crate::child::{self, Caller, Side, Waited};
 use crate::cli::Cli;
+use crate::descriptors;
 use crate::error::Error;
 use crate::mounts;
 use crate::policy::Confinement;
@@ -36,10 +36,10 @@ pub fn of_container(
     sys::prctl_set_child_subreaper(cx)?;
     hide(cx)?;
     let spawned = child::spawn(cx, 0, &mut Cradle::default());
-    let Side::Parent(child) = spawned.map_err(why_no_child)? else { return Ok(()) };
+    let Side::Parent(child, ran) = spawned.map_err(why_no_child)? else { return Ok(()) };
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
-    chain::close_all(cx)?;
+    descriptors::close_all(cx, ran.fd())?;
     policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
     // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
     // passed on to PROG, whoever it has become, by CAP_KILL.
@@ -49,7 +49,7 @@ pub fn of_container(
     let waited = Waited::new(child, Some(session));
     let ended =
         child::wait(cx, &waited).inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
-    sys::exit(cx, ended.exit_status())
+    sys::exit(cx, ran.exit_status(cx, ended))
 }
 
 /// Limits of processes are seen outside.
@@ -120,7 +120,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
                 before.iter().for_each(|ended| say_end(cx, *ended, ", and is started again"));
                 return Ok(());
             }
-            Ok(Side::Parent(child)) => {
+            Ok(Side::Parent(child, _)) => {
                 machine.attend(cx, child).inspect_err(|_| drop(child::end(cx, child)))
             }
             Err(error) if cx.dry() => return Err(error),
@@ -203,7 +203,7 @@ impl Machine {
                 0,
                 Box::new(|side| match side {
                     Side::Child => reboot(cx, command),
-                    Side::Parent(_) => Ok(()),
+                    Side::Parent(..) => Ok(()),
                 }),
             );
             say(asked.map(drop));

@@ -25,6 +25,7 @@
 //! - [`container`]: a container of td-run, found by its name: its process 1, and what that may do
 //! - [`mounts`]: what is mounted, where, and whether shared
 //! - [`file_systems`]: why the kernel makes no new one: of a type, from a device, or a proc
+//! - [`descriptors`]: the descriptors that outlive a step: who keeps each, who closes it
 //! - [`devices`]: what `/dev` holds
 //! - [`restrict`]: what a root has and its programs shall not see, or not write to
 //! - [`pivot`]: why the root cannot be changed, and what can be done about it
@@ -47,6 +48,7 @@ pub mod chain;
 pub mod child;
 pub mod cli;
 pub mod container;
+pub mod descriptors;
 pub mod devices;
 pub mod directories;
 pub mod error;

@@ -129,6 +129,11 @@ impl Confinement {
         if self.last { Ok(()) } else { check::change(&self.program, ids, ambient) }
     }
 
+    /// Check that it can be said that PROG is executed, where that comes later: `--ready`.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        if self.last { Ok(()) } else { check::ready(&self.program) }
+    }
+
     /// Check that process 1 of a container can do its work under it.
     pub fn check_process_1(&self) -> Result<(), Error> {
         check::process_1(&self.program)
@@ -150,6 +155,7 @@ impl Confinement {
     /// Check that td-enter can bring in a process under it.
     pub fn check_entry(&self) -> Result<(), Error> {
         self.check_change(true, false)?;
+        self.check_ready()?;
         check::entry(&self.program)
     }
 

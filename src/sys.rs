@@ -257,6 +257,11 @@ impl Checked {
         Checked(fd, raw(nr::fcntl, &Checked::args(fd)))
     }
 
+    /// Its number.
+    pub fn fd(self) -> RawFd {
+        self.0
+    }
+
     fn args(fd: RawFd) -> [Arg<'static>; 2] {
         [Arg::Fd(fd), name(libc::F_GETFD, flags::FCNTL)]
     }
@@ -320,7 +325,7 @@ fn root_fd() -> Result<OwnedFd, Errno> {
 // ---- the context: trace and dry run ----
 
 /// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
-/// people: who keeps the descriptor and who closes it says the table of [`crate::chain`].
+/// people: who keeps the descriptor and who closes it says the table of [`crate::descriptors`].
 pub const LOCK: &str = "--lock";
 
 /// `--sealed=PATH` tells a tool that it runs from a sealed copy of PATH, and that the other tools are beside PATH;
@@ -351,6 +356,8 @@ pub struct Cx<'a> {
     locks: Cell<&'static [u8]>,
     /// See [`Cx::sealed`].
     sealed: Cell<Option<&'static [u8]>>,
+    /// Where it is said that PROG is executed: see [`crate::descriptors`].
+    ready: Cell<Vec<RawFd>>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -364,14 +371,29 @@ impl<'a> Cx<'a> {
         start: &'a Start,
         trace: Option<(RawFd, i32)>,
         dry: bool,
+        ready: Vec<RawFd>,
         checked: &[Checked],
     ) -> Cx<'a> {
         let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
         let trace = trace.map(|(fd, _)| fd);
         let (sigpipe, mask, pieces, text, line) = Default::default();
         let (locks, sealed) = Default::default();
-        let cx =
-            Cx { tool, start, dry, trace, pid, sigpipe, mask, pieces, text, line, locks, sealed };
+        let ready = Cell::new(ready);
+        let cx = Cx {
+            tool,
+            start,
+            dry,
+            trace,
+            pid,
+            sigpipe,
+            mask,
+            pieces,
+            text,
+            line,
+            locks,
+            sealed,
+            ready,
+        };
         if trace.is_some() {
             cx.trace_start(checked);
         }
@@ -383,7 +405,7 @@ impl<'a> Cx<'a> {
         self.dry
     }
 
-    /// The options that hand trace, dry run, signal mask and locks on to the next tool.
+    /// The options that hand trace, dry run, signal mask, locks and the descriptors of `--ready` on to the next tool.
     pub fn handed_on(&self) -> Vec<CString> {
         let mut options = Vec::new();
         if let Some(fd) = self.trace {
@@ -404,6 +426,11 @@ impl<'a> Cx<'a> {
         }
         if !self.locks.get().is_empty() {
             options.push(cstring([b"--lock=", self.locks.get()].concat()));
+        }
+        for fd in self.ready() {
+            let mut option = String::new();
+            show::signed("--ready=", fd.into(), &mut option);
+            options.push(cstring(option));
         }
         options
     }
@@ -452,6 +479,34 @@ impl<'a> Cx<'a> {
     /// The signal mask that PROG gets, where it is not ours.
     pub fn mask_of_prog(&self) -> Option<SigSet> {
         self.mask.get()
+    }
+
+    /// The descriptors on which it is said that PROG is executed.
+    pub fn ready(&self) -> Vec<RawFd> {
+        let ready = self.ready.take();
+        self.ready.set(ready.clone());
+        ready
+    }
+
+    /// One more of them.
+    pub fn add_ready(&self, fd: RawFd) {
+        let mut ready = self.ready.take();
+        ready.push(fd);
+        self.ready.set(ready);
+    }
+
+    /// Close them, in a process that does not become PROG.
+    pub fn close_ready(&self) {
+        self.ready.take().into_iter().for_each(|fd| drop(owned(fd as usize)));
+    }
+
+    /// Write to one of them, where the end of a reader changes nothing else.
+    pub fn say_on(&self, fd: RawFd, bytes: &[u8]) -> Result<(), Error> {
+        if self.sigpipe.get().is_none() {
+            self.ignore_sigpipe(&[]);
+        }
+        // SAFETY: it is open until `close_ready`, which forgets its number.
+        write(self, unsafe { BorrowedFd::borrow_raw(fd) }, bytes).map(drop)
     }
 
     /// The descriptor to which calls are traced.
@@ -1717,12 +1772,12 @@ pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
 }
 
 /// `socketpair(AF_UNIX, SOCK_STREAM, 0, sv)`: socketpair(2). Two sockets: what is written to the one is
-/// read from the other.
-pub fn socketpair(cx: &Cx) -> Result<(OwnedFd, OwnedFd), Error> {
+/// read from the other. `bits` may have SOCK_NONBLOCK.
+pub fn socketpair(cx: &Cx, bits: c_int) -> Result<(OwnedFd, OwnedFd), Error> {
     let pair = Cell::new(FdPair([0; 2]));
     let args = [
         name(libc::AF_UNIX, flags::AF),
-        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC, flags::SOCK),
+        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | bits, flags::SOCK),
         Arg::Size(0),
         Arg::Out(&pair),
     ];

@@ -166,14 +166,19 @@ fn an_option_that_takes_no_value_refuses_one() {
 fn descriptor_options(name: &str) -> Vec<String> {
     let help = run(&mut td(name, ["--help"])).ok().out();
     let words = help.lines().filter_map(|line| line.trim_start().split_once(' '));
-    let named = words.filter(|(option, rest)| option.ends_with("-fd") && rest.starts_with("N "));
+    let is_one = |option: &str, rest: &str| match option {
+        "--ready" => rest.starts_with("FD "),
+        _ => option.ends_with("-fd") && rest.starts_with("N "),
+    };
+    let named = words.filter(|(option, rest)| is_one(option, rest));
     named.map(|(option, _)| format!("{option}=")).chain(["--trace=".into()]).collect()
 }
 
 #[test]
 fn a_descriptor_that_is_not_open_is_refused_before_anything_is_opened() {
     let all: Vec<String> = programs().iter().flat_map(|name| descriptor_options(name)).collect();
-    assert!(all.contains(&"--keep-fd=".into()) && all.contains(&"--seccomp-fd=".into()), "{all:?}");
+    let known = ["--keep-fd=", "--seccomp-fd=", "--ready="].map(String::from);
+    assert!(known.iter().all(|option| all.contains(option)), "{all:?}");
     for name in programs() {
         for option in descriptor_options(&name) {
             for fd in ["3", "9", "10", "77"] {
@@ -212,7 +217,11 @@ fn a_closed_standard_stream_is_no_descriptor_that_can_be_named() {
                 ];
                 let output = run(&mut redirected(&format!("{fd}<&-"), &line));
                 // A trace has nowhere to go, and that changes nothing else.
-                let refused = output.err().contains(&format!("descriptor {fd} is not open"));
+                let says = match option.as_str() {
+                    "--ready=" => format!("--ready {fd}: it must be above 2"),
+                    _ => format!("descriptor {fd} is not open"),
+                };
+                let refused = output.err().contains(&says);
                 assert_eq!(refused, option != "--trace=", "{output}");
                 assert!(!refused || output.code == Some(125), "{output}");
             }

@@ -483,7 +483,7 @@ mod root {
         assert_eq!(ns(prog, "pid"), ns(first, "pid"));
         assert_eq!(ns(running.pid(), "pid"), ns("self", "pid"));
         let fds = fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("its descriptors");
-        assert_eq!(fds.count(), 3);
+        assert_eq!(fds.count(), 4, "the standard streams, and the end of the line to its child");
         drop(pipe);
         running.wait().ok();
         held.ends();

@@ -752,7 +752,8 @@ mod root {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "td-init");
         assert_eq!(lines[1].trim_end_matches('|'), "td-init");
-        assert_eq!(lines[2..], ["0", "0 1 2 3 1"]);
+        // And the end of the line to its child.
+        assert_eq!(lines[2..], ["0", "0 1 2 4 3 1"]);
     }
 
     #[test]

@@ -37,13 +37,13 @@ fn a_name_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_trace_goes_to_no_descriptor_that_td_run_opens() {
-    for fd in 3..=11 {
+fn no_descriptor_that_is_named_is_one_that_td_run_opens() {
+    for (fd, option) in (3..=11).flat_map(|fd| [(fd, "--trace"), (fd, "--ready")]) {
         // The policy would be the first of them.
         let seccomp = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/rootfs/default.policy");
         let dir = TempDir::new();
         let image = dir.dir("image");
-        let options = [&format!("--trace={fd}"), "--security-opt", seccomp, "--image"];
+        let options = [&format!("{option}={fd}"), "--security-opt", seccomp, "--image"];
         let mut cmd = td_run(["--state"]);
         cmd.arg(dir.path()).args(options).arg(image).args(["c", "true"]);
         let output = run(&mut cmd).exits(125).says(&format!("descriptor {fd} is not open"));
@@ -265,6 +265,86 @@ mod root {
         ls /tmp/state/containers";
 
     #[test]
+    fn a_limit_that_the_setup_reaches_is_a_failure_before_command() {
+        let house = House::of(Who::Root);
+        for limit in ["64k", "128k"] {
+            let file = house.dir.file("ready", "");
+            let ready = fs::File::options().append(true).open(&file).expect("a file");
+            let mut cmd = house.container(&["-m", limit, "--ready", "50"], &["true"]);
+            give_fd(&mut cmd, 50, ready);
+            let output = run(&mut cmd).exits(125);
+            let output = output.says("SIGKILL ended the process before it became PROG");
+            output.says("the process that was to become PROG was killed by the memory limit");
+            assert_eq!(fs::read_to_string(file).expect("a file"), "");
+        }
+    }
+
+    #[test]
+    fn ready_says_whether_command_runs() {
+        for house in House::each() {
+            for (prog, said, status) in [
+                ("/bin/true", "R", 0),
+                ("/nowhere", "RF", 127),
+                ("no-such", "RF", 127),
+                ("/bin", "RF", 126),
+            ] {
+                let file = house.dir.file("ready", "");
+                let ready = fs::File::options().append(true).open(&file).expect("a file");
+                let mut cmd = house.container(&["--ready=50"], &[prog]);
+                give_fd(&mut cmd, 50, ready);
+                run(&mut cmd).exits(status);
+                assert_eq!(fs::read_to_string(&file).expect("a file"), said, "{prog}");
+            }
+            let file = house.dir.file("ready", "");
+            let ready = fs::File::options().append(true).open(&file).expect("a file");
+            let mut cmd = house.container(&["-w", "/nowhere", "--ready=50"], &["true"]);
+            give_fd(&mut cmd, 50, ready);
+            run(&mut cmd).exits(125);
+            assert_eq!(fs::read_to_string(&file).expect("a file"), "");
+        }
+    }
+
+    #[test]
+    fn the_end_of_file_behind_r_comes_while_command_runs_and_command_has_nothing_of_it() {
+        for house in House::each() {
+            for options in [&[][..], &["--no-init"], &["--privileged"], &["--trace=54"]] {
+                let script = "ls /proc/self/fd; read x; exit 7";
+                let options = [&["--ready=50"], options].concat();
+                let mut cmd = house.container(&options, &["sh", "-c", script]);
+                let null = fs::File::options().write(true).open("/dev/null").expect("a device");
+                give_fd(&mut cmd, 54, null); // for the trace
+                let (said, running, held) = told_on(50, cmd);
+                assert_eq!(said, "R", "{options:?}");
+                assert!(!ended_within(running.pid(), Duration::ZERO), "{options:?}: it has ended");
+                drop(held);
+                let output = running.wait().exits(7);
+                assert_eq!(output.out(), "0\n1\n2\n3\n", "{options:?}");
+            }
+            // Nobody reads, and that is not COMMAND's.
+            let mut cmd = house.container(&["--ready", "50"], &["sh", "-c", "echo ran; exit 7"]);
+            give_fd(&mut cmd, 50, broken_pipe());
+            assert_eq!(run(&mut cmd).exits(7).out(), "ran\n");
+            // A dry run says nothing, and shows what it would say.
+            let file = house.dir.file("ready", "");
+            let ready = fs::File::options().append(true).open(&file).expect("a file");
+            let mut cmd = house.container(&["--dry-run", "--ready", "50"], &["sh"]);
+            give_fd(&mut cmd, 50, ready);
+            assert!(run(&mut cmd).out().contains("write(50, \"R\", 1)"));
+            assert_eq!(fs::read_to_string(&file).expect("a file"), "");
+        }
+    }
+
+    #[test]
+    fn a_container_runs_where_a_policy_refuses_to_say_whether_a_file_may_be_used() {
+        // A user has no_new_privs then, and newuidmap(1) no privilege.
+        for house in [Who::Root, Who::Nobody].map(House::of) {
+            let mut cmd = house.container(&[], &["sh", "-c", "exit 7"]);
+            refuse_calls(&mut cmd, &[libc::SYS_faccessat2], libc::ENOSYS);
+            run(&mut cmd).exits(7);
+        }
+    }
+
+    #[test]
     fn td_runs_inside_td_where_its_policy_has_no_clone3() {
         let house = House::new();
         let policy = house.dir.file("policy", "unconfined\nENOSYS clone3\n");
@@ -369,6 +449,23 @@ mod root {
         }
     }
 
+    /// Process 1 has its end of the line to its child as well, of which there is no other end any more.
+    #[track_caller]
+    fn has_standard_streams_alone(pid: i32, is_first: bool) {
+        let (mut fds, mut lines) = (Vec::new(), 0);
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors") {
+            let entry = entry.expect("one");
+            let to = fs::read_link(entry.path()).expect("a link");
+            match to.to_string_lossy().starts_with("socket:") {
+                true => lines += 1,
+                false => fds.push(entry.file_name()),
+            }
+        }
+        fds.sort();
+        assert_eq!(fds, ["0", "1", "2"], "of {}", status_of(pid, "Name"));
+        assert_eq!(lines, usize::from(is_first), "of {}", status_of(pid, "Name"));
+    }
+
     #[test]
     fn nothing_of_the_host_is_mounted_or_open_inside() {
         for house in House::each() {
@@ -383,10 +480,7 @@ mod root {
                     let id = mount.split(' ').next().expect("an id");
                     assert!(!hosts.iter().any(|host| host == id), "a mount of the host: {mount}");
                 }
-                let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
-                let mut fds: Vec<OsString> = fds.map(|fd| fd.expect("one").file_name()).collect();
-                fds.sort();
-                assert_eq!(fds, ["0", "1", "2"], "of {}", status_of(pid, "Name"));
+                has_standard_streams_alone(pid, pid == first);
                 assert_eq!(status_of(pid, "Groups"), "");
                 assert!(!held.running.err().contains("pivot"), "{}", held.running.err());
             }
@@ -799,8 +893,7 @@ mod root {
             let held = hold(&mut cmd);
             let [_, first, command] = held.processes();
             for pid in [first, command] {
-                let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-                assert_eq!(fds, 3);
+                has_standard_streams_alone(pid, pid == first);
             }
             let stat = fs::read_to_string(format!("/proc/{command}/stat")).expect("stat");
             let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();

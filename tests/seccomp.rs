@@ -243,6 +243,8 @@ fn elf64(code: &[u8]) -> Vec<u8> {
 }
 
 mod root {
+    use std::fs;
+
     use super::common::house::{HOLD, House};
     use super::common::pty::Pty;
     use super::*;
@@ -277,6 +279,44 @@ mod root {
             under(&policy, options, "echo PROG ran").exits(125).says(&says).says("--no-new-privs");
             let options = format!("{options} --no-new-privs");
             under(&policy, &options, "exit 7").exits(7);
+        }
+    }
+
+    #[test]
+    fn without_no_new_privs_the_policy_lets_it_be_told_that_prog_runs() {
+        for (policy, name) in [
+            ("EPERM write", "write"),
+            ("EPERM fcntl", "fcntl"),
+            ("EPERM rt_sigaction", "rt_sigaction"),
+        ] {
+            let dir = TempDir::new();
+            let policy = dir.file("policy", format!("unconfined\n{policy}\n"));
+            for before in [&["td-exec"][..], &["td-unshare", "-p", "td-exec"]] {
+                let mut line = before.to_vec();
+                line.extend(Some("--ready=50").filter(|_| before.len() == 1));
+                line.extend(["--seccomp", text(&policy)]);
+                let told = dir.file("told", "");
+                let append = fs::File::options().append(true).open(&told).expect("a file");
+                let mut cmd = td(line[0], &line[1..]);
+                give_fd(cmd.args(["sh", "-c", "exit 7"]), 50, append);
+                let says =
+                    format!("the policy refuses {name}(2), by which it is told that PROG runs");
+                run(&mut cmd).exits(125).says(&says).says("--no-new-privs");
+                assert_eq!(fs::read(&told).expect("a file"), b"");
+                // Loaded last, or with nobody to tell, it refuses that to PROG alone.
+                let mut cmd = td(line[0], &line[1..]);
+                cmd.args(["--no-new-privs", "sh", "-c", "exit 7"]);
+                if before.len() == 1 {
+                    let append = fs::File::options().append(true).open(&told);
+                    give_fd(&mut cmd, 50, append.expect("a file"));
+                    run(&mut cmd).exits(7);
+                    assert_eq!(fs::read(&told).expect("a file"), b"R");
+                    let mut cmd = td("td-exec", ["--seccomp", text(&policy)]);
+                    run(cmd.args(["sh", "-c", "exit 7"])).exits(7);
+                } else {
+                    run(&mut cmd).exits(7);
+                }
+            }
         }
     }
 
@@ -353,7 +393,8 @@ mod root {
             let option = format!("seccomp={}", text(&file));
             let script = "mkdir /tmp/x; ls /proc/self/fd; ls /proc/1/fd";
             let output = house.sh(&["--security-opt", &option], script).exits(0);
-            assert_eq!(output.out(), "0\n1\n2\n3\n0\n1\n2\n");
+            // Process 1 has the end of the line to its child, too.
+            assert_eq!(output.out(), "0\n1\n2\n3\n0\n1\n2\n4\n");
             output.says("mkdir: can't create directory '/tmp/x': Function not implemented");
         }
         let house = House::in_these_mounts();

@@ -856,7 +856,8 @@ mod root {
         dir.program("newuidmap", script);
         let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
         let mut cmd = by_ranges("-r --map-users auto echo ran");
-        let output = run(cmd.env("PATH", path)).exits(128 + libc::SIGKILL);
+        let output = run(cmd.env("PATH", path)).exits(125);
+        let output = output.says("SIGKILL ended the process before it became PROG");
         assert_eq!(output.out(), "");
     }
 

@@ -40,6 +40,7 @@ use td::chain::{self, Prog};
 use td::child::{self, Line, Side, Waited};
 use td::cli::{Cli, Never};
 use td::container::Container;
+use td::descriptors;
 use td::error::{Error, FAILED};
 use td::join::{self, Join, PID, USER};
 use td::policy::Confinement;
@@ -158,7 +159,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
     let forks = entry.joins(PID);
     if !forks && (entry.root.is_some() || entry.joins(USER | libc::CLONE_NEWNS as u64)) {
-        chain::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
+        descriptors::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
     }
     let (signal, parent) = match forks {
         true => (libc::SIGKILL, sys::getpid(cx)?),
@@ -186,7 +187,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
             sys::exit(cx, FAILED);
         }
     }
-    prog.close_on_exec(cx, &[])?;
+    descriptors::close_on_exec(cx, &[], prog.is_sibling())?;
     let env = environment(cx, opts, &entry, container.as_ref());
     let env = env.as_deref();
     // The policy is loaded: what is left is whether PROG can run under it.
@@ -294,17 +295,17 @@ impl Entry {
 /// stays outside of all that, and ends as PROG ended.
 fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
     let line = Line::new(cx)?;
-    let Side::Parent(child) = child::spawn(cx, 0, cgroups)? else {
+    let Side::Parent(child, ran) = child::spawn(cx, 0, cgroups)? else {
         cgroups.v2 = None; // it was born there
         return Ok(line);
     };
     let end = |child| child::end(cx, child).unwrap_or_else(|error| cx.say(&error));
     let prog = line.successor(cx, child).inspect_err(|_| end(child))?;
-    chain::close_all(cx)?;
+    descriptors::close_all(cx, ran.fd())?;
     let child = prog.unwrap_or(child); // which has failed
     let waited = Waited::new(child, None);
     let ended = child::wait_unless_frozen(cx, &waited, &|| {}).inspect_err(|_| end(child))?;
-    sys::exit(cx, ended.exit_status())
+    sys::exit(cx, ran.exit_status(cx, ended))
 }
 
 /// Go to the cgroups in which this process was not born.

@@ -43,6 +43,7 @@ use std::os::unix::ffi::OsStringExt;
 use td::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use td::chain::{self, Prog};
 use td::cli::{self, Cli, Never, Word};
+use td::descriptors;
 use td::error::Error;
 use td::flags;
 use td::init::{self, OnExit};
@@ -192,7 +193,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let is_root = user.as_ref().map_or(cx.start.euid, |user| user.uid) == 0;
     let keep = if is_root || opts.ambient { opts.cap_keep.unwrap_or(caps::ALL) } else { 0 };
     let held = sys::capget(cx)?.permitted();
-    let policy = policy.map_or(Ok(None), |policy| confinement(opts, &policy, held, !is_root))?;
+    let policy =
+        policy.map_or(Ok(None), |policy| confinement(cx, opts, &policy, held, !is_root))?;
     let policy = policy.as_ref();
     if let (Some(policy), Some(fd)) = (policy, opts.record) {
         policy.record(cx, fd)?;
@@ -201,7 +203,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     if opts.setsid && opts.ctty.is_none() {
         session::refuse_free_terminals(cx, held & keep, policy)?;
     }
-    prog.close_on_exec(cx, &opts.keep_fds)?;
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
     if opts.session_keyring {
         session::join_keyring(cx)?;
     }
@@ -235,6 +237,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 
 /// The policy compiled for the capabilities that are kept, and checked for what is left to do under it.
 fn confinement(
+    cx: &Cx,
     opts: &Opts,
     policy: &Policy,
     held: u64,
@@ -247,6 +250,9 @@ fn confinement(
     // Process 1 of a machine is under no policy.
     if opts.init && opts.on_exit.is_none() {
         policy.check_process_1()?;
+    }
+    if opts.init || !cx.ready().is_empty() {
+        policy.check_ready()?;
     }
     Ok(Some(policy))
 }

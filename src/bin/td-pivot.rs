@@ -23,6 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use td::chain::{self, Prog};
 use td::cli::{Cli, Never};
+use td::descriptors;
 use td::error::Error;
 use td::mounts;
 use td::moves::Moves;
@@ -86,7 +87,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         chain::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
     }
     chain::refuse_ways_out(cx)?;
-    chain::refuse_locks(cx, &opts.keep_fds)?;
+    descriptors::refuse_locks(cx, &opts.keep_fds)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }
@@ -107,7 +108,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         remove::empty(cx, old_root.as_fd())?;
     }
 
-    prog.close_on_exec(cx, &opts.keep_fds)?;
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, None),
         None => prog.exec(cx),

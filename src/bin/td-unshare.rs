@@ -52,6 +52,7 @@ use td::cgroup::{self, oom, tree};
 use td::chain::{Found, Prog};
 use td::child::{self, Line, Side, Waited};
 use td::cli::{Cli, Never};
+use td::descriptors::Ran;
 use td::directories::Place;
 use td::error::{Error, FAILED};
 use td::id_maps::{Asked, IdMaps, Remove};
@@ -242,12 +243,15 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
             settle(cx, opts, &maps)?;
             return finish(cx, &maps, line, &prog);
         }
-        Ok((Side::Parent(child), _, line)) => attend(cx, opts, &maps, child, line, &mut outside),
+        Ok((Side::Parent(child, ran), _, line)) => {
+            let ended = attend(cx, opts, &maps, child, line, &mut outside);
+            ended.map(|ended| outside.learn(cx, &ran, ended))
+        }
         Err(error) => Err(error),
     };
     outside.failed |= ended.is_err();
     clean_up(cx, opts, Some(&maps), &outside);
-    sys::exit(cx, ended?.exit_status())
+    sys::exit(cx, ended?)
 }
 
 /// What the parent has made outside of the new namespaces, and how that ended.
@@ -258,10 +262,21 @@ struct Outside<'a> {
     pid_files: Vec<PidFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
-    /// PROG was never there.
+    /// The next program was never there.
     failed: bool,
+    /// PROG has run.
+    ran: bool,
     /// The exit status of PROG.
     status: u8,
+}
+
+impl Outside<'_> {
+    /// The child has ended: did PROG run, and with which status do we end?
+    fn learn(&mut self, cx: &Cx, ran: &Ran, ended: WaitStatus) -> u8 {
+        self.ran = ran.prog(cx);
+        self.status = ran.exit_status(cx, ended);
+        self.status
+    }
 }
 
 /// See to what a killed run has left, then clone, into the version 2 cgroup and into all namespaces but
@@ -391,7 +406,6 @@ fn attend<'a>(
         }
     };
     outside.failed = end.is_none_or(|end| end.gave_up(cx));
-    outside.status = ended.exit_status();
     Ok(ended)
 }
 
@@ -412,7 +426,11 @@ fn say_how_killed(cx: &Cx, opts: &Opts, outside: &Outside) {
         (None, None) => None,
     };
     if let Some(how) = how {
-        let who = if outside.status == KILLED { "" } else { "a process of " };
+        let who = match outside.status {
+            _ if !outside.ran => "the process that was to become ",
+            KILLED => "",
+            _ => "a process of ",
+        };
         cx.say(&Error::refusal(format_args!("{who}{} {how}", opts.prog.shown())));
     }
 }

@@ -12,6 +12,7 @@ use crate::cgroup::{self, Hierarchy};
 use crate::cli::Cli;
 use crate::error::Error;
 use crate::show::plain;
+use crate::structs::Statx;
 use crate::sys::{self, Cx};
 use crate::text;
 
@@ -161,9 +162,26 @@ fn may_create(cx: &Cx, hierarchy: &Hierarchy) -> Result<bool, Error> {
     let Some(own) = hierarchy.directory(b"") else { return Ok(false) };
     match sys::faccessat2(cx, None, &own, libc::W_OK) {
         Err(e) if e.is(Errno::EACCES) => return Ok(false),
+        // A policy, or a kernel without the call, does not say.
+        Err(e) if e.is(Errno::ENOSYS) || e.is(Errno::EPERM) => {
+            if !looks_writable(cx, &sys::statx(cx, None, &own, 0)?) {
+                return Ok(false);
+            }
+        }
         other => other.map_err(|e| causes::why_refused(cx, &own, e).way_out(cgroup::DISABLED))?,
     }
     Ok(!cannot_enter(cx, hierarchy, b""))
+}
+
+/// May this process write to it, as far as owner and mode tell?
+fn looks_writable(cx: &Cx, stat: &Statx) -> bool {
+    let bit = match cx.start.euid {
+        0 => return true,
+        uid if uid == stat.uid => 0o200,
+        _ if cx.start.egid == stat.gid => 0o020,
+        _ => 0o002,
+    };
+    stat.permissions() & bit != 0
 }
 
 fn refused(cli: &Cli, option: &str, typed: &str, accepts: &str) -> Error {

@@ -20,11 +20,13 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
     Made(call.id() as u32, call.name(), args)
 }
 
-/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG); asks for
-/// process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
+/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG),
+/// and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what
+/// fails, SIGPIPE ignored; ends.
 const OF_PROCESS_1: &[Made] = &[
     made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
     made(Sysno::wait4, &[-1, 0, 1]),
+    made(Sysno::read, &[3, 0, 1]),
     made(Sysno::getpgid, &[2]),
     made(Sysno::getpgid, &[]),
     made(Sysno::getpid, &[]),
@@ -62,6 +64,13 @@ const OF_ENTRY: &[Made] = &[
     made(Sysno::close_range, &[3, i32::MAX, 4]),
 ];
 
+/// What `td::descriptors` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte.
+const OF_READY: &[Made] = &[
+    made(Sysno::fcntl, &[3, 2, 1]),
+    made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::write, &[3, 0, 1]),
+];
+
 const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
 
 /// Does the policy let td-enter bring in a process?
@@ -69,6 +78,12 @@ pub fn entry(program: &Program) -> Result<(), Error> {
     all(program, OF_ENTRY, "which td-enter needs").map_err(|error| {
         error.way_out("allow it in the policy, or enter without a policy: --target PID")
     })
+}
+
+/// Loaded before PROG is executed, does it let that be told?
+pub fn ready(program: &Program) -> Result<(), Error> {
+    all(program, OF_READY, "by which it is told that PROG runs")
+        .map_err(|error| error.way_out("allow it in the policy, or load that last: --no-new-privs"))
 }
 
 /// Does the policy let PROG begin?

@@ -452,6 +452,20 @@ impl Chance {
     }
 }
 
+/// Start a command with a pipe as its descriptor `fd`, and something to read on its standard input as long as the
+/// returned end is open. What is read from it, up to the end of file.
+pub fn told_on(fd: i32, mut cmd: Command) -> (String, Running, fs::File) {
+    let (reader, writer) = house::pipe();
+    give_fd(&mut cmd, fd, writer);
+    let (input, held) = house::pipe();
+    cmd.stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = start_with(&mut cmd);
+    drop(cmd); // with our writing end
+    let mut text = String::new();
+    fs::File::from(reader).read_to_string(&mut text).expect("a pipe");
+    (text, running, held)
+}
+
 /// The writing end of a pipe that nobody reads.
 pub fn broken_pipe() -> OwnedFd {
     let mut ends = [0; 2];
