@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, IntoRawFd};
 
 use syscalls::Errno;
 
-use crate::error::Error;
-use crate::mounts::{self, Mount};
-use crate::proc;
-use crate::show::{ascii, plain, signed};
+use crate::process::proc;
+use crate::root::mounts::{self, Mount};
+use crate::say::error::Error;
+use crate::say::show::{ascii, plain, signed};
+use crate::say::text;
 use crate::sys::{self, Cx, cstring};
-use crate::text;
 
 pub mod asked;
 pub mod causes;

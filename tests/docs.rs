@@ -52,10 +52,11 @@ impl Program {
             return case_patterns(&source);
         }
         let mut options = option_literals(&source);
-        options.extend(option_literals(&read(&root().join("src/cli.rs"))));
-        for (table, room) in
-            [("LIMITS", "src/cgroup/limits.rs"), ("namespaces::of_option", "src/namespaces.rs")]
-        {
+        options.extend(option_literals(&read(&root().join("src/process/cli.rs"))));
+        for (table, room) in [
+            ("LIMITS", "src/cgroup/limits.rs"),
+            ("namespaces::of_option", "src/process/namespaces.rs"),
+        ] {
             if source.contains(table) {
                 options.extend(option_literals(&read(&root().join(room))));
             }
@@ -75,14 +76,21 @@ impl Program {
 
 /// Every tool, and every script that has a manual.
 fn programs() -> Vec<Program> {
-    let tools = files_in("src/bin", ".rs");
+    let tools = files_in("src/tools", ".rs").into_iter();
+    let tools = tools.map(|source| (format!("td-{}", stem(&source)), source));
     let scripts = files_in("scripts", "").into_iter().filter(|path| path.extension().is_none());
-    let programs = tools.into_iter().chain(scripts).filter_map(|source| {
-        let name = source.file_stem()?.to_str()?.to_string();
+    let scripts = scripts.map(|source| (stem(&source), source));
+    let programs = tools.chain(scripts.filter(|(name, _)| name.starts_with("td-")));
+    let programs = programs.map(|(name, source)| {
         let manual = source.with_file_name(format!("{name}.8"));
-        name.starts_with("td-").then_some(Program { name, source, manual })
+        Program { name, source, manual }
     });
     programs.collect()
+}
+
+/// The name of a file, short of what follows the last dot.
+fn stem(path: &Path) -> String {
+    path.file_stem().expect("a name").to_string_lossy().into_owned()
 }
 
 fn root() -> &'static Path {
@@ -103,12 +111,18 @@ fn files_in(directory: &str, end: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// The files of the library.
+/// The files of the library that no tool has for itself.
 fn rooms() -> Vec<PathBuf> {
-    ["src", "src/cgroup", "src/id_maps", "src/policy", "src/policy/compile"]
-        .iter()
-        .flat_map(|directory| files_in(directory, ".rs"))
-        .collect()
+    let mut rooms = Vec::new();
+    let mut directories = vec![root().join("src")];
+    while let Some(directory) = directories.pop() {
+        rooms.extend(files_in(directory.to_str().expect("UTF-8"), ".rs"));
+        let entries = fs::read_dir(&directory).expect("a directory of the checkout");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        directories.extend(paths.filter(|path| path.is_dir() && !path.ends_with("tools")));
+    }
+    rooms.sort();
+    rooms
 }
 
 // ---- options ----

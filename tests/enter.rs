@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::pty::Pty;
 use common::*;
-use td::policy::calls::Arch;
+use td::ids::policy::calls::Arch;
 
 #[track_caller]
 fn refuses(line: &str, text: &str) {
@@ -655,7 +655,7 @@ mod root {
             let options = [options, &["-u", "33", "-e", "LD_PRELOAD=/tmp/x"]].concat();
             let held = Entered::new(&house, &options, &format!("PATH=/tmp exec sh -c '{HOLD}'"));
             let out = held.sh("id -u; env | grep -v -e PWD -e SHLVL").ok().out();
-            assert_eq!(out, format!("0\nPATH={}\n", td::chain::DEFAULT_PATH), "{option}");
+            assert_eq!(out, format!("0\nPATH={}\n", td::process::chain::DEFAULT_PATH), "{option}");
             held.ends();
         }
     }
@@ -876,7 +876,7 @@ mod root {
         let said = "seccomp(2) does not accept instruction 0 of the policy";
         run(&mut held.enter(&["true"])).exits(125).says(said);
         let text = b"default\nEPERM setsid\n";
-        let compiled = td::policy::compile::program("policy", text, Arch::OWN, 0);
+        let compiled = td::ids::policy::compile::program("policy", text, Arch::OWN, 0);
         let compiled = compiled.expect("a policy").expect("that refuses");
         fs::write(&note, compiled.to_bytes()).expect("the record");
         run(&mut held.enter(&["true"]))

@@ -83,7 +83,7 @@ fn every_program_script_and_manual_is_installed_with_its_mode_whatever_the_umask
         let mut takes = |name: &str, mode| {
             assert_eq!(modes.remove(Path::new(name)), Some(mode), "{name}");
         };
-        for name in names("src/bin").chain(names("scripts")) {
+        for name in names("src/bin").chain(names("src/tools")).chain(names("scripts")) {
             if name.ends_with(".8") {
                 takes(&format!("share/man/man8/{name}"), 0o644);
             } else {

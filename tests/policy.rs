@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use common::*;
-use td::flags;
-use td::policy::calls::{self, Arch};
-use td::policy::compile::program;
-use td::policy::program::{Data, Program, answer};
+use td::ids::policy::calls::{self, Arch};
+use td::ids::policy::compile::program;
+use td::ids::policy::program::{Data, Program, answer};
+use td::say::flags;
 
 /// See there.
 const DOCKER: &str = include_str!("fixtures/docker.calls");

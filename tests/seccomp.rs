@@ -5,8 +5,8 @@ mod common;
 use std::process::Command;
 
 use common::*;
-use td::policy::calls::Arch;
-use td::policy::compile::program;
+use td::ids::policy::calls::Arch;
+use td::ids::policy::compile::program;
 
 /// What PROG, a shell script, prints under td-exec with these options (words without blanks).
 fn prog(options: &str, script: &str) -> Command {
@@ -418,7 +418,7 @@ mod root {
     fn the_policy_that_was_loaded_lies_in_the_state_while_the_container_runs() {
         let caps = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,setfcap,net_bind_service,\
             net_raw,sys_chroot,audit_write";
-        let caps = td::caps::parse(caps).expect("capabilities");
+        let caps = td::ids::caps::parse(caps).expect("capabilities");
         let expected = program("default", b"default", Arch::OWN, caps).expect("a policy");
         for house in House::each() {
             for (options, expected) in [

@@ -9,12 +9,12 @@ use crate::cgroup::devices::DeviceLimit;
 use crate::cgroup::limits::{LIMITS, Limit};
 use crate::cgroup::make::Write;
 use crate::cgroup::{self, Hierarchy};
-use crate::cli::Cli;
-use crate::error::Error;
-use crate::show::plain;
-use crate::structs::Statx;
+use crate::process::cli::Cli;
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::say::text;
+use crate::sys::structs::Statx;
 use crate::sys::{self, Cx};
-use crate::text;
 
 /// What is asked of a cgroup.
 #[derive(Default)]

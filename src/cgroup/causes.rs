@@ -9,11 +9,11 @@ use crate::cgroup::make::{QUOTA, Write};
 use crate::cgroup::stat::sum;
 use crate::cgroup::tree::parent;
 use crate::cgroup::{Hierarchy, devices, join, read_word, shown_word};
-use crate::error::Error;
-use crate::number::decimal;
-use crate::show::{octal, plain, unsigned};
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{octal, plain, unsigned};
+use crate::say::text;
 use crate::sys::{self, Cx};
-use crate::text;
 
 /// The id of whoever has none in this user namespace: user_namespaces(7).
 const OVERFLOW: u32 = 65534;

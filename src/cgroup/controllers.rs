@@ -13,10 +13,10 @@ use crate::cgroup::make::{self, Made, named, write_file};
 use crate::cgroup::tree::{self, DYING, Patience, procs};
 use crate::cgroup::{self, Hierarchy, join};
 use crate::cgroup::{read_word, shown_word};
-use crate::error::Error;
-use crate::show::{plain, signed};
+use crate::say::error::Error;
+use crate::say::show::{plain, signed};
+use crate::say::text;
 use crate::sys::{self, Cx};
-use crate::text;
 
 /// A level whose processes were moved to a leaf below it.
 pub struct Moved {

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::{Hierarchy, causes, hierarchies, home, join, make, name, none, state};
-use crate::error::Error;
-use crate::show::plain;
+use crate::say::error::Error;
+use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
 /// A cgroup wherever a hierarchy has it, opened so that a process can go there.

@@ -8,12 +8,12 @@ use syscalls::Errno;
 use crate::cgroup::Hierarchy;
 use crate::cgroup::limits::{Asked, unlimited};
 use crate::cgroup::make::Write;
-use crate::cli;
-use crate::error::Error;
-use crate::number::decimal;
-use crate::show::{ascii, number, plain, unsigned};
+use crate::process::cli;
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{ascii, number, plain, unsigned};
+use crate::say::text::{lines, pair, split};
 use crate::sys::{self, Cx, cstring};
-use crate::text::{lines, pair, split};
 
 /// A limit of one device, or of the pages of one size.
 pub struct DeviceLimit {

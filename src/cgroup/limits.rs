@@ -4,10 +4,10 @@
 use crate::cgroup::Hierarchy;
 use crate::cgroup::make::Write;
 use crate::cgroup::stat::PAGE;
-use crate::cli;
-use crate::number::{decimal, fixed};
-use crate::show::{ascii, number};
-use crate::text::pair;
+use crate::process::cli;
+use crate::say::number::{decimal, fixed};
+use crate::say::show::{ascii, number};
+use crate::say::text::pair;
 
 /// A limit that has an option of its own.
 pub struct Limit {

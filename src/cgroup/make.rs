@@ -13,12 +13,12 @@ use crate::cgroup::causes::{
 use crate::cgroup::controllers::Moved;
 use crate::cgroup::limits::{self, Asked};
 use crate::cgroup::{Hierarchy, devices, join, state, tree};
-use crate::error::Error;
-use crate::number::decimal;
-use crate::pid_file::PidFile;
-use crate::show::{ascii, plain, signed};
+use crate::process::pid_file::PidFile;
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{ascii, plain, signed};
+use crate::say::text;
 use crate::sys::{self, At, Cx};
-use crate::text;
 
 const MEMSW: &[u8] = b"memory.memsw.limit_in_bytes";
 pub const QUOTA: &[u8] = b"cpu.cfs_quota_us";

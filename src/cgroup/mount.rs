@@ -7,13 +7,13 @@ use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
 
 use super::{fields, join};
-use crate::error::Error;
-use crate::file_systems;
-use crate::mounts::{self, Mount, is_foreign, new_fs};
-use crate::root::Root;
-use crate::show::plain;
+use crate::root::file_systems;
+use crate::root::fill::Root;
+use crate::root::mounts::{self, Mount, is_foreign, new_fs};
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::say::text;
 use crate::sys::{self, Cx, cstring};
-use crate::text;
 
 const POINT: &CStr = c"/sys/fs/cgroup";
 

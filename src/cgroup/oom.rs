@@ -6,10 +6,10 @@ use std::ffi::CStr;
 use syscalls::Errno;
 
 use crate::cgroup::{self, Hierarchy, join};
-use crate::number::decimal;
-use crate::show;
+use crate::say::number::decimal;
+use crate::say::show;
+use crate::say::text::lines;
 use crate::sys::{self, Cx};
-use crate::text::lines;
 
 /// How a process was killed because memory ran out, in words, as far as the cgroup `limited` and the cgroup
 /// `home` below it, where the processes were, can tell. `None`: they have counted none.

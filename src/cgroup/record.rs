@@ -12,13 +12,13 @@ use super::cradle::Cradle;
 use super::state::Frozen;
 use super::{Hierarchy, Place, fields, own, reach, state, tree};
 use crate::cgroup::asked::Used;
-use crate::directories;
-use crate::error::Error;
-use crate::mounts;
-use crate::show::{plain, unsigned};
-use crate::structs::Statx;
+use crate::root::directories;
+use crate::root::mounts;
+use crate::say::error::Error;
+use crate::say::show::{plain, unsigned};
+use crate::say::text;
+use crate::sys::structs::Statx;
 use crate::sys::{self, Cx, cstring};
-use crate::text;
 
 /// Which lines are wanted of those of a process.
 #[derive(Clone, Copy, PartialEq)]

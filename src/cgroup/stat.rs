@@ -5,11 +5,11 @@ use syscalls::Errno;
 
 use crate::cgroup::tree::{is_gone, parent};
 use crate::cgroup::{self, Place, join, limits, tree};
-use crate::error::Error;
-use crate::number::decimal;
-use crate::show::{ascii, number, plain};
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{ascii, number, plain};
+use crate::say::text;
 use crate::sys::{self, Cx};
-use crate::text;
 
 /// A file a line, and the keys that are found in it, each with the word before its value. Without a word the value is
 /// the whole file; where several lines have the word, as there are several devices, the value is the sum. `/1000`

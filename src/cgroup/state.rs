@@ -12,12 +12,12 @@ use crate::cgroup::make::write_file;
 use crate::cgroup::record::{Record, Wanted};
 use crate::cgroup::tree::{self, DYING, Patience, is_gone};
 use crate::cgroup::{self, Hierarchy, Place, join};
-use crate::error::Error;
-use crate::proc;
-use crate::show::{number, plain};
-use crate::structs::SECOND;
+use crate::process::proc;
+use crate::say::error::Error;
+use crate::say::show::{number, plain};
+use crate::say::text;
+use crate::sys::structs::SECOND;
 use crate::sys::{self, Cx, cstring};
-use crate::text;
 
 /// How long processes may take to become frozen, or to be gone after they were killed.
 const LONG: i64 = 10 * SECOND;

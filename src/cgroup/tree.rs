@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::join;
-use crate::error::Error;
-use crate::number::decimal;
-use crate::show::{plain, signed, unsigned};
-use crate::structs::SECOND;
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{plain, signed, unsigned};
+use crate::say::text;
+use crate::sys::structs::SECOND;
 use crate::sys::{self, At, Cx, cstring};
-use crate::text;
 
 /// Where a walk through a tree is: one descriptor goes down and, by `..`, up again. What is kept of each level
 /// is names.

@@ -277,7 +277,7 @@ fn value(word: &str) -> Option<u64> {
         return u64::from_str_radix(word, 8).ok();
     }
     word.parse().ok().or_else(|| {
-        let ours = td::flags::ALL.iter().flat_map(|table| table.iter());
+        let ours = td::say::flags::ALL.iter().flat_map(|table| table.iter());
         ours.chain(OTHERS.iter().copied()).find(|(_, name)| *name == word).map(|(value, _)| value)
     })
 }
@@ -289,7 +289,7 @@ const OTHERS: &[(u64, &str)] = &[
     (0, "SIG_DFL"),
     (1, "SIG_IGN"),
     (u64::MAX, "RLIM64_INFINITY"),
-    (td::flags::CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
+    (td::say::flags::CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
     (0, "AT_STATX_SYNC_AS_STAT"),
     (0, "SI_USER"),
     (0x80, "SI_KERNEL"),

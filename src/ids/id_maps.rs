@@ -1,0 +1,366 @@
+//! The maps of a user namespace: which ids it has, who writes that down, and why not: user_namespaces(7).
+//!
+//! Their own id, and that alone, a process may map itself, once it has given up setgroups(2). All else takes
+//! a right in the parent namespace: the waiting parent writes the map, or newuidmap(1) does it for a user to
+//! whom root has given ids in subuid(5).
+
+use std::ffi::CStr;
+
+use syscalls::Errno;
+
+use crate::ids::caps::{CAP_SETGID, CAP_SETUID};
+use crate::ids::id_maps::range::{END, Range};
+use crate::ids::id_maps::subordinate::{Subordinate, fill};
+use crate::ids::users;
+use crate::process::chain::Prog;
+use crate::process::child::{self, Line, Side};
+use crate::process::cli::Cli;
+use crate::process::namespaces;
+use crate::process::proc::{self, number};
+use crate::root::directories::Place;
+use crate::say::error::{Error, NOT_FOUND};
+use crate::say::show::{self, plain};
+use crate::sys::{self, Cx};
+
+mod range;
+mod subordinate;
+
+/// What the command line asks for.
+#[derive(Default)]
+pub struct Asked {
+    users: AskedMap,
+    groups: AskedMap,
+    /// Is setgroups(2) to be allowed?
+    setgroups: Option<bool>,
+}
+
+#[derive(Default)]
+struct AskedMap {
+    /// What the caller's own id is inside.
+    own: Option<Own>,
+    ranges: Vec<Range>,
+    /// Also all subordinate ids of the caller.
+    auto: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Own {
+    Is(u64),
+    Same,
+}
+
+impl Asked {
+    /// Read one of the options about ids.
+    pub fn option(&mut self, cli: &mut Cli, option: &str) -> Result<(), Error> {
+        let Asked { users, groups, setgroups } = self;
+        match option {
+            "-r" | "--map-root-user" => [users.own, groups.own] = [Some(Own::Is(0)); 2],
+            "-c" | "--map-current-user" => [users.own, groups.own] = [Some(Own::Same); 2],
+            "--setgroups" => {
+                let word = cli.word()?;
+                *setgroups = match &*word {
+                    "allow" => Some(true),
+                    "deny" => Some(false),
+                    _ => return Err(cli.usage(format_args!("--setgroups {word}: allow, deny"))),
+                };
+            }
+            "--map-user" => users.own = Some(id(cli)?),
+            "--map-group" => groups.own = Some(id(cli)?),
+            "--map-users" => users.add(cli, option)?,
+            _ => groups.add(cli, option)?,
+        }
+        Ok(())
+    }
+}
+
+impl AskedMap {
+    fn add(&mut self, cli: &mut Cli, option: &str) -> Result<(), Error> {
+        let word = cli.word()?;
+        match Range::parse(word.as_bytes()) {
+            Some(range) => self.ranges.push(range),
+            None if *word == *"auto" => self.auto = true,
+            None => {
+                let form = ": IN:OUT:COUNT, ids below 4294967295, one at least; or auto";
+                return Err(cli.usage(format_args!("{option} {word}{form}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn id(cli: &mut Cli) -> Result<Own, Error> {
+    let word = cli.word()?;
+    let id = number(word.as_bytes()).filter(|id| *id < END);
+    id.map(Own::Is).ok_or_else(|| cli.usage(format_args!("{word}: this is no id")))
+}
+
+/// What differs between users and groups.
+struct Kind {
+    map: &'static str,
+    /// Who has which ids beside his own.
+    subordinate: &'static CStr,
+    /// The program that maps them for him.
+    program: &'static CStr,
+    /// Who has it maps what he likes.
+    cap: u64,
+}
+
+const USERS: Kind =
+    Kind { map: "uid_map", subordinate: c"/etc/subuid", program: c"newuidmap", cap: CAP_SETUID };
+
+const GROUPS: Kind =
+    Kind { map: "gid_map", subordinate: c"/etc/subgid", program: c"newgidmap", cap: CAP_SETGID };
+
+/// One map.
+struct Map {
+    kind: &'static Kind,
+    /// The caller's own id.
+    own: u64,
+    ranges: Vec<Range>,
+    /// Does the process write it itself?
+    by_itself: bool,
+}
+
+/// Both maps, and whether setgroups(2) is given up.
+pub struct IdMaps {
+    users: Map,
+    groups: Map,
+    deny_setgroups: bool,
+}
+
+impl IdMaps {
+    /// Lay the maps out.
+    pub fn new(cx: &Cx, asked: &Asked) -> Result<IdMaps, Error> {
+        let setgroups = asked.setgroups;
+        let users = Map::new(cx, &USERS, &asked.users, cx.start.euid)?;
+        let mut groups = Map::new(cx, &GROUPS, &asked.groups, cx.start.egid)?;
+        // Who keeps setgroups(2) may map no group himself: he could leave one that is denied something.
+        groups.by_itself &= setgroups != Some(true) || groups.ranges.is_empty();
+        let deny_setgroups = !setgroups.unwrap_or(!groups.by_itself || groups.ranges.is_empty());
+        Ok(IdMaps { users, groups, deny_setgroups })
+    }
+
+    /// Must the parent map ids?
+    pub fn need_parent(&self) -> bool {
+        !(self.users.by_itself && self.groups.by_itself)
+    }
+
+    /// Is the process root, once it has taken its ids?
+    pub fn is_root(&self) -> bool {
+        self.users.inside(self.users.own).unwrap_or(0) == 0 && self.users.has_0()
+    }
+
+    /// In the new namespace: what the process maps itself.
+    pub fn write_own(&self, cx: &Cx) -> Result<(), Error> {
+        if self.deny_setgroups {
+            let path = c"/proc/self/setgroups";
+            sys::write_file(cx, None, path, b"deny").map_err(|e| self.users.why(cx, e))?;
+        }
+        for map in [&self.users, &self.groups].into_iter().filter(|map| map.by_itself) {
+            map.write(cx, "self")?;
+        }
+        Ok(())
+    }
+
+    /// In the parent: what it maps for its child, as soon as that is in its cgroups.
+    pub fn write_for(&self, cx: &Cx, child: i32) -> Result<(), Error> {
+        let child = show::number(child as u64);
+        for map in [&self.users, &self.groups].into_iter().filter(|map| !map.by_itself) {
+            if sys::capget(cx)?.effective() >> map.kind.cap & 1 == 1 {
+                map.write(cx, &child)?;
+            } else {
+                map.have_written(cx, &child)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where our own ids are not mapped, become root. Returns whether an id has changed.
+    ///
+    /// This is the last that is done inside: afterwards our files in `/proc` are not ours until the next
+    /// execve(2), see PR_SET_DUMPABLE(2const).
+    pub fn take(&self, cx: &Cx) -> Result<bool, Error> {
+        let group = self.groups.must_become_0();
+        if group {
+            if !self.deny_setgroups {
+                sys::setgroups(cx, &[])?;
+            }
+            sys::setresgid(cx, 0)?;
+        }
+        let user = self.users.must_become_0();
+        if user {
+            sys::setresuid(cx, 0)?;
+        }
+        Ok(user || group)
+    }
+}
+
+/// Something that removes a directory.
+pub type Remove = fn(&Cx, &Place) -> Result<(), Error>;
+
+impl IdMaps {
+    /// Do `remove` as the caller; where that is refused (another of the mapped ids owns it, or its mode forbids
+    /// it), in a user namespace with these maps, whose root may.
+    pub fn remove(&self, cx: &Cx, place: &Place, remove: Remove) -> Result<(), Error> {
+        match remove(cx, place) {
+            Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => {}
+            other => return other,
+        }
+        if cx.dry() {
+            return Ok(()); // there it would go well
+        }
+        let line = Line::new(cx)?;
+        let part = Box::new(|side| match side {
+            Side::Child => {
+                self.write_own(cx)?;
+                line.call(cx)?;
+                remove(cx, place)
+            }
+            Side::Parent(child, _) => {
+                line.answer(cx, child, || self.write_for(cx, child)).map(drop)
+            }
+        });
+        match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
+            0 => Ok(()),
+            _ => Err(Error::refusal(format_args!("{} is not removed", place.shown()))),
+        }
+    }
+}
+
+impl Map {
+    fn new(cx: &Cx, kind: &'static Kind, asked: &AskedMap, own: u32) -> Result<Map, Error> {
+        let own = own.into();
+        let mut ranges = asked.ranges.clone();
+        if let Some(inside) = asked.own {
+            let inside = if let Own::Is(id) = inside { id } else { own };
+            ranges.push(Range { inside, outside: own, count: 1 });
+        }
+        if asked.auto {
+            let given = Subordinate::read(cx, kind)?;
+            if given.ranges.is_empty() {
+                let no_ids =
+                    Error::refusal(format_args!("{} has no ids in {}", given.caller, given.file));
+                return Err(given.add_line(no_ids));
+            }
+            fill(&mut ranges, &given.ranges);
+        }
+        let mut map = Map { kind, own, ranges, by_itself: false };
+        map.by_itself = map.ranges.len() < 2 && map.ranges.iter().all(|range| map.is_own(range));
+        Ok(map)
+    }
+
+    /// Is it the caller's own id?
+    fn is_own(&self, range: &Range) -> bool {
+        range.outside == self.own && range.count == 1
+    }
+
+    /// What an id outside is inside.
+    fn inside(&self, id: u64) -> Option<u64> {
+        let range = self.ranges.iter().find(|range| range.has_outside(id))?;
+        Some(range.inside + (id - range.outside))
+    }
+
+    fn has_0(&self) -> bool {
+        self.ranges.iter().any(|range| range.inside == 0)
+    }
+
+    fn must_become_0(&self) -> bool {
+        self.inside(self.own).is_none() && self.has_0()
+    }
+
+    /// The map as the kernel takes it.
+    fn text(&self) -> String {
+        self.ranges.iter().map(|range| range.join(" ") + "\n").collect()
+    }
+
+    /// Write the map of a process: once, and in one write(2).
+    fn write(&self, cx: &Cx, process: &str) -> Result<(), Error> {
+        if self.ranges.is_empty() {
+            return Ok(());
+        }
+        let path = proc::path(&["/proc/", process, "/", self.kind.map]);
+        sys::write_file(cx, None, &path, self.text().as_bytes()).map_err(|e| self.why(cx, e))
+    }
+
+    /// Have newuidmap(1) or newgidmap(1) write it.
+    fn have_written(&self, cx: &Cx, process: &str) -> Result<(), Error> {
+        if self.ranges.iter().all(|range| self.is_own(range)) {
+            let what = "setgroups(2) stays allowed only where a privileged process maps the groups";
+            return Err(Error::refusal(what).way_out("map a range of groups, or leave this out"));
+        }
+        let program = self.kind.program;
+        let mut args = vec![program.to_owned()];
+        // Each number is an argument of its own.
+        let line = format!("{process} {}", self.text());
+        args.extend(line.split_ascii_whitespace().map(|word| proc::path(&[word])));
+        let Some(prog) = Prog::new(args) else { return Ok(()) };
+        let part = Box::new(|side| match side {
+            Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
+            Side::Parent(..) => Ok(()),
+        });
+        let status = child::help(cx, 0, part)?;
+        if status == 0 {
+            return Ok(());
+        }
+        let program = plain(program.to_bytes());
+        let shown = show::number(status.into());
+        let error = Error::refusal(format_args!("{program}: exit status {shown}"));
+        Err(self.why_not_written(cx, &program, status, error))
+    }
+
+    /// Why newuidmap(1), which has said something itself, refused.
+    fn why_not_written(&self, cx: &Cx, program: &str, status: u8, error: Error) -> Error {
+        if status == NOT_FOUND {
+            return error
+                .because(format_args!("{program} maps ranges of ids for a user, and is not there"))
+                .way_out("root installs it: its package is uidmap, shadow or shadow-utils");
+        }
+        if proc::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
+            let what = [program, " gains no privilege, as no_new_privs is set for this process"];
+            return error.because(what.concat());
+        }
+        let Ok(given) = Subordinate::read(cx, self.kind) else { return error };
+        let may = |range: &&Range| {
+            self.is_own(range) || given.ranges.iter().any(|given| given.has_all_of(range))
+        };
+        match self.ranges.iter().find(|range| !may(range)) {
+            None => self.why(cx, error),
+            Some(range) => {
+                let ids = range.shown();
+                let error = error
+                    .because(format_args!("{} gives {} no ids {ids}", given.file, given.caller));
+                given.add_line(error)
+            }
+        }
+    }
+
+    /// Why the kernel took no map.
+    fn why(&self, cx: &Cx, error: Error) -> Error {
+        const LINES: usize = 340; // UID_GID_MAP_MAX_EXTENTS of linux/user_namespace.h
+        const BYTES: usize = 4095; // kernel/user_namespace.c
+        for (i, range) in self.ranges.iter().enumerate() {
+            if let Some(other) = self.ranges.iter().skip(i + 1).find(|other| range.overlaps(other))
+            {
+                let both = format!("{} and {}", range.join(":"), other.join(":"));
+                return error.because(format_args!("an id is in both {both}"));
+            }
+        }
+        if self.ranges.len() > LINES || self.text().len() > BYTES {
+            return error.because("a map has 340 lines and 4095 bytes at most");
+        }
+        let here = proc::path(&["/proc/self/", self.kind.map]);
+        let here = sys::read_file(cx, None, &here).unwrap_or_default();
+        let mapped = |id: u64| users::is_mapped(&here, id as u32);
+        let all = |range: &&Range| mapped(range.outside) && mapped(range.outside + range.count - 1);
+        match self.ranges.iter().find(|range| !all(range)) {
+            Some(range) if !self.by_itself && !here.is_empty() => {
+                let ids = range.shown();
+                error.because(format_args!("this user namespace does not have all ids {ids}"))
+            }
+            _ => {
+                let maps_root = self.kind.cap == CAP_SETUID && self.inside(0).is_some();
+                namespaces::why_not_mapped(cx, maps_root, error)
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Whether a policy lets td do what is left to do: looked at before it is loaded, by running the program.
+
+use std::ffi::CStr;
+
+use syscalls::Sysno;
+
+use crate::ids::policy::calls::Arch;
+use crate::ids::policy::compile::X32;
+use crate::ids::policy::program::{Data, Program, answer};
+use crate::process::executable;
+use crate::say::error::{Error, NOT_EXECUTABLE};
+use crate::say::show::{number, plain};
+use crate::sys::Cx;
+
+/// A call that td makes: its number on this machine, its name, and its first arguments, of which a pointer is 0, for no
+/// policy can know one. A program has those that it asks for, and not the table of all.
+struct Made(u32, &'static str, &'static [i32]);
+
+const fn made(call: Sysno, args: &'static [i32]) -> Made {
+    Made(call.id() as u32, call.name(), args)
+}
+
+/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG),
+/// and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what
+/// fails, SIGPIPE ignored; ends.
+const OF_PROCESS_1: &[Made] = &[
+    made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
+    made(Sysno::wait4, &[-1, 0, 1]),
+    made(Sysno::read, &[3, 0, 1]),
+    made(Sysno::getpgid, &[2]),
+    made(Sysno::getpgid, &[]),
+    made(Sysno::getpid, &[]),
+    made(Sysno::rt_sigprocmask, &[1, 0, 0, 8]),
+    made(Sysno::rt_sigprocmask, &[0, 0, 0, 8]),
+    made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::write, &[2, 0, 1]),
+    made(Sysno::exit_group, &[]),
+    made(Sysno::exit_group, &[255]),
+];
+const KILL: Made = made(Sysno::kill, &[]);
+
+/// What `td::users` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
+const OF_IDS: &[Made] = &[
+    made(Sysno::prctl, &[2]),
+    made(Sysno::prctl, &[1, 9]),
+    made(Sysno::getppid, &[]),
+    made(Sysno::setresgid, &[]),
+    made(Sysno::setresuid, &[]),
+];
+
+/// What `td::caps` calls: PR_SET_KEEPCAPS, PR_CAP_AMBIENT_RAISE.
+const OF_AMBIENT: &[Made] = &[made(Sysno::prctl, &[8, 1]), made(Sysno::prctl, &[47, 2])];
+const OF_CAPABILITIES: &[Made] = &[made(Sysno::capset, &[])];
+
+/// What td-enter calls between the policy and PROG: the clone of a sibling (CLONE_PARENT|SIGCHLD), whom it names, and
+/// its own end; there a session, PR_SET_PDEATHSIG, whether the parent lives, and the end of what is open.
+const OF_ENTRY: &[Made] = &[
+    made(Sysno::clone, &[0x8011]),
+    made(Sysno::write, &[3, 0, 1]),
+    made(Sysno::exit_group, &[]),
+    made(Sysno::setsid, &[]),
+    made(Sysno::prctl, &[1, 9]),
+    made(Sysno::ppoll, &[0, 1]),
+    made(Sysno::close_range, &[3, i32::MAX, 4]),
+];
+
+/// What `td::descriptors` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte.
+const OF_READY: &[Made] = &[
+    made(Sysno::fcntl, &[3, 2, 1]),
+    made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::write, &[3, 0, 1]),
+];
+
+const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
+
+/// Does the policy let td-enter bring in a process?
+pub fn entry(program: &Program) -> Result<(), Error> {
+    all(program, OF_ENTRY, "which td-enter needs").map_err(|error| {
+        error.way_out("allow it in the policy, or enter without a policy: --target PID")
+    })
+}
+
+/// Loaded before PROG is executed, does it let that be told?
+pub fn ready(program: &Program) -> Result<(), Error> {
+    all(program, OF_READY, "by which it is told that PROG runs")
+        .map_err(|error| error.way_out("allow it in the policy, or load that last: --no-new-privs"))
+}
+
+/// Does the policy let PROG begin?
+pub fn prog(program: &Program) -> Result<(), Error> {
+    all(program, OF_PROG, "which executes PROG")
+        .map_err(|error| error.way_out("allow it in the policy"))
+}
+
+/// Does it let process 1 of a container wait, reap, forward signals and end?
+pub fn process_1(program: &Program) -> Result<(), Error> {
+    let doing = "which process 1 needs to wait, reap and forward signals";
+    let mut refused = all(program, OF_PROCESS_1, doing);
+    for signal in 1..=64 {
+        refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));
+    }
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        refused = refused.and_then(|()| may(program, &KILL, &[-2, signal], doing));
+    }
+    refused.map_err(|error| {
+        error.way_out("allow it in the policy, or leave out --init (td-run: --no-init)")
+    })
+}
+
+/// Loaded before ids and capabilities change, does it let them change?
+pub fn change(program: &Program, ids: bool, ambient: bool) -> Result<(), Error> {
+    for (wanted, calls) in [(ids, OF_IDS), (ambient, OF_AMBIENT), (true, OF_CAPABILITIES)] {
+        if wanted {
+            all(program, calls, "which changes ids and capabilities").map_err(|error| {
+                error.way_out("allow it in the policy, or load that last: --no-new-privs")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Does the policy allow these calls?
+fn all(program: &Program, calls: &[Made], doing: &str) -> Result<(), Error> {
+    calls.iter().try_for_each(|call| may(program, call, call.2, doing))
+}
+
+/// Does the policy allow a call with these arguments?
+fn may(program: &Program, call: &Made, args: &[i32], doing: &str) -> Result<(), Error> {
+    let Made(nr, name, _) = *call;
+    let args: Vec<u64> = args.iter().map(|arg| *arg as u64).collect();
+    match program.evaluate(&Data::own(nr, &args)) {
+        Ok(answer) if answer::allows(answer) => Ok(()),
+        Ok(_) => Err(Error::refusal(format_args!("the policy refuses {name}(2), {doing}"))),
+        Err(at) => Err(not_a_program(at)),
+    }
+}
+
+/// seccomp(2) does not accept the instruction `at`.
+pub fn not_a_program(at: usize) -> Error {
+    let at = number(at as u64);
+    Error::refusal(format_args!("seccomp(2) does not accept instruction {at} of the policy"))
+}
+
+/// Is PROG, the file `path`, for a machine of 32 bits whose calls the policy refuses? Nothing of it could run.
+pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
+    let Some((file, machine, true)) = executable::machine(cx, path) else { return Ok(()) };
+    // exit_group(2), which every program makes. Of `arch`: linux/audit.h.
+    let (arch, nr) = match machine {
+        libc::EM_386 => (0x4000_0003, 252),
+        libc::EM_ARM => (0x4000_0028, 248),
+        libc::EM_X86_64 => (Arch::X86_64.audit(), X32 | 231),
+        _ => return Ok(()),
+    };
+    match program.evaluate(&Data { number: nr, arch, args: [0; 6] }) {
+        Ok(answer) if answer::allows(answer) => Ok(()),
+        _ => {
+            let file = plain(file.to_bytes());
+            let what = "is a 32-bit program, which the policy refuses";
+            Err(Error::refusal(format_args!("{file} {what}"))
+                .way_out("run a 64-bit program, or --seccomp unconfined (td-run: --security-opt seccomp=unconfined)")
+                .with_status(NOT_EXECUTABLE))
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Why seccomp(2) does not take a program: looked at after the failure.
+
+use syscalls::Errno;
+
+use crate::ids::caps::CAP_SYS_ADMIN;
+use crate::ids::policy::program::Program;
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::number;
+use crate::say::text::lines;
+use crate::sys::{self, Cx};
+
+/// Instructions of all loaded programs together, each counted with 4 more: MAX_INSNS_PER_PATH of kernel/seccomp.c.
+const MOST: usize = 32768;
+
+/// Why the program was not loaded.
+pub fn not_loaded(cx: &Cx, program: &Program, error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EACCES) if !may(cx) => error
+            .because("this process has neither no_new_privs nor CAP_SYS_ADMIN")
+            .way_out("say --no-new-privs"),
+        Some(Errno::ENOSYS | Errno::EINVAL) if field(cx, b"Seccomp:") == Field::Missing => {
+            error.because("this kernel has no seccomp(2) with programs (CONFIG_SECCOMP_FILTER)")
+        }
+        Some(Errno::EINVAL) => {
+            let length = number(program.0.len() as u64);
+            error.because(format_args!("the program of {length} instructions is not valid"))
+        }
+        Some(Errno::ENOMEM) => match field(cx, b"Seccomp_filters:") {
+            Field::Number(loaded) if loaded > 0 => error.because(format_args!(
+                "{} policies are loaded already; all together have at most {MOST} instructions",
+                number(loaded)
+            )),
+            _ => error,
+        },
+        // Refused by a policy, the call never reaches the code that answers otherwise.
+        _ if matches!(field(cx, b"Seccomp:"), Field::Number(2)) => {
+            error.because("perhaps a policy that is loaded already refuses seccomp(2)")
+        }
+        _ => error,
+    }
+}
+
+/// Does this process fulfil what seccomp(2) asks for?
+fn may(cx: &Cx) -> bool {
+    let admin = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
+    admin || sys::prctl_get_no_new_privs(cx).unwrap_or(true)
+}
+
+/// What `/proc/self/status` says.
+#[derive(PartialEq)]
+enum Field {
+    Number(u64),
+    /// There is such a file, and no such line.
+    Missing,
+    Unknown,
+}
+
+fn field(cx: &Cx, name: &[u8]) -> Field {
+    let Ok(status) = sys::read_file(cx, None, c"/proc/self/status") else { return Field::Unknown };
+    let value = lines(&status).find_map(|line| line.strip_prefix(name));
+    match value.map(|value| decimal(value.trim_ascii())) {
+        None => Field::Missing,
+        Some(Some(n)) => Field::Number(n),
+        Some(None) => Field::Unknown,
+    }
+}

@@ -1,0 +1,355 @@
+//! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString, c_int};
+use std::fmt::{self, Display, Formatter};
+use std::ops::Deref;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use lexopt::Arg;
+
+use crate::process::chain::Prog;
+use crate::say::error::{Error, Words};
+use crate::say::number::{decimal, fixed, hexadecimal, int};
+use crate::say::show::plain;
+use crate::say::text::split;
+use crate::sys::structs::SigSet;
+use crate::sys::{self, Checked, Cx, Start, cstring};
+
+/// What a step returns when it went well: nothing, for the process has become PROG.
+pub type Never = Infallible;
+
+/// The help on the options that every tool has. They end the list of options.
+pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
+      --dry-run     print the changing calls; make none
+      --ready FD    write R to FD before PROG is executed, F if it cannot be
+      --signal-mask=SET  what PROG has blocked, handed on
+      --help        print this
+      --version     print the version
+";
+
+/// The command line of a tool, read from left to right up to PROG.
+pub struct Cli {
+    parser: lexopt::Parser,
+    tool: &'static str,
+    help: &'static str,
+    trace: Option<(RawFd, i32)>,
+    dry: bool,
+    mask: Option<SigSet>,
+    ready: Vec<RawFd>,
+    /// Descriptors that were asked for.
+    checked: Vec<Checked>,
+    locks: &'static [u8],
+    sealed: Option<&'static [u8]>,
+    operand: Option<OsString>,
+    /// What was read ahead, see [`Cli::optional_path`].
+    ahead: Option<Result<Option<String>, lexopt::Error>>,
+}
+
+/// The value of an option as text. A message shows it escaped.
+pub struct Word(pub String);
+
+impl Deref for Word {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for Word {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(&plain(self.as_bytes()))
+    }
+}
+
+/// A tool's `main`: read the command line, do the step, and say what failed.
+pub fn run<O>(
+    tool: &'static str,
+    help: &'static str,
+    start: &Start,
+    parse: fn(&mut Cli) -> Result<O, Error>,
+    apply: fn(&Cx, &O) -> Result<Never, Error>,
+) -> c_int {
+    let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
+    let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
+    let parsed = parse(&mut cli);
+    let cx = Cx::new(tool, start, cli.trace, cli.dry, cli.ready, &cli.checked);
+    cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
+    cx.hold_locks(cli.locks);
+    cli.sealed.into_iter().for_each(|path| cx.is_sealed_copy_of(path));
+    let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
+    cx.say(&error);
+    sys::exit(&cx, error.status())
+}
+
+impl Cli {
+    fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
+        let (trace, dry, mask, ready, checked) = (None, false, None, Vec::new(), Vec::new());
+        let (locks, sealed, operand, ahead) = ([].as_slice(), None, None, None);
+        Cli { parser, tool, help, trace, dry, mask, ready, checked, locks, sealed, operand, ahead }
+    }
+
+    /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
+    pub fn option(&mut self) -> Result<Option<String>, Error> {
+        let tool = self.tool;
+        while let Some(option) = self.next().map_err(|e| misread(tool, e))? {
+            match option.as_str() {
+                "--help" => self.print(&[self.help, COMMON])?,
+                "--version" => {
+                    self.print(&[self.tool, concat!(" ", env!("CARGO_PKG_VERSION"), "\n")])?;
+                }
+                "--trace" => self.trace = Some(self.trace_to()?),
+                "--dry-run" => self.dry = true,
+                "--ready" => {
+                    let fd = self.ready_fd()?;
+                    self.ready.push(fd);
+                }
+                "--signal-mask" => self.mask = Some(self.signal_mask()?),
+                sys::LOCK => self.locks = self.value()?.into_vec().leak(),
+                sys::SEALED => {
+                    self.sealed = Some(self.optional().unwrap_or_default().into_vec().leak());
+                }
+                _ => return Ok(Some(option)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, of the options that every tool has as well.
+    fn next(&mut self) -> Result<Option<String>, lexopt::Error> {
+        if let Some(next) = self.ahead.take() {
+            return next;
+        }
+        Ok(match self.parser.next()? {
+            Some(Arg::Short(letter)) => Some(String::from_iter(['-', letter])),
+            Some(Arg::Long(word)) => Some(["--", word].concat()),
+            Some(Arg::Value(value)) => {
+                self.operand = Some(value);
+                None
+            }
+            None => None,
+        })
+    }
+
+    /// Print what was asked for, and end; but not for `--help=x`, which is no option.
+    fn print(&mut self, text: &[&str]) -> Result<(), Error> {
+        if let Some(value) = self.parser.optional_value() {
+            return Err(
+                self.usage(format_args!("{}: this option has no value", plain(value.as_bytes())))
+            );
+        }
+        sys::print(&text.concat());
+        sys::exit_now(0)
+    }
+
+    /// `--trace=FD`, which a tool hands on as `--trace=FD,PID` when it is one of several processes.
+    fn trace_to(&mut self) -> Result<(RawFd, i32), Error> {
+        let Some(value) = self.parser.optional_value() else {
+            return Ok((2, 0));
+        };
+        let mut numbers = split(value.as_bytes(), b',').map(int);
+        match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
+            // A standard stream that is closed takes no lines and is no file of another.
+            (Some(fd @ 0..3), Some(pid), None) => Ok((fd, pid)),
+            (Some(fd), Some(pid), None) => self.inherited(fd).map(|fd| (fd, pid)),
+            _ => {
+                let value = plain(value.as_bytes());
+                Err(self.usage(format_args!("--trace={value}: not a file descriptor")))
+            }
+        }
+    }
+
+    /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.
+    fn signal_mask(&mut self) -> Result<SigSet, Error> {
+        let text = self.word()?;
+        let set = hexadecimal(text.as_bytes()).map(SigSet);
+        set.ok_or_else(|| {
+            self.usage(format_args!("--signal-mask={text}: this is no set of signals"))
+        })
+    }
+
+    /// The value that the last option must have.
+    pub fn value(&mut self) -> Result<OsString, Error> {
+        self.parser.value().map_err(|e| misread(self.tool, e))
+    }
+
+    /// The value of the last option, as a path or another string for the kernel.
+    pub fn path(&mut self) -> Result<CString, Error> {
+        self.value().map(|value| cstring(value.into_vec()))
+    }
+
+    /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
+    pub fn word(&mut self) -> Result<Word, Error> {
+        self.value().map(|value| Word(value.to_string_lossy().into_owned()))
+    }
+
+    /// The number of a descriptor, which the caller has opened.
+    pub fn fd(&mut self) -> Result<RawFd, Error> {
+        let fd = self.number()?;
+        // In a dry run an earlier step has not opened it.
+        if self.dry { Ok(fd) } else { self.inherited(fd) }
+    }
+
+    /// The same of one that no step opens, and that is no standard stream: PROG does not have it.
+    fn ready_fd(&mut self) -> Result<RawFd, Error> {
+        let fd = self.number()?;
+        if fd < 3 {
+            return Err(self.usage(format_args!("--ready {fd}: it must be above 2")));
+        }
+        if self.checked.iter().any(|checked| checked.fd() == fd) {
+            return Err(self.is_of_ready(fd));
+        }
+        self.inherited(fd)
+    }
+
+    fn number(&mut self) -> Result<RawFd, Error> {
+        let value = self.value()?;
+        int(value.as_bytes()).ok_or_else(|| {
+            self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
+        })
+    }
+
+    /// One that another option keeps open would leave a reader of --ready waiting.
+    fn is_of_ready(&self, fd: RawFd) -> Error {
+        self.usage(format_args!("descriptor {fd} is that of --ready"))
+    }
+
+    /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
+    fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
+        if self.ready.contains(&fd) {
+            return Err(self.is_of_ready(fd));
+        }
+        let checked = Checked::new(fd);
+        self.checked.push(checked);
+        checked.inherited()
+    }
+
+    /// The value of the last option where it was written `--option=VALUE`.
+    pub fn optional(&mut self) -> Option<OsString> {
+        self.parser.optional_value()
+    }
+
+    /// The same as a time, of seconds with or without a fraction, up to 292 years, in nanoseconds.
+    pub fn optional_nanoseconds(&mut self) -> Result<Option<i64>, Error> {
+        self.optional().map(|seconds| self.nanoseconds(&seconds)).transpose()
+    }
+
+    /// A number of seconds in nanoseconds.
+    pub fn nanoseconds(&self, seconds: &OsStr) -> Result<i64, Error> {
+        let number = fixed(seconds.as_bytes(), 9).and_then(|n| i64::try_from(n).ok());
+        let typed = || plain(seconds.as_bytes());
+        number.ok_or_else(|| self.usage(format_args!("{}: this is no number of seconds", typed())))
+    }
+
+    /// The same as a path, for options whose letters may stand together: in `-mn` the `n` is an option and
+    /// no value of `-m`, in `-mn=FILE` it has one. Only reading on shows which.
+    pub fn optional_path(&mut self) -> Option<CString> {
+        match self.next() {
+            Err(lexopt::Error::UnexpectedValue { value, .. }) => Some(cstring(value.into_vec())),
+            next => {
+                self.ahead = Some(next);
+                None
+            }
+        }
+    }
+
+    /// The first operand, after the last option, as a path.
+    pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
+        match self.operand.take().or_else(|| self.parser.raw_args().ok()?.next()) {
+            Some(value) => Ok(cstring(value.into_vec())),
+            None => Err(self.usage(format_args!("{name} is missing"))),
+        }
+    }
+
+    /// PROG and its arguments, which must be there.
+    pub fn prog(&mut self) -> Result<Prog, Error> {
+        self.optional_prog().ok_or_else(|| self.usage("PROG is missing"))
+    }
+
+    /// PROG and its arguments, where a tool can do without.
+    pub fn optional_prog(&mut self) -> Option<Prog> {
+        let mut args = Vec::new();
+        args.extend(self.operand.take().map(|arg| cstring(arg.into_vec())));
+        for arg in self.parser.raw_args().ok()? {
+            args.push(cstring(arg.into_vec()));
+        }
+        Prog::new(args)
+    }
+
+    /// There is no such option.
+    pub fn unknown(&self, option: &str) -> Error {
+        self.usage(format_args!("{}: there is no such option", plain(option.as_bytes())))
+    }
+
+    /// The command line is wrong.
+    pub fn usage(&self, what: impl Words) -> Error {
+        usage(self.tool, what)
+    }
+}
+
+/// What lexopt could not read, in our words: its own print values by `Debug`, which is much code.
+fn misread(tool: &str, error: lexopt::Error) -> Error {
+    use lexopt::Error::{MissingValue, UnexpectedValue};
+    match error {
+        MissingValue { option } => {
+            usage(tool, format_args!("{}: its value is missing", option.unwrap_or_default()))
+        }
+        UnexpectedValue { option, value } => {
+            let value = plain(value.as_bytes());
+            usage(tool, format_args!("{option}={value}: this option has no value"))
+        }
+        _ => usage(tool, "an option is no text"),
+    }
+}
+
+fn usage(tool: &str, what: impl Words) -> Error {
+    Error::refusal(what).way_out(format_args!("see {tool} --help"))
+}
+
+/// A size in bytes below 2^63: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
+pub fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes() {
+        [digits @ .., unit] if !unit.is_ascii_digit() => (digits, *unit),
+        digits => (digits, b'b'),
+    };
+    let shift = match unit.to_ascii_lowercase() {
+        b'b' => 0,
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        b't' => 40,
+        _ => return None,
+    };
+    decimal(digits)?.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::say::show::ascii;
+
+    #[test]
+    fn a_letter_in_a_cluster_has_a_value_only_behind_an_equals_sign() {
+        for (line, expected) in [
+            ("-mpn PROG", "-m -p -n PROG"),
+            ("-mn=FILE -p PROG -m", "-m -n=FILE -p PROG -m"),
+            ("--net=FILE --net PROG", "--net=FILE --net PROG"),
+            ("--net= -n= -- -m", "--net= -n= -m"),
+            ("-n --trace=2 PROG", "-n PROG"),
+            ("-mn", "-m -n"),
+        ] {
+            let mut cli = Cli::new("x", "", lexopt::Parser::from_args(line.split(' ')));
+            let mut read = Vec::new();
+            while let Some(option) = cli.option().expect("every option is one") {
+                let value = cli.optional_path().map(|value| ascii(value.to_bytes()));
+                read.push(value.map_or(option.clone(), |value| option + "=" + &value));
+            }
+            let operand = cli.operand.take();
+            let rest = operand.into_iter().chain(cli.parser.raw_args().into_iter().flatten());
+            read.extend(rest.map(|word| ascii(word.as_bytes())));
+            assert_eq!(read.join(" "), expected, "{line}");
+        }
+    }
+}

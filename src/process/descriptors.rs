@@ -1,0 +1,163 @@
+//! Descriptors that outlive a step: who keeps each, who closes it, and what the next tool is told.
+//!
+//! | descriptor | a step that forks | td-pivot, td-exec, td-enter | a tool that is PROG is told | any other PROG |
+//! |---|---|---|---|---|
+//! | of `--trace=FD` | both sides keep it | keep it for a tool | `--trace=FD`, in a child `--trace=FD,PID` | has it, but not behind those three |
+//! | of `--ready FD` | the child keeps it | keep it for a tool | `--ready=FD` | does not have it |
+//! | of a parent that waits: its own `--ready` | the child keeps it | keep it for a tool | `--ready=FD` | does not have it |
+//! | of a lock that td-lock holds | the parent, which waits, keeps it | keep it; refused for another root | `--lock=FD,...` | has it where no parent waits |
+//! | of `--keep-fd N` | both sides keep it | keep it | nothing | has it |
+//! | of `--seccomp-fd N`, `--record-fd N` | both sides keep it | close it | nothing: `--keep-fd N` | has it, but not behind those three |
+//! | the pidfd of a parent | the child keeps it | close it | nothing | does not have it |
+//! | any other above 2 | both sides keep it | close it | nothing | has it, but not behind those three |
+//!
+//! Of a parent that waits behind td-exec `--init` or td-enter, the column of those three is true as well: it has the
+//! trace, locks, and its end of the line to its child, and no other.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use syscalls::Errno;
+
+use crate::say::error::{Error, FAILED};
+use crate::say::show;
+use crate::sys::structs::WaitStatus;
+use crate::sys::{self, Cx};
+
+/// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, for locks and, where PROG is one of
+/// our tools, for those that it is told of.
+pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error> {
+    sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+    let told = cx.trace_fd().filter(|fd| *fd > 2).into_iter().chain(cx.ready());
+    let mut kept = keep.iter().copied().chain(cx.locks()).chain(told.filter(|_| is_tool));
+    kept.try_for_each(|fd| sys::fcntl_setfd(cx, fd, 0))
+}
+
+/// Close every descriptor above 2, but for the trace, locks and `keep`.
+pub fn close_all(cx: &Cx, keep: Option<RawFd>) -> Result<(), Error> {
+    let (locks, told) = (cx.locks(), [cx.trace_fd(), keep]);
+    let mut first = 3;
+    while let Some(&next) =
+        locks.iter().chain(told.iter().flatten()).filter(|fd| **fd >= first).min()
+    {
+        if next > first {
+            sys::close_range(cx, first, next - 1, 0)?;
+        }
+        first = next.saturating_add(1);
+    }
+    sys::close_range(cx, first, RawFd::MAX, 0)
+}
+
+/// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be
+/// free; kept, it would be a file of the host in there.
+pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
+    let Some(fd) = cx.locks().into_iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
+    let fd = show::number(fd as u64);
+    Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
+        .because("closed, it frees the lock; kept, it is a file of the host for PROG")
+        .way_out(
+            "put td-lock before td-unshare --pid or td-exec --init, whose parent keeps the lock, or behind this tool",
+        ))
+}
+
+/// Tell those who gave `--ready` that PROG, which is not one of our tools, is executed now. The end of file says that
+/// it runs.
+pub fn say_ready(cx: &Cx) -> Result<(), Error> {
+    cx.ready().into_iter().try_for_each(|fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))?;
+    say(cx, b"R")
+}
+
+/// Tell them that it could not be.
+pub fn say_failed(cx: &Cx) {
+    let _ = say(cx, b"F"); // what is said is why
+}
+
+fn say(cx: &Cx, byte: &[u8]) -> Result<(), Error> {
+    for fd in cx.ready() {
+        match cx.say_on(fd, byte) {
+            Err(e) if e.is(Errno::EPIPE) => {} // nobody wants to know any more
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The signals that end a process which nobody asks to end: a limit is reached, or it has gone wrong. (What a caller sends,
+/// and reboot(2), end a run as is asked.)
+const FAILURES: [i32; 9] = [
+    libc::SIGKILL,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGFPE,
+    libc::SIGSYS,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+];
+
+/// What a parent learns of its child: has that, or what it has become, executed PROG? It is an end of a line, of which
+/// the other is the child's, one of `--ready`.
+pub struct Ran(Option<OwnedFd>, Cell<Option<bool>>);
+
+/// Both ends, made before the clone.
+pub struct Ready {
+    parent: OwnedFd,
+    child: OwnedFd,
+}
+
+impl Ready {
+    /// Make them.
+    pub fn new(cx: &Cx) -> Result<Ready, Error> {
+        let (parent, child) = sys::socketpair(cx, libc::SOCK_NONBLOCK)?;
+        Ok(Ready { parent, child })
+    }
+
+    /// The child's part: its end is one of `--ready`, from here on.
+    pub fn of_child(self, cx: &Cx) -> Result<(), Error> {
+        let Ready { parent, child } = self;
+        drop(parent);
+        let end = sys::fcntl_dupfd(cx, child.as_fd(), 3)?;
+        cx.add_ready(sys::leave_to_prog(cx, end)?.as_raw_fd());
+        Ok(())
+    }
+
+    /// The parent's part: it has no descriptor by which a reader could still wait for PROG.
+    pub fn of_parent(self, cx: &Cx) -> Ran {
+        let Ready { parent, child } = self;
+        drop(child);
+        cx.close_ready();
+        Ran(Some(parent), Cell::new(None))
+    }
+}
+
+impl Ran {
+    /// Of a child that does not become PROG.
+    pub fn nothing() -> Ran {
+        Ran(None, Cell::new(None))
+    }
+
+    /// The number of the descriptor.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.0.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// When the child has ended: was PROG executed? (EAGAIN: what it has left behind is still on its way.)
+    pub fn prog(&self, cx: &Cx) -> bool {
+        let read = |line: &OwnedFd| sys::read(cx, line.as_fd(), &mut [0]).is_ok_and(|n| n == 1);
+        let ran = self.1.get().unwrap_or_else(|| self.0.as_ref().is_none_or(read));
+        self.1.set(Some(ran));
+        ran
+    }
+
+    /// The exit status for the end of the child: 125 where a failure ended it before PROG.
+    pub fn exit_status(&self, cx: &Cx, ended: WaitStatus) -> u8 {
+        let signal = libc::WTERMSIG(ended.0);
+        if !libc::WIFSIGNALED(ended.0) || !FAILURES.contains(&signal) || self.prog(cx) {
+            return ended.exit_status();
+        }
+        let signal = show::signal(signal);
+        cx.say(&Error::refusal([&signal, " ended the process before it became PROG"].concat()));
+        FAILED
+    }
+}

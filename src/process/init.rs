@@ -1,0 +1,281 @@
+//! Process 1: of a container, which ends with PROG, and of a machine, which never ends by itself.
+
+use std::ffi::CString;
+
+use libc::{LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART};
+use syscalls::Errno;
+
+use crate::cgroup::cradle::Cradle;
+use crate::ids::caps::{self, CAP_SYS_BOOT};
+use crate::ids::policy::Confinement;
+use crate::process::child::{self, Caller, Side, Waited};
+use crate::process::cli::Cli;
+use crate::process::descriptors;
+use crate::root::mounts;
+use crate::say::error::Error;
+use crate::say::show;
+use crate::sys::structs::{SECOND, WaitStatus};
+use crate::sys::{self, Cx, cstring};
+
+/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, under the same
+/// policy, until that has ended. `session`: it begins one of its own.
+pub fn of_container(
+    cx: &Cx,
+    session: bool,
+    kept: u64,
+    policy: Option<&Confinement>,
+) -> Result<(), Error> {
+    if session {
+        match sys::setsid(cx) {
+            // We lead a process group, being a shell's job and no PID 1. PROG has its own session.
+            Err(e) if e.is(Errno::EPERM) => {}
+            other => other?,
+        }
+    }
+    // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
+    sys::prctl_set_child_subreaper(cx)?;
+    hide(cx)?;
+    let spawned = child::spawn(cx, 0, &mut Cradle::default());
+    let Side::Parent(child, ran) = spawned.map_err(why_no_child)? else { return Ok(()) };
+
+    // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
+    descriptors::close_all(cx, ran.fd())?;
+    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
+    // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
+    // passed on to PROG, whoever it has become, by CAP_KILL.
+    caps::set(cx, kept, false)?;
+    policy.map_or(Ok(()), |policy| policy.load_last(cx))?;
+    // If we cannot, PROG shall not live on: a set-user-id one does not end with its parent.
+    let waited = Waited::new(child, Some(session));
+    let ended =
+        child::wait(cx, &waited).inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
+    sys::exit(cx, ran.exit_status(cx, ended))
+}
+
+/// Limits of processes are seen outside.
+fn why_no_child(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EAGAIN) => error.because(
+            "process 1 and PROG are two processes: perhaps a limit allows fewer, as --pids 1 does",
+        ),
+        _ => error,
+    }
+}
+
+fn hide(cx: &Cx) -> Result<(), Error> {
+    // What we were started with is of the host: inside, /proc/1 would show it.
+    sys::prctl_set_name(cx, c"td-init")?;
+    if !cx.dry() {
+        cx.start.forget(c"td-init");
+    }
+    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
+    sys::prctl_set_undumpable(cx)
+}
+
+/// What process 1 of a machine does when PROG has ended.
+#[derive(Clone, Copy, PartialEq)]
+pub enum OnExit {
+    Poweroff,
+    Reboot,
+    Halt,
+    /// Start it again.
+    Respawn,
+}
+
+impl OnExit {
+    /// The value of `--on-exit`.
+    pub fn parse(cli: &mut Cli) -> Result<OnExit, Error> {
+        let word = cli.word()?;
+        match &*word {
+            "poweroff" => Ok(OnExit::Poweroff),
+            "reboot" => Ok(OnExit::Reboot),
+            "halt" => Ok(OnExit::Halt),
+            "respawn" => Ok(OnExit::Respawn),
+            _ => Err(cli.usage(format_args!("--on-exit {word}: poweroff, reboot, halt, respawn"))),
+        }
+    }
+}
+
+/// Be process 1 of a machine, or of a pid namespace, and never return but in a child, which is to become
+/// PROG: whatever fails there is how that ended. The one refusal is that of another process.
+pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
+    let pid = sys::getpid(cx)?;
+    if pid != 1 && !cx.dry() {
+        let pid = show::number(pid as u64);
+        let what = format_args!("--on-exit is for process 1, and this is process {pid}");
+        return Err(Error::refusal(what).way_out("let the kernel start it, or td-unshare --pid"));
+    }
+    let machine = Machine::new(cx, on_exit);
+    let caller = loop {
+        match hide(cx).and_then(|()| Caller::new(cx)) {
+            Ok(caller) => break caller,
+            Err(error) if cx.dry() => return Err(error),
+            Err(error) => machine.go_on(cx, Err(error)),
+        }
+    };
+    // What PROG did last is said by the child that begins anew: our memory is never given back, and we may
+    // see many of them.
+    let mut before = None;
+    loop {
+        let ended = match child::spawn_for(cx, &caller, 0, &mut Cradle::default()) {
+            Ok(Side::Child) => {
+                before.iter().for_each(|ended| say_end(cx, *ended, ", and is started again"));
+                return Ok(());
+            }
+            Ok(Side::Parent(child, _)) => {
+                machine.attend(cx, child).inspect_err(|_| drop(child::end(cx, child)))
+            }
+            Err(error) if cx.dry() => return Err(error),
+            Err(error) => Err(error),
+        };
+        before = ended.as_ref().ok().copied();
+        machine.go_on(cx, ended);
+    }
+}
+
+struct Machine {
+    on_exit: OnExit,
+    /// Is it more than a pid namespace? Then the file systems are ours as well.
+    whole: bool,
+    /// Does Ctrl-Alt-Del come to us?
+    keys: bool,
+}
+
+impl Machine {
+    fn new(cx: &Cx, on_exit: OnExit) -> Machine {
+        // Without it the kernel restarts at once, and what is not yet on a device is lost.
+        let whole = match sys::reboot_cad_off(cx) {
+            Err(e) if e.is(Errno::EINVAL) => false,
+            other => {
+                other.map_err(|e| caps::why(cx, CAP_SYS_BOOT, e)).inspect_err(|e| cx.say(e)).is_ok()
+            }
+        };
+        // The same signal comes from a terminal that controls our session: we have none in a new one.
+        // EPERM: we lead one already.
+        let keys = whole && sys::setsid(cx).is_ok();
+        Machine { on_exit, whole, keys }
+    }
+
+    /// Wait until PROG has ended; or until Ctrl-Alt-Del ends all.
+    fn attend(&self, cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+        let child = Waited::new(child, Some(false));
+        loop {
+            let signal = child::next_signal(cx)?;
+            let from_kernel = signal.code == libc::SI_KERNEL;
+            if self.keys && from_kernel && signal.signo == libc::SIGINT {
+                cx.say(&Error::refusal("Ctrl-Alt-Del: the machine is restarted"));
+                self.end(cx, LINUX_REBOOT_CMD_RESTART);
+            }
+            if let Some(ended) = child::handle(cx, &child, &signal)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// PROG has ended, or something failed on our side: do what is to be done then. Returns where that is
+    /// to start it, after a second.
+    fn go_on(&self, cx: &Cx, ended: Result<WaitStatus, Error>) {
+        let again = self.on_exit == OnExit::Respawn;
+        match ended {
+            Ok(ended) if ended.0 != 0 && !again => say_end(cx, ended, ""),
+            Ok(_) => {}
+            Err(error) => cx.say(&error),
+        }
+        match self.on_exit {
+            OnExit::Poweroff => self.end(cx, LINUX_REBOOT_CMD_POWER_OFF),
+            OnExit::Reboot => self.end(cx, LINUX_REBOOT_CMD_RESTART),
+            OnExit::Halt => self.end(cx, LINUX_REBOOT_CMD_HALT),
+            // A PROG that ends at once shall not keep the machine busy.
+            OnExit::Respawn => drop(sys::sleep(cx, SECOND)),
+        }
+    }
+
+    /// End all processes, then the machine. What fails is said, and hinders nothing that comes after it.
+    fn end(&self, cx: &Cx, command: i32) -> ! {
+        let say = |done: Result<(), Error>| done.unwrap_or_else(|error| cx.say(&error));
+        say(end_all(cx, libc::SIGTERM));
+        say(end_all(cx, libc::SIGKILL));
+        say(sys::sync(cx));
+        if self.whole {
+            say(make_read_only(cx));
+            // By a child: where the machine does not end, the kernel ends who asked for it (kernel/reboot.c), and
+            // panics where that is its process 1.
+            let asked = child::help(
+                cx,
+                0,
+                Box::new(|side| match side {
+                    Side::Child => reboot(cx, command),
+                    Side::Parent(..) => Ok(()),
+                }),
+            );
+            say(asked.map(drop));
+        } else {
+            say(reboot(cx, command));
+        }
+        cx.say(&Error::refusal("reboot(2) has not ended this machine: process 1 waits for ever"));
+        loop {
+            let _ = sys::sleep(cx, i64::MAX);
+        }
+    }
+}
+
+fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
+    let how = if libc::WIFSIGNALED(ended.0) {
+        ["was ended by ", &show::signal(libc::WTERMSIG(ended.0))].concat()
+    } else {
+        ["has ended with exit status ", &show::number(ended.exit_status().into())].concat()
+    };
+    cx.say(&Error::refusal(format_args!("PROG {how}{and}")));
+}
+
+fn reboot(cx: &Cx, command: i32) -> Result<(), Error> {
+    sys::reboot(cx, command).map_err(|e| caps::why(cx, CAP_SYS_BOOT, e))
+}
+
+/// Send all other processes a signal, and reap them. They have some two seconds for it.
+fn end_all(cx: &Cx, signal: i32) -> Result<(), Error> {
+    match sys::kill(cx, -1, signal) {
+        Err(e) if e.is(Errno::ESRCH) => return Ok(()), // there is none
+        other => other?,
+    }
+    for _ in 0..100 {
+        loop {
+            match sys::wait4(cx, -1, libc::WNOHANG) {
+                Ok((0, _)) => break,
+                Ok(_) => {}
+                // Whose parent has ended is our child: there is none left.
+                Err(e) if e.is(Errno::ECHILD) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        sys::sleep(cx, SECOND / 50)?;
+    }
+    Ok(())
+}
+
+/// Have nothing written any more to file systems on block devices, those that were mounted last first. The
+/// others have no such state, or (as btrfs) are as safe after sync(2).
+fn make_read_only(cx: &Cx) -> Result<(), Error> {
+    let mut done = Ok(());
+    let points = match mounts::list(cx, c"/proc/self/mountinfo") {
+        Ok(mounts) => {
+            let writable = mounts.into_iter().filter(|m| m.super_options.starts_with(b"rw"));
+            writable.map(|mount| cstring(mount.point)).collect()
+        }
+        // Without /proc the root file system alone. So it is where its mounts cannot be read, but that is said.
+        Err(error) => {
+            done = if error.is(Errno::ENOENT) { Ok(()) } else { Err(error) };
+            vec![CString::from(c"/")]
+        }
+    };
+    let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
+    for point in points.iter().rev() {
+        done = done.and(match sys::statx(cx, None, point, 0) {
+            Ok(stat) if stat.dev_major == 0 => Ok(()), // not on a device
+            Ok(_) => sys::mount(cx, None, point, None, flags, None),
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => Ok(()), // another mount covers it
+            Err(error) => Err(error),
+        });
+    }
+    done
+}

@@ -1,0 +1,116 @@
+//! Joining namespaces, those of a process or those that files hold: setns(2).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::ids::caps::CAP_SYS_ADMIN;
+use crate::ids::caps::{self, CAP_SYS_CHROOT};
+use crate::process::namespaces;
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::sys::{self, Cx};
+
+/// The bits of two kinds that are like no other.
+pub const USER: u64 = libc::CLONE_NEWUSER as u64;
+pub const PID: u64 = libc::CLONE_NEWPID as u64;
+
+/// A namespace, or those of a process.
+pub struct Join {
+    /// The namespace, or a pidfd.
+    pub file: OwnedFd,
+    /// CLONE_NEW*.
+    pub kinds: u64,
+    /// FILE, or `/proc/PID`.
+    pub path: CString,
+}
+
+/// Join them all.
+pub fn join(cx: &Cx, joins: &[Join]) -> Result<(), Error> {
+    let has_user = joins.iter().any(|join| join.kinds & USER != 0);
+    // With a pidfd all at once, the user namespace first: it brings the rights over the others.
+    if let [all] = joins {
+        match sys::setns(cx, all.file.as_fd(), all.kinds) {
+            Err(e) if e.is(Errno::EPERM) && has_user && all.kinds != USER => {}
+            other => return other.map_err(|e| why(cx, all, all.kinds, e)),
+        }
+    }
+    // One that belongs to a user namespace further out is joined before, with the rights that we have
+    // there, which end with that.
+    let mut refused = Vec::new();
+    for join in joins.iter().filter(|join| join.kinds != USER) {
+        match sys::setns(cx, join.file.as_fd(), join.kinds & !USER) {
+            Err(e) if e.is(Errno::EPERM) && has_user => refused.push(join),
+            other => other.map_err(|e| why(cx, join, join.kinds & !USER, e))?,
+        }
+    }
+    for join in joins.iter().filter(|join| join.kinds & USER != 0) {
+        sys::setns(cx, join.file.as_fd(), USER).map_err(|e| why(cx, join, USER, e))?;
+    }
+    for join in refused {
+        let kinds = join.kinds & !USER;
+        sys::setns(cx, join.file.as_fd(), kinds).map_err(|e| why(cx, join, kinds, e))?;
+    }
+    Ok(())
+}
+
+/// Why a namespace was not joined.
+fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
+    let shown = plain(join.path.to_bytes());
+    match error.errno() {
+        Some(Errno::ESRCH) => error.because(format_args!("{shown} has ended")),
+        Some(Errno::EINVAL) => why_not_this(cx, join, &shown, error),
+        Some(Errno::EPERM) => why_forbidden(cx, join, kinds, &shown, error),
+        _ => error,
+    }
+}
+
+/// Is FILE no namespace, or not one that can be joined?
+fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
+    let kind = match sys::ns_get_nstype(cx, join.file.as_fd()) {
+        Ok(kind) => kind,
+        Err(e) if e.is(Errno::ENOTTY) => {
+            return error.because(format_args!("{shown} is no namespace"));
+        }
+        Err(_) => return error,
+    };
+    if kind != join.kinds {
+        let [is, asked] = [kind, join.kinds].map(namespaces::name);
+        return error.because(format_args!("{shown} is a namespace of kind {is}, not {asked}"));
+    }
+    let own = sys::statx(cx, None, c"/proc/self/ns/user", 0);
+    match (kind, sys::fstatx(cx, join.file.as_fd()), own) {
+        (PID, ..) => {
+            error.because(format_args!("{shown} is neither our pid namespace nor one below it"))
+        }
+        (USER, Ok(stat), Ok(own)) if stat.same_file(&own) => {
+            error.because(format_args!("{shown} is the user namespace that we are in"))
+        }
+        _ => error,
+    }
+}
+
+/// Which right is missing?
+fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) -> Error {
+    if kinds == USER {
+        return error
+            .because(format_args!(
+                "this process has no CAP_SYS_ADMIN over the user namespace of {shown}"
+            ))
+            .way_out("enter as root, or as the user who made it");
+    }
+    let lacks = |cap: u64| sys::capget(cx).is_ok_and(|own| own.effective() >> cap & 1 == 0);
+    if lacks(CAP_SYS_ADMIN) {
+        return caps::why(cx, CAP_SYS_ADMIN, error)
+            .way_out("enter its user namespace as well: add --user");
+    }
+    if kinds & libc::CLONE_NEWNS as u64 != 0 && lacks(CAP_SYS_CHROOT) {
+        return caps::why(cx, CAP_SYS_CHROOT, error);
+    }
+    let owner = sys::ns_get_userns(cx, join.file.as_fd());
+    if owner.is_err_and(|e| e.is(Errno::EPERM)) {
+        return error.because(format_args!("{shown} belongs to a user namespace that is not ours"));
+    }
+    error
+}

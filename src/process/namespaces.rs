@@ -1,0 +1,344 @@
+//! Namespaces: why the kernel refuses to make them, and what is set in them.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::cgroup::{self, cradle::why_not_born};
+use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
+use crate::ids::users;
+use crate::process::proc::{self, number, path, status};
+use crate::root::mounts;
+use crate::say::error::Error;
+use crate::say::flags::{self, Names, Table};
+use crate::say::show::{self, ascii, plain};
+use crate::say::text::split;
+use crate::sys::{self, Cx};
+
+/// The kinds, by their bits for clone(2), their names in `/proc/self/ns` and `/proc/sys/user`, and their options.
+pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
+    (libc::CLONE_NEWNS as u64, "mnt", ["-m", "--mount"]),
+    (libc::CLONE_NEWUTS as u64, "uts", ["-u", "--uts"]),
+    (libc::CLONE_NEWIPC as u64, "ipc", ["-i", "--ipc"]),
+    (libc::CLONE_NEWNET as u64, "net", ["-n", "--net"]),
+    (libc::CLONE_NEWPID as u64, "pid", ["-p", "--pid"]),
+    (libc::CLONE_NEWCGROUP as u64, "cgroup", ["-C", "--cgroup"]),
+    (libc::CLONE_NEWUSER as u64, "user", ["-U", "--user"]),
+    (libc::CLONE_NEWTIME as u64, "time", ["-T", "--time"]),
+];
+
+/// Who may make user namespaces: a file, what it says where few may, and that in words.
+const SYSCTLS: [(&CStr, &[u8], &str); 2] = [
+    (
+        c"/proc/sys/kernel/unprivileged_userns_clone",
+        b"0",
+        "kernel.unprivileged_userns_clone is 0: only root may make a user namespace",
+    ),
+    (
+        c"/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        b"1",
+        "kernel.apparmor_restrict_unprivileged_userns is 1: a program needs a profile for this",
+    ),
+];
+
+const SYSCTL: &str = "root can change it: sysctl(8)";
+
+/// So many pid namespaces may be one inside the other, beside the first: linux/pid_namespace.h. Of user
+/// namespaces as many: kernel/user_namespace.c.
+const MAX_DEPTH: usize = 32;
+
+const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2)";
+
+/// Why clone3(2) or unshare(2) made none of the namespaces `wanted` (CLONE_NEW*), or no process in the
+/// cgroup `into`.
+pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
+    match (error.errno(), into) {
+        (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
+            why_not_born(cgroup.to_bytes(), error)
+        }
+        (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
+        (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
+        (Some(Errno::EINVAL), _) => why_invalid(cx, wanted, error),
+        (Some(Errno::ENOSPC), _) => why_too_many(cx, wanted, error),
+        (Some(Errno::EAGAIN), _) => why_no_process(cx, into, error),
+        (Some(Errno::ENOMEM), _) if children_elsewhere(cx) => error
+            .because("process 1 of the pid namespace that awaits our children has ended")
+            .way_out("make a new one: unshare --pid --fork"),
+        _ => error,
+    }
+}
+
+/// In the order of the kernel: the user namespace is made first, and gives the right to the others.
+fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
+    let privileged = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
+    if wanted & libc::CLONE_NEWUSER as u64 == 0 {
+        return match privileged {
+            true => why_filtered(cx, error),
+            false => caps::why(cx, CAP_SYS_ADMIN, error)
+                .way_out("add --map-root-user: root of a new user namespace has it"),
+        };
+    }
+    if in_chroot(cx) {
+        return error
+            .because(NO_MOUNT_POINT)
+            .way_out("make the user namespace before the chroot, or use td-pivot in its place");
+    }
+    let ids = [(c"/proc/self/uid_map", cx.start.euid), (c"/proc/self/gid_map", cx.start.egid)];
+    for (map, id) in ids {
+        if sys::read_file(cx, None, map).is_ok_and(|text| !users::is_mapped(&text, id)) {
+            let map = plain(map.to_bytes());
+            return error
+                .because(format_args!(
+                    "our id, shown as {}, is not mapped in this one: {map}",
+                    show::number(id.into())
+                ))
+                .way_out("map it first, as td-unshare --map-root-user does");
+        }
+    }
+    match restricted(cx) {
+        Some(what) if !privileged => error.because(what).way_out(SYSCTL),
+        _ => why_filtered(cx, error),
+    }
+}
+
+/// The setting that keeps user namespaces from those who are not root.
+fn restricted(cx: &Cx) -> Option<&'static str> {
+    let is_set = |path, few| sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few));
+    SYSCTLS.iter().find(|(path, few, _)| is_set(path, few)).map(|(.., what)| *what)
+}
+
+/// When nothing else is found: is there a filter for system calls, as container engines set?
+fn why_filtered(cx: &Cx, error: Error) -> Error {
+    match status(cx, b"Seccomp:\t") {
+        Some(mode) if mode == b"2" => error
+            .because("a seccomp filter is set for this process, and nothing else was found")
+            .way_out("have the filter allow clone3(2) and unshare(2)"),
+        _ => error,
+    }
+}
+
+fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
+    if wanted & libc::CLONE_NEWPID as u64 != 0 && children_elsewhere(cx) {
+        return error
+            .because("this process has made a pid namespace for its children already")
+            .way_out("let a child go on: unshare --pid --fork");
+    }
+    let look = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0);
+    let mut kinds = kinds(wanted);
+    match kinds.find(|name| look(name).is_err_and(|e| e.is(Errno::ENOENT))) {
+        Some(name) if look("").is_ok() => {
+            error.because(format_args!("this kernel has no {name} namespaces"))
+        }
+        _ => error,
+    }
+}
+
+fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
+    let pids = status(cx, b"NSpid:\t").unwrap_or_default();
+    let depth = split(&pids, b'\t').count();
+    if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
+        return error.because("this process is 32 pid namespaces deep, which is the most");
+    }
+    let mut found = String::new();
+    for name in kinds(wanted) {
+        let path = path(&["/proc/sys/user/max_", name, "_namespaces"]);
+        let Ok(text) = sys::read_file(cx, None, &path) else { continue };
+        let line = format!("{} is {}", plain(path.to_bytes()), ascii(text.trim_ascii()));
+        if text.starts_with(b"0") {
+            return error.because(line);
+        }
+        found.push_str(if found.is_empty() { "" } else { ", " });
+        found.push_str(&line);
+    }
+    // What is in use is seen nowhere, nor are the limits further out and the depth of user namespaces.
+    if found.is_empty() {
+        found.push_str("/proc/sys/user cannot be read here: it has the limits of namespaces");
+    }
+    error = error
+        .because(found)
+        .because("such a limit is reached, here or in a user namespace further out");
+    match wanted & libc::CLONE_NEWUSER as u64 {
+        0 => error,
+        _ => error.because("or user namespaces are 32 deep, which is the most"),
+    }
+}
+
+/// Why there was no new process: the cgroup or the user has too many.
+fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
+    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
+    if let Some(pids) = cgroup::of_controller(&hierarchies, b"pids") {
+        // On version 1 the child goes there by itself.
+        let into =
+            into.filter(|_| pids.v2).and_then(|typed| cgroup::name(&hierarchies, typed).ok());
+        let (levels, _) = pids.levels(&into.unwrap_or_default()).unwrap_or_default();
+        for level in levels {
+            let read = |file| number(&sys::read_file(cx, None, &cgroup::join(&level, file)).ok()?);
+            match (read(b"pids.max"), read(b"pids.current")) {
+                (Some(most), Some(now)) if now >= most => {
+                    let level = plain(level.to_bytes());
+                    let [most, now] = [most, now].map(show::number);
+                    return error.because(format_args!(
+                        "{level}/pids.max allows {most} processes, {now} are there"
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    // By elimination: how many processes the user has is seen nowhere.
+    const NPROC: Table =
+        &Names { values: &[flags::fitting(libc::RLIMIT_NPROC as u64)], names: "RLIMIT_NPROC" };
+    match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
+        Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
+            "perhaps RLIMIT_NPROC, which allows this user {} processes",
+            show::number(limit.soft)
+        )),
+        _ => error,
+    }
+}
+
+/// Will our children be in another pid namespace than we are?
+fn children_elsewhere(cx: &Cx) -> bool {
+    let ino = |ns| sys::statx(cx, None, ns, 0).map(|stat| stat.ino);
+    // While it has no process yet there is no such link.
+    match (ino(c"/proc/self/ns/pid"), ino(c"/proc/self/ns/pid_for_children")) {
+        (Ok(own), Ok(children)) => own != children,
+        (own, children) => own.is_ok() && children.is_err_and(|e| e.is(Errno::ENOENT)),
+    }
+}
+
+fn in_chroot(cx: &Cx) -> bool {
+    sys::statx(cx, None, c"/", 0).is_ok_and(|root| !root.is_mount_root())
+}
+
+/// Why the ids of a new user namespace were not mapped; `root`: uid 0 outside was among them.
+pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
+    if sys::statx(cx, None, c"/proc/self", 0).is_err_and(|e| e.is(Errno::ENOENT)) {
+        return error.because("ids are mapped through /proc, which must be mounted");
+    }
+    if let Some(what) = restricted(cx) {
+        return error.because(what).way_out(SYSCTL);
+    }
+    // By elimination: our sets are those of the new user namespace already.
+    match error.errno() {
+        Some(Errno::EPERM) if root => {
+            error.because("perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes")
+        }
+        _ => error,
+    }
+}
+
+/// Keep a namespace (CLONE_NEW*) of the process `child` in `file`, which is made where it is missing.
+/// Returns whether it was.
+pub fn pin(cx: &Cx, child: i32, namespace: u64, file: &CStr) -> Result<bool, Error> {
+    let made = match sys::mknodat(cx, None, file, libc::S_IFREG | 0o600, 0) {
+        Err(e) if e.is(Errno::EEXIST) => false,
+        other => other.map(|()| true)?,
+    };
+    let child = show::number(child as u64);
+    let kind = kinds(namespace).next().unwrap_or_default();
+    let link = path(&["/proc/", &child, "/ns/", kind]);
+    match sys::mount(cx, Some(&link), file, None, libc::MS_BIND, None) {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            let error = why_not_pinned(cx, namespace, file, error);
+            remove_pin(cx, file, made).unwrap_or_else(|error| cx.say(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Let go of it.
+pub fn unpin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
+    sys::umount2(cx, file, libc::MNT_DETACH)?;
+    remove_pin(cx, file, made)
+}
+
+fn remove_pin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
+    if made { sys::unlinkat(cx, None, file, 0) } else { Ok(()) }
+}
+
+/// Why a namespace was not bound to a file.
+fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
+    if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
+        return mounts::why(cx, error);
+    }
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo");
+    let (Ok(mounts), Ok(stat)) = (mounts, sys::statx(cx, None, file, 0)) else { return error };
+    match mounts.iter().find(|mount| stat.mnt_id == mount.id) {
+        Some(mount) if mount.shared => {
+            let point = plain(&mount.point);
+            let what =
+                ["the mount on ", &point, " is shared, and no mount namespace goes to others"];
+            error.because(what.concat()).way_out("give a file on a private mount, see mount(8)")
+        }
+        // By elimination. Linux 6.18 numbers them by processor, so that a new one may have a lower number.
+        _ => error
+            .because("perhaps the new mount namespace has a lower number, and so counts as outer")
+            .way_out("begin on the processor where this one was made: taskset(1)"),
+    }
+}
+
+/// Give the time namespace that unshare(2) has made for our children its offsets, lines of timens_offsets, and
+/// go there: time_namespaces(7). Before Linux 6.2 execve(2) does not, and until it is done vfork(2) is EINVAL.
+pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
+    let made =
+        sys::openat(cx, None, c"/proc/self/ns/time_for_children", libc::O_RDONLY).map_err(|e| {
+            proc::why_missing(cx, "a clock is set through /proc, which must be mounted", e)
+        })?;
+    for line in offsets {
+        sys::write_file(cx, None, c"/proc/self/timens_offsets", line.as_bytes())
+            .map_err(|e| why_no_offset(cx, line.contains('-'), e))?;
+    }
+    sys::setns(cx, made.as_fd(), libc::CLONE_NEWTIME as u64)
+}
+
+/// Why a clock did not take an offset: time_namespaces(7).
+fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::ERANGE) if negative => error.because("the clock would stand below 0"),
+        Some(Errno::ERANGE) => error.because("a clock goes up to 4611686018 seconds, 146 years"),
+        _ => caps::why(cx, CAP_SYS_TIME, error),
+    }
+}
+
+/// Why the mounts of a new mount namespace kept their propagation.
+pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
+    if error.is(Errno::EINVAL) && in_chroot(cx) {
+        return error.because(NO_MOUNT_POINT).way_out("add --propagation unchanged");
+    }
+    caps::why(cx, CAP_SYS_ADMIN, error)
+}
+
+/// Why a host name was not set.
+pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
+    const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
+    match name.len() {
+        length if length > MOST => error.because(format_args!(
+            "the name has {} bytes, of 64 at most",
+            show::number(length as u64)
+        )),
+        _ => caps::why(cx, CAP_SYS_ADMIN, error),
+    }
+}
+
+/// Why the loopback interface did not come up.
+pub fn why_not_up(cx: &Cx, error: Error) -> Error {
+    caps::why(cx, CAP_NET_ADMIN, error)
+}
+
+/// The kind that an option asks for, as its bit.
+pub fn of_option(option: &str) -> Option<u64> {
+    KINDS.iter().find(|(.., options)| options.contains(&option)).map(|(bit, ..)| *bit)
+}
+
+/// The name of one kind.
+pub fn name(kind: u64) -> &'static str {
+    kinds(kind).next().unwrap_or_default()
+}
+
+/// The names of the kinds in a set.
+fn kinds(wanted: u64) -> impl Iterator<Item = &'static str> {
+    KINDS.iter().filter(move |(bit, ..)| wanted & bit != 0).map(|(_, name, _)| *name)
+}

@@ -1,0 +1,216 @@
+//! A file that names a process for other programs, and is there for as long as that process.
+//!
+//! Its first line is the pid. A pid is given to another process later, so the second says when this one started:
+//! `start=567890`, in the clock ticks of proc_pid_stat(5). It is one word that is not a number, so that
+//! `kill $(cat FILE)` hits no other process.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use syscalls::Errno;
+
+use crate::process::proc;
+use crate::root::directories::{self, Made, Place};
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show;
+use crate::say::text::pair;
+use crate::sys::{self, Cx, cstring};
+
+/// For how long what a killed run has left may take to end.
+const SECONDS: i64 = 2;
+
+/// Where the file is to be.
+pub struct PidFile {
+    place: Place,
+    /// Directories that were made for it, a parent first.
+    made: Vec<Made>,
+    written: bool,
+}
+
+impl PidFile {
+    /// Make the directories that are missing. `path` has no slash at its end.
+    pub fn new(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<PidFile, Error> {
+        let mut made = Vec::new();
+        match Place::make(cx, state, path, &mut made) {
+            Ok(place) => Ok(PidFile { place, made, written: false }),
+            Err(error) => {
+                let _ = directories::undo(cx, &made); // what is said is the first failure
+                Err(error)
+            }
+        }
+    }
+
+    /// Name the process `pid` in it. It is moved to its place when it is whole.
+    pub fn write(&mut self, cx: &Cx, pid: i32) -> Result<(), Error> {
+        let mut text = show::number(pid as u64) + "\n";
+        if let Some(start) = proc::start_time(cx, pid) {
+            text.extend([START, &show::number(start), "\n"]);
+        }
+        let directory = self.place.directory.as_fd();
+        let new = cstring([self.place.name.to_bytes(), b".new"].concat());
+        let make = || sys::mknodat(cx, Some(directory), &new, libc::S_IFREG | 0o644, 0);
+        let remove = || sys::unlinkat(cx, Some(directory), &new, 0);
+        match make() {
+            // A run was killed just here.
+            Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
+            other => other,
+        }?;
+        sys::write_file(cx, Some(directory), &new, text.as_bytes())
+            .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.place.name, 0))
+            .inspect_err(|_| drop(remove()))?; // what is said is the first failure
+        self.written = true;
+        Ok(())
+    }
+
+    /// Write a text to a new one, which may be seen empty. EEXIST: it is there.
+    pub fn write_in_place(&mut self, cx: &Cx, text: &[u8]) -> Result<(), Error> {
+        let (directory, flags) =
+            (Some(self.place.directory.as_fd()), libc::O_WRONLY | libc::O_NOFOLLOW);
+        let name = &self.place.name;
+        let file = sys::openat_create(cx, directory, name, flags | libc::O_EXCL, 0o600)?;
+        self.written = true;
+        sys::write(cx, file.as_fd(), text).map(drop)
+    }
+
+    /// Remove it, if it was written.
+    pub fn remove(&self, cx: &Cx) -> Result<(), Error> {
+        if !self.written {
+            return Ok(());
+        }
+        match sys::unlinkat(cx, Some(self.place.directory.as_fd()), &self.place.name, 0) {
+            Err(e) if e.is(Errno::ENOENT) => Ok(()), // somebody else did it
+            other => other,
+        }
+    }
+
+    /// Once it is removed, remove the directories that were made for it, but for those that others use.
+    pub fn undo(&self, cx: &Cx) {
+        let _ = directories::undo(cx, &self.made);
+    }
+}
+
+const START: &str = "start=";
+
+/// A process, as a pid file names it.
+#[derive(Debug, PartialEq)]
+pub struct Named {
+    pub pid: i32,
+    /// See [`proc::start_time`]. Where a file was written without `/proc`, it does not say this.
+    pub start: Option<u64>,
+}
+
+impl Named {
+    /// What the file says. `None`: it is not a pid file.
+    pub fn parse(text: &[u8]) -> Option<Named> {
+        let (pid, rest) = pair(text, b'\n').unwrap_or((text, b""));
+        let pid = i32::try_from(decimal(pid)?).ok()?;
+        if rest.is_empty() {
+            return Some(Named { pid, start: None });
+        }
+        let start = rest.strip_prefix(START.as_bytes())?.strip_suffix(b"\n")?;
+        Some(Named { pid, start: Some(decimal(start)?) })
+    }
+}
+
+/// Have PROG write to the new file `path` as descriptor `fd`: what td-exec leaves beside a pid file for td-enter.
+pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(), Error> {
+    if sys::inherited_fd(cx, fd).is_ok() {
+        let what = ["--record: descriptor ", &show::number(fd as u64), " is in use"];
+        return Err(Error::refusal(what.concat()));
+    }
+    // Its directory is closed before: with every lower number in use, it may have this one.
+    let file = new_file(cx, state, path)?;
+    if file.as_raw_fd() == fd {
+        return sys::fcntl_setfd(cx, file.into_raw_fd(), 0); // dup3(2) refuses to duplicate onto itself
+    }
+    sys::dup3(cx, file.as_fd(), fd)
+}
+
+fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error> {
+    let place = Place::make(cx, state, path, &mut Vec::new())?;
+    let flags = libc::O_WRONLY | libc::O_EXCL | libc::O_NOFOLLOW;
+    sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)
+}
+
+/// If the file is there, a killed run has left it: where the process that it names is a container that is
+/// still dying, wait for its end. It is not killed here: where the file does not say when it started, the number may be
+/// another's by now.
+pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error> {
+    let Some(place) = Place::find(cx, state, path)? else { return Ok(()) };
+    let shown = place.shown();
+    let Some(Named { pid, start }) = named(cx, &place)? else { return Ok(()) };
+    // There is none (ESRCH), or it is a thread (EINVAL). Opened first: what is looked at next may be of a
+    // later process with that number, but that is not waited for.
+    let process = match sys::pidfd_open(cx, pid) {
+        Err(e) if e.is(Errno::ESRCH) || e.is(Errno::EINVAL) => return Ok(()),
+        other => other?,
+    };
+    let number = show::number(pid as u64);
+    let status = proc::path(&["/proc/", &number, "/status"]);
+    // Its number in each pid namespace that it is in, ours first.
+    let numbers = match sys::read_file(cx, None, &status) {
+        // It has just ended, or there is no /proc.
+        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => return Ok(()),
+        other => proc::line(&other?, b"NSpid:\t").unwrap_or_default(),
+    };
+    let found = proc::start_time(cx, pid).filter(|_| start.is_some());
+    if found.is_some() && found != start
+        || !numbers.ends_with(b"\t1")
+        || sys::readable_within(cx, process.as_fd(), SECONDS)?
+    {
+        return Ok(());
+    }
+    let what =
+        format!("process {number}, which {shown} names, lives, and is process 1 of a container");
+    Err(Error::refusal(what)
+        .way_out(format_args!("wait for its end; if it is another's, remove {shown}")))
+}
+
+/// The process that a pid file names. What is not one is not overwritten.
+fn named(cx: &Cx, place: &Place) -> Result<Option<Named>, Error> {
+    let what = || format!("{} exists and is not a pid file", place.shown());
+    let text = match place.read(cx, LARGEST) {
+        Err(e) if e.is(Errno::ENOENT) => return Ok(None),
+        Err(e) if e.is(Errno::ELOOP) => return Err(e.because(what())),
+        other => other?,
+    };
+    match text {
+        Some(text) if text.is_empty() => Ok(None), // made by mktemp(1), say
+        text => {
+            let named = text.and_then(|text| Named::parse(&text));
+            named.map(Some).ok_or_else(|| Error::refusal(what()))
+        }
+    }
+}
+
+/// No pid file is larger.
+pub const LARGEST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_is_a_pid_and_perhaps_a_start_and_nothing_else() {
+        let named =
+            |text: &str| Named::parse(text.as_bytes()).map(|named| (named.pid, named.start));
+        assert_eq!(named("17"), Some((17, None)));
+        assert_eq!(named("17\n"), Some((17, None)));
+        assert_eq!(named("17\nstart=5\n"), Some((17, Some(5))));
+        for text in [
+            "",
+            "\n",
+            "x",
+            "17 \n",
+            "17\n\n",
+            "17\nstart=5",
+            "17\nstart=\n",
+            "17\n5\n",
+            "-1",
+            "4294967296",
+        ] {
+            assert_eq!(named(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Why the kernel makes no new file system: of a type, from a device, or a proc.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use syscalls::Errno;
+
+use crate::process::chain::why_unreachable;
+use crate::root::mounts::{self, Mount, is_foreign};
+use crate::say::error::Error;
+use crate::say::show::{plain, unsigned};
+use crate::say::text::{lines, split};
+use crate::sys::{self, Cx, cstring};
+
+/// The bytes by which a file system is known, and where they stand on its device: blkid(8) knows more.
+const MARKS: [(&str, usize, &[u8]); 9] = [
+    ("ext4", 1080, b"\x53\xEF"), // ext2 and ext3 too
+    ("squashfs", 0, b"hsqs"),
+    ("xfs", 0, b"XFSB"),
+    ("btrfs", 0x10040, b"_BHRfS_M"),
+    ("erofs", 1024, b"\xE2\xE1\xF5\xE0"),
+    ("vfat", 82, b"FAT32   "),
+    ("vfat", 54, b"FAT16   "),
+    ("vfat", 54, b"FAT12   "),
+    ("iso9660", 0x8001, b"CD001"),
+];
+/// They all stand in the first so many bytes.
+const MARKED: usize = 0x10048;
+
+/// fsconfig(2) takes a key and a value of so many bytes each.
+const LONGEST: usize = 255;
+
+/// Why there is no file system of type `fstype` with `options`, of which `source` may be a device.
+pub fn why(cx: &Cx, fstype: &CStr, options: &[(&CStr, Option<&CStr>)], error: Error) -> Error {
+    let is_long = |text: &CStr| text.count_bytes() > LONGEST;
+    if options.iter().any(|(key, value)| is_long(key) || value.is_some_and(is_long)) {
+        return error.because("no option, and no SRC, may have more than 255 bytes");
+    }
+    let source = options.iter().find(|(key, _)| *key == c"source");
+    let source = source.and_then(|(_, value)| *value).unwrap_or_default();
+    let known = sys::read_file(cx, None, c"/proc/filesystems");
+    let shown = plain(fstype.to_bytes());
+    let is_of_device = match known.map(|text| takes_device(&text, fstype)) {
+        Ok(None) if error.is(Errno::ENODEV) => {
+            return error
+                .because(["this kernel knows no file system of type ", &shown].concat())
+                .way_out(["where it is a module: modprobe ", &shown].concat());
+        }
+        Ok(known) => known == Some(true),
+        // Without /proc: ENODEV is of the type.
+        Err(_) => source.to_bytes().starts_with(b"/") && !error.is(Errno::ENODEV),
+    };
+    match is_of_device {
+        true => why_not_of(cx, &shown, source, error),
+        false => mounts::why(cx, error),
+    }
+}
+
+/// Does a file system take a device? The lines of `/proc/filesystems` are `nodev` or nothing, a tab, and a
+/// type. `None`: the kernel does not know it.
+fn takes_device(known: &[u8], fstype: &CStr) -> Option<bool> {
+    let mut lines = lines(known).map(|line| split(line, b'\t'));
+    lines.find_map(|mut line| {
+        let first = line.next()?;
+        (line.next()? == fstype.to_bytes()).then_some(first.is_empty())
+    })
+}
+
+/// Why there is no file system `fstype` of the device `source`: look at it.
+fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
+    if error.is(Errno::EPERM) {
+        return match mounts::in_initial_user_namespace(cx) {
+            true => mounts::why(cx, error),
+            false => error.because("in a user namespace no file system is mounted from a device"),
+        };
+    }
+    let shown = plain(source.to_bytes());
+    let stat = match sys::statx(cx, None, source, 0) {
+        Ok(stat) => stat,
+        Err(looked) => return error.because(why_unreachable(&shown, &looked)),
+    };
+    if stat.file_type() != libc::S_IFBLK {
+        let error = error.because([&shown, " is no block device"].concat());
+        return match stat.file_type() {
+            libc::S_IFREG => error.way_out(["losetup --find --show ", &shown].concat()),
+            _ => error,
+        };
+    }
+    let mut number = String::new();
+    unsigned("", stat.rdev_major.into(), &mut number);
+    unsigned(":", stat.rdev_minor.into(), &mut number);
+    match error.errno() {
+        Some(Errno::EACCES) if is_read_only(cx, &number) => {
+            error.because([&shown, " is read-only"].concat()).way_out("mount it so: --options ro")
+        }
+        Some(Errno::EBUSY) => why_in_use(cx, source, &number, error),
+        Some(Errno::EINVAL) => match mark(cx, source) {
+            Err(_) => error,
+            Ok(Some(there)) if is_kind_of(there, fstype) => error,
+            Ok(Some(there)) => {
+                error.because([&shown, " holds another file system: ", there].concat())
+            }
+            Ok(None) if MARKS.iter().any(|(known, ..)| is_kind_of(known, fstype)) => {
+                error.because([&shown, " holds no file system of type ", fstype].concat())
+            }
+            Ok(None) => error,
+        },
+        _ => error,
+    }
+}
+
+/// Can a block device not be written to? `number` is `MAJOR:MINOR`.
+fn is_read_only(cx: &Cx, number: &str) -> bool {
+    let file = cstring(["/sys/dev/block/", number, "/ro"].concat());
+    sys::read_file(cx, None, &file).is_ok_and(|text| text.starts_with(b"1"))
+}
+
+/// Who has a device: a mount that we see, or another who lets nobody else have it.
+fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
+    let shown = plain(source.to_bytes());
+    let Ok(text) = sys::read_file(cx, None, c"/proc/self/mountinfo") else { return error };
+    let mut lines = lines(&text);
+    let is_of = |line: &&[u8]| split(line, b' ').nth(2) == Some(number.as_bytes());
+    if let Some(mount) = lines.find(is_of).and_then(|line| mounts::parse(line).pop()) {
+        let (point, fstype) = (plain(&mount.point), plain(&mount.fstype));
+        let how = if mount.super_options.starts_with(b"ro") { ", ro" } else { ", rw" };
+        return error
+            .because([&shown, " is mounted on ", &point, ": ", &fstype, how].concat())
+            .way_out("a second mount must be of the same type, and ro or rw as the first");
+    }
+    let alone = sys::openat(cx, None, source, libc::O_RDONLY | libc::O_EXCL);
+    match alone.is_err_and(|e| e.is(Errno::EBUSY)) {
+        true => error.because(
+            [&shown, " is in use: by a mount elsewhere, as swap, or for a mapping"].concat(),
+        ),
+        false => error,
+    }
+}
+
+/// The file system whose mark a device has.
+fn mark(cx: &Cx, source: &CStr) -> Result<Option<&'static str>, Error> {
+    let file = sys::openat(cx, None, source, libc::O_RDONLY)?;
+    let mut bytes = vec![0; MARKED];
+    let n = sys::read(cx, file.as_fd(), &mut bytes)?;
+    bytes.truncate(n);
+    let has = |at: usize, mark| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
+    Ok(MARKS.iter().find(|(_, at, mark)| has(*at, mark)).map(|(name, ..)| *name))
+}
+
+/// Has a file system of type `fstype` the mark of `name`? Three have one.
+fn is_kind_of(name: &str, fstype: &str) -> bool {
+    name == fstype || name == "ext4" && matches!(fstype, "ext2" | "ext3")
+}
+
+/// Why there is no proc: look at the pid namespace, then at the procs that are there.
+pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
+    if !error.is(Errno::EPERM) || is_foreign(cx, c"/proc/self/ns/mnt") {
+        return mounts::why(cx, error);
+    }
+    if is_foreign(cx, c"/proc/self/ns/pid") {
+        let error = error.because("the pid namespace belongs to a user namespace that is not ours");
+        let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
+        // Until its first process is there, a new one cannot be looked at.
+        return match (inode(c"/proc/self/ns/pid_for_children"), inode(c"/proc/self/ns/pid")) {
+            (_, None) => error,
+            (children, own) if children == own => error.way_out("run it inside td-unshare --pid"),
+            _ => error.way_out("a new one was made, and begins with the next child: fork first"),
+        };
+    }
+    match hidden(cx) {
+        Err(e) if !e.is(Errno::ENOENT) => mounts::why(cx, error),
+        Err(_) | Ok(None) => {
+            error.because("a new proc must not show more than an old one, and there is none")
+        }
+        Ok(Some(hidden)) if hidden.is_empty() => mounts::why(cx, error),
+        Ok(Some(hidden)) => error
+            .because(format!("a new proc would show what is covered in the old: {hidden}"))
+            .way_out("--bind /proc /proc, or run it where /proc is whole"),
+    }
+}
+
+/// Where something is mounted on a part of a proc. `None`: there is no proc.
+fn hidden(cx: &Cx) -> Result<Option<String>, Error> {
+    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
+    let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
+    // A directory that is there only to be mounted on has nothing to hide.
+    let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
+    let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
+    let points: Vec<String> = children.filter(hides).map(|m| plain(&m.point)).collect();
+    Ok((!procs.is_empty()).then(|| points.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_known_with_or_without_a_device() {
+        let known = b"nodev\ttmpfs\n\text4\nnodev\tcgroup2\n";
+        assert_eq!(takes_device(known, c"ext4"), Some(true));
+        assert_eq!(takes_device(known, c"tmpfs"), Some(false));
+        assert_eq!(takes_device(known, c"cgroup"), None);
+        assert_eq!(takes_device(b"", c""), None);
+    }
+
+    #[test]
+    fn every_mark_stands_in_what_is_read() {
+        assert!(MARKS.iter().all(|(_, at, mark)| at + mark.len() <= MARKED));
+    }
+}

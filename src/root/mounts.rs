@@ -1,0 +1,395 @@
+//! What is mounted, where, and whether shared: `/proc/self/mountinfo`; and mounts that are nowhere yet:
+//! new file systems, and copies.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::ids::caps::CAP_SYS_ADMIN;
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::{ascii, plain};
+use crate::say::text::{lines, split};
+use crate::sys::structs::MountAttr;
+use crate::sys::{self, Cx, FsConfig, cstring};
+
+/// A line of mountinfo: proc_pid_mountinfo(5).
+#[derive(Debug, Default, PartialEq)]
+pub struct Mount {
+    /// The id that statx(2) tells of a file as well.
+    pub id: u64,
+    /// The id of the mount that this one is mounted on; its own for the initramfs.
+    pub parent: u64,
+    /// What of the file system is mounted.
+    pub root: Vec<u8>,
+    /// Where, seen from the process's own root.
+    pub point: Vec<u8>,
+    /// The options of the mount: `rw,nosuid` …
+    pub options: Vec<u8>,
+    /// Is it in a peer group, so that what is mounted below it is mounted for the others as well?
+    pub shared: bool,
+    /// May no bind be made of it?
+    pub unbindable: bool,
+    /// The type of the file system.
+    pub fstype: Vec<u8>,
+    /// The options of the file system.
+    pub super_options: Vec<u8>,
+}
+
+/// The mounts in a mountinfo file (`/proc/self/mountinfo`), in the order of the kernel: one that covers
+/// another comes later.
+pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
+    Ok(parse(&sys::read_file(cx, None, mountinfo)?))
+}
+
+/// The same; none where no proc is mounted.
+pub fn list_if_any(cx: &Cx) -> Result<Vec<Mount>, Error> {
+    match list(cx, c"/proc/self/mountinfo") {
+        Err(e) if e.is(Errno::ENOENT) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The same of a file in the directory of a process.
+pub fn list_in(cx: &Cx, process: BorrowedFd, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
+    Ok(parse(&sys::read_file(cx, Some(process), mountinfo)?))
+}
+
+/// The mounts that we see, also where no proc is mounted.
+pub fn own_list(cx: &Cx) -> Result<Vec<Mount>, Error> {
+    list_in(cx, own_proc(cx)?.as_fd(), c"mountinfo")
+}
+
+/// `/proc/self`. Where no proc is mounted, that of a new one, which is nowhere: in an initramfs a failure
+/// has its cause too. It has the directories of the other processes beside it, as `../1`.
+pub fn own_proc(cx: &Cx) -> Result<OwnedFd, Error> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    sys::openat(cx, None, c"/proc/self", flags).or_else(|_| {
+        let proc = new_fs(cx, c"proc", &[], 0)?;
+        sys::openat(cx, Some(proc.as_fd()), c"self", flags)
+    })
+}
+
+/// Parse the text of a mountinfo file. A line that is not understood is left out.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    for line in lines(text) {
+        mounts.extend(parse_line(line));
+    }
+    mounts
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = split(line, b' ');
+    let mut next = || fields.next();
+    let [id, parent, _device, root, point, options] =
+        [next()?, next()?, next()?, next()?, next()?, next()?];
+    let (mut shared, mut unbindable) = (false, false);
+    // Optional fields, as many as there are, up to a lone hyphen.
+    for field in fields.by_ref().take_while(|field| *field != b"-") {
+        shared |= field.starts_with(b"shared:");
+        unbindable |= field == b"unbindable";
+    }
+    let [fstype, _source, super_options] = [fields.next()?, fields.next()?, fields.next()?];
+    Some(Mount {
+        id: decimal(id)?,
+        parent: decimal(parent)?,
+        root: unescape(root),
+        point: unescape(point),
+        options: options.to_vec(),
+        shared,
+        unbindable,
+        fstype: fstype.to_vec(),
+        super_options: super_options.to_vec(),
+    })
+}
+
+/// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = |digits: &[u8]| {
+            digits.iter().try_fold(0u8, |n, d| {
+                (b'0'..=b'7').contains(d).then(|| n.wrapping_mul(8).wrapping_add(d - b'0'))
+            })
+        };
+        match (byte, after.split_at_checked(3)) {
+            (b'\\', Some((digits, behind))) if octal(digits).is_some() => {
+                out.extend(octal(digits));
+                rest = behind;
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// The inode of the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Are we in the user namespace that the machine began with? Without /proc it is taken to be so.
+pub fn in_initial_user_namespace(cx: &Cx) -> bool {
+    match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
+        Ok(stat) => stat.ino == INITIAL_USER_NAMESPACE,
+        Err(_) => true,
+    }
+}
+
+/// Are we in the mount namespace of the PID 1 of a proc? `own` is our directory there. `None`: it cannot be
+/// seen.
+pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
+    let namespace = sys::statx(cx, Some(own), c"ns/mnt", 0).ok()?;
+    if let Ok(first) = sys::statx(cx, Some(own), c"../1/ns/mnt", 0) {
+        return Some(namespace.same_file(&first));
+    }
+    // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
+    // common.
+    let first = list_in(cx, own, c"../1/mountinfo").ok()?;
+    let own = list_in(cx, own, c"mountinfo").ok()?;
+    Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
+}
+
+/// Is this the mount namespace of the machine's PID 1, and are we not that ourselves, which is meant to change it? `None`:
+/// that cannot be seen. `own`: as [`own_proc`].
+pub fn is_of_pid_1(cx: &Cx, own: Option<BorrowedFd>) -> Option<bool> {
+    match own.and_then(|own| shared_with_pid_1(cx, own)) {
+        // /proc may show another pid namespace than ours, in which we are not its PID 1.
+        Some(true) => sys::readlinkat(cx, own, c"../self").ok().map(|pid| pid != b"1"),
+        None if sys::getpid(cx).is_ok_and(|pid| pid == 1) => Some(false),
+        other => other,
+    }
+}
+
+/// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before it
+/// would have; and where no proc is mounted, process 1 is still about to.
+pub fn warn_on_host(cx: &Cx) {
+    let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
+    let Ok(own) = own else { return };
+    if !cx.dry() && is_of_pid_1(cx, Some(own.as_fd())) == Some(true) {
+        cx.say(&Error::refusal(
+            "this is the mount namespace of PID 1: all of it gets this mount, which td-unshare --mount would keep apart",
+        ));
+    }
+}
+
+/// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
+/// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
+pub fn new_fs(
+    cx: &Cx,
+    fsname: &CStr,
+    options: &[(&CStr, Option<&CStr>)],
+    attr: u64,
+) -> Result<OwnedFd, Error> {
+    let config = sys::fsopen(cx, fsname)?;
+    let commands = options.iter().map(|&(key, value)| match value {
+        Some(value) => FsConfig::String(key, value),
+        None => FsConfig::Flag(key),
+    });
+    for command in commands.chain([FsConfig::Create]) {
+        sys::fsconfig(cx, config.as_fd(), command).map_err(|e| fs_log(cx, config.as_fd(), e))?;
+    }
+    sys::fsmount(cx, config.as_fd(), attr).map_err(|e| fs_log(cx, config.as_fd(), e))
+}
+
+/// Add what the kernel wrote into the log of a configuration (fsopen(2)) to an error: one message a
+/// read, `e ` before an error, `w ` before a warning.
+pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
+    let mut message = [0; 1024];
+    while let Ok(n @ 1..) = sys::read(cx, config, &mut message) {
+        let text = ascii(message.get(..n).unwrap_or_default());
+        let text = text.get(2..).unwrap_or_default().trim_ascii_end();
+        error = error.because(format_args!("the kernel says: {text}"));
+    }
+    error
+}
+
+/// A copy of the mount at an open file, and of all below it, which is nowhere yet. All of it gets the
+/// attributes `set` (MOUNT_ATTR_*) and loses those of `clear`. It is private, so that what is mounted
+/// below it later reaches nobody else.
+pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<OwnedFd, Error> {
+    let flags = libc::OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+    let tree = sys::open_tree(cx, Some(file), c"", flags).map_err(|e| why_no_copy(cx, file, e))?;
+    // How times of access are kept is one of several, so that the old way goes before the new.
+    let times = if set & libc::MOUNT_ATTR_NOATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+    let attr_clr = clear | times;
+    let attr = MountAttr { attr_set: set, attr_clr, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    sys::mount_setattr(cx, tree.as_fd(), libc::AT_RECURSIVE, attr)
+        .map_err(|e| why_locked(cx, file, tree.as_fd(), attr, e))?;
+    Ok(tree)
+}
+
+/// What a user namespace may not take from the mounts of those above it, as mountinfo has it.
+const LOCKED: [(u64, &str); 5] = [
+    (libc::MOUNT_ATTR_RDONLY, "ro"),
+    (libc::MOUNT_ATTR_NOSUID, "nosuid"),
+    (libc::MOUNT_ATTR_NODEV, "nodev"),
+    (libc::MOUNT_ATTR_NOEXEC, "noexec"),
+    (libc::MOUNT_ATTR__ATIME, "relatime"),
+];
+
+/// Why a copy `tree` does not lose an attribute: try each mount of it alone, for no file shows what is locked.
+fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, error: Error) -> Error {
+    if !error.is(Errno::EPERM) || in_initial_user_namespace(cx) {
+        return error;
+    }
+    let link = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let (Ok(mounts), Ok(stat), Ok(path)) = (
+        list(cx, c"/proc/self/mountinfo"),
+        sys::fstatx(cx, file),
+        sys::readlinkat(cx, None, &link),
+    ) else {
+        return error;
+    };
+    let above = path.strip_suffix(b"/").unwrap_or(&path);
+    for mount in &mounts {
+        let has = |word: &str| split(&mount.options, b',').any(|w| w == word.as_bytes());
+        let lost = |(bit, word): &&(u64, &str)| attr.attr_clr & bit != 0 && has(word);
+        let Some((bit, word)) = LOCKED.iter().find(lost) else { continue };
+        let refuses = |mount: BorrowedFd| {
+            sys::mount_setattr(cx, mount, 0, attr).is_err_and(|e| e.is(Errno::EPERM))
+        };
+        let flags = libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW;
+        let flags = libc::OPEN_TREE_CLONE | flags as u32;
+        let is_locked = match mount.point.strip_prefix(above) {
+            _ if mount.id == stat.mnt_id => refuses(tree),
+            // In a tree that is nowhere only its root is changed alone.
+            Some([b'/', name @ ..]) => sys::open_tree(cx, Some(file), &cstring(name), flags)
+                .is_ok_and(|mount| refuses(mount.as_fd())),
+            _ => false,
+        };
+        if is_locked {
+            let point = plain(&mount.point);
+            let why =
+                format!("the mount on {point} is {word}, which is locked in this user namespace");
+            let error = error.because(why);
+            return match *bit {
+                libc::MOUNT_ATTR_NODEV => error.way_out("leave it as it is: --dev-bind SRC DST"),
+                _ => error,
+            };
+        }
+    }
+    error
+}
+
+/// Why a mount cannot be copied: look at it.
+fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
+    if !error.is(Errno::EINVAL) {
+        return why(cx, error);
+    }
+    let (Ok(mounts), Ok(stat)) = (list(cx, c"/proc/self/mountinfo"), sys::fstatx(cx, file)) else {
+        return error;
+    };
+    match mounts.iter().find(|m| m.id == stat.mnt_id) {
+        None => error.because("the source is not in this mount namespace"),
+        Some(m) if m.unbindable => {
+            error.because(format_args!("the mount on {} is unbindable", plain(&m.point)))
+        }
+        Some(_) => error,
+    }
+}
+
+/// Why what is mounted on `source` cannot be moved: look at it, at what holds it, and at the target.
+pub fn why_not_moved(
+    cx: &Cx,
+    source: &CStr,
+    mount: BorrowedFd,
+    target: BorrowedFd,
+    error: Error,
+) -> Error {
+    let (Ok(from), Ok(to)) = (sys::fstatx(cx, mount), sys::fstatx(cx, target)) else {
+        return error;
+    };
+    let shown = plain(source.to_bytes());
+    if !from.is_mount_root() {
+        return error.because(format_args!("{shown} is no mount point")).way_out(format_args!(
+            "what is not mounted can be bound: td-mount --bind {shown} DST"
+        ));
+    }
+    let Ok(mounts) = own_list(cx) else { return why(cx, error) };
+    let find = |id| mounts.iter().find(|mount| mount.id == id);
+    if error.is(Errno::ELOOP) {
+        let mut above = Some(to.mnt_id);
+        while above.is_some_and(|id| id != from.mnt_id) {
+            above = above.and_then(find).filter(|m| m.id != m.parent).map(|mount| mount.parent);
+        }
+        return match above {
+            Some(_) => error.because(format_args!("the target lies below {shown} itself")),
+            None => error,
+        };
+    }
+    match find(from.mnt_id).map(|mount| find(mount.parent)) {
+        _ if !error.is(Errno::EINVAL) => why(cx, error),
+        None => error.because("the source is not in this mount namespace"),
+        Some(Some(parent)) if parent.shared => error
+            .because(format_args!("the mount that holds {shown} is shared"))
+            .way_out("run it inside td-unshare --mount, or make that mount private first"),
+        // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
+        _ if !in_initial_user_namespace(cx) => error
+            .because(format_args!("what is on {shown} is locked in this user namespace"))
+            .way_out(format_args!("it can be bound: td-mount --bind {shown} DST")),
+        _ => error,
+    }
+}
+
+/// Why a mount, old or new, was refused: look at our rights.
+pub fn why(cx: &Cx, error: Error) -> Error {
+    if !error.is(Errno::EPERM) {
+        return error;
+    }
+    if sys::capget(cx).is_ok_and(|caps| caps.effective() >> CAP_SYS_ADMIN & 1 == 0) {
+        return error
+            .because("this process has no CAP_SYS_ADMIN")
+            .way_out("run it inside td-unshare --map-root-user --mount");
+    }
+    if is_foreign(cx, c"/proc/self/ns/mnt") {
+        return error
+            .because("the mount namespace belongs to a user namespace that is not ours")
+            .way_out("run it inside td-unshare --mount");
+    }
+    error
+}
+
+/// Does a namespace belong to a user namespace over which our capabilities have no power?
+pub fn is_foreign(cx: &Cx, ns: &CStr) -> bool {
+    let owner =
+        sys::openat(cx, None, ns, libc::O_RDONLY).and_then(|ns| sys::ns_get_userns(cx, ns.as_fd()));
+    owner.is_err_and(|e| e.is(Errno::EPERM))
+}
+
+/// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.
+pub fn detach(cx: &Cx, mount: BorrowedFd) -> Result<(), Error> {
+    sys::fchdir(cx, mount)?;
+    sys::umount2(cx, c".", libc::MNT_DETACH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_line_with_and_without_optional_fields() {
+        let text =
+            b"36 35 98:0 /a /mnt\\0402 rw,noatime shared:7 master:1 - ext3 /dev/root rw,x=y\n\
+                     27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                     garbage\n";
+        let mounts = parse(text);
+        assert_eq!(mounts.len(), 2);
+        let first = mounts.first().expect("a first mount");
+        assert_eq!((first.id, first.parent, first.shared), (36, 35, true));
+        assert_eq!((&first.root[..], &first.point[..]), (&b"/a"[..], &b"/mnt 2"[..]));
+        assert_eq!((&first.options[..], &first.fstype[..]), (&b"rw,noatime"[..], &b"ext3"[..]));
+        assert_eq!(&first.super_options[..], b"rw,x=y");
+        assert!(mounts.get(1).is_some_and(|m| !m.shared && m.point == b"/"));
+    }
+
+    #[test]
+    fn unescapes_octal_and_nothing_else() {
+        assert_eq!(unescape(b"a\\134b\\011\\9"), b"a\\b\t\\9");
+    }
+}

@@ -1,0 +1,93 @@
+//! Why pivot_root(2) fails, and what can be done about it.
+
+use std::ffi::CStr;
+
+use syscalls::Errno;
+
+use crate::root::mounts::{self, Mount};
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::sys::{self, Cx};
+
+/// A precondition of pivot_root(2) that is not met.
+pub struct Cause {
+    because: String,
+    way_out: &'static str,
+    pub cure: Cure,
+}
+
+/// What we can do about it.
+#[derive(Clone, Copy)]
+pub enum Cure {
+    No,
+    /// Bind NEW_ROOT on itself.
+    Bind,
+    /// Move NEW_ROOT over the initramfs.
+    Cover,
+}
+
+/// Look for it. What a bind does not cure comes first, whichever the kernel was the first to see. The new root,
+/// `typed` by the user, is the working directory; `bind`: it may be bound on itself.
+pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> Option<Cause> {
+    if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
+        return None;
+    }
+    let new_root = sys::statx(cx, None, c".", 0).ok()?;
+    let root = sys::statx(cx, None, c"/", 0).ok()?;
+    let old = sys::statx(cx, None, put_old, 0).ok()?;
+    let seen = mounts::own_list(cx);
+    let is_seen = seen.is_ok();
+    let list = seen.unwrap_or_default();
+    let line = |id: u64| list.iter().find(|mount| mount.id == id);
+    let parent = |mount: &Mount| line(mount.parent);
+
+    let name = plain(typed.to_bytes());
+    let own_parent = line(new_root.mnt_id).filter(|_| new_root.is_mount_root()).and_then(parent);
+    let parts = [
+        (format!("the mount of {name}"), line(old.mnt_id).filter(|_| put_old == c".")),
+        (String::from("the mount of --put-old"), line(old.mnt_id)),
+        (format!("the parent mount of {name}"), own_parent),
+        (String::from("the parent mount of the root"), line(root.mnt_id).and_then(parent)),
+    ];
+    let cause = |because, way_out| Some(Cause { because, way_out, cure: Cure::No });
+    let curable =
+        |because| Some(Cause { because, way_out: "leave out --no-bind", cure: Cure::Bind });
+    for (part, mount) in parts {
+        if let Some(mount) = mount.filter(|mount| mount.shared) {
+            let point = plain(&mount.point);
+            let what = format!("{part}, {point}, is shared, so the new root would propagate");
+            return cause(what, "run it inside td-unshare --mount, or make it private first");
+        }
+    }
+    if !root.is_mount_root() {
+        let what = "the current root is no mount point: this process is in a chroot(2)";
+        return cause(
+            what.into(),
+            "pivot before the chroot, or mount something on the current root",
+        );
+    }
+    let is_initramfs = line(root.mnt_id).is_some_and(|mount| mount.id == mount.parent);
+    if is_initramfs && (bind || new_root.is_mount_root()) {
+        let because = "the current root is the initramfs, which has no parent mount".into();
+        return Some(Cause { because, way_out: "leave out --put-old", cure: Cure::Cover });
+    }
+    if new_root.mnt_id == root.mnt_id {
+        return curable(format!("{name} is no mount point, but on the mount of the current root"));
+    }
+    if !new_root.is_mount_root() {
+        return curable(format!("{name} is no mount point"));
+    }
+    if !is_seen || mounts::in_initial_user_namespace(cx) {
+        return None;
+    }
+    // By elimination: nothing shows the lock.
+    curable(format!("{name} came locked into the mount namespace of this user namespace"))
+}
+
+/// The error with its cause and the way out.
+pub fn explain(cx: &Cx, cause: Option<Cause>, error: Error) -> Error {
+    match cause {
+        None => mounts::why(cx, error),
+        Some(cause) => error.because(cause.because).way_out(cause.way_out),
+    }
+}

@@ -1,0 +1,133 @@
+//! Removing a directory with all it holds, when what is in it may be hostile.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use syscalls::Errno;
+
+use crate::root::directories::Place;
+use crate::say::error::Error;
+use crate::say::show::{self, plain};
+use crate::say::text::split_name;
+use crate::sys::{self, Cx, cstring};
+
+const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
+
+/// A directory that may be removed, without the slashes behind its name: with them a link would be
+/// followed. `None`: what is no name in a directory, `/`, `.`, `..` or nothing. A script that calls
+/// its directory `$dir/` shall not remove the root when `$dir` is empty.
+pub fn named(typed: &CStr) -> Option<CString> {
+    let mut path = typed.to_bytes();
+    while let Some(rest) = path.strip_suffix(b"/") {
+        path = rest;
+    }
+    match split_name(path).1 {
+        b"" | b"." | b".." => None,
+        _ => Some(cstring(path)),
+    }
+}
+
+/// Remove the directory at `place` and everything below it: no link is followed, no mount is entered.
+/// It is no failure where there is none.
+pub fn remove_tree(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let parent = place.directory.as_fd();
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let top = match sys::openat(cx, Some(parent), &place.name, flags) {
+        Err(e) if e.is(Errno::ENOENT) => return Ok(()),
+        other => other.map_err(|e| e.because(format_args!("{} is not removed", place.shown())))?,
+    };
+    if sys::fstatx(cx, top.as_fd())?.is_mount_root() {
+        let what = format!("{} {MOUNTED}", place.shown());
+        return Err(Error::refusal(what).way_out("unmount it first"));
+    }
+    empty(cx, top.as_fd())?;
+    sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR)
+}
+
+/// Remove the directory at `place` if it is empty. It is no failure where there is none.
+pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
+    let parent = place.directory.as_fd();
+    match sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR) {
+        Err(e) if e.is(Errno::ENOTEMPTY) || e.is(Errno::ENOENT) => Ok(()),
+        other => other.map_err(|e| e.because(format_args!("{} is not removed", place.shown()))),
+    }
+}
+
+/// Remove everything that is in a directory: no link is followed, no mount is entered.
+///
+/// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor the
+/// number of descriptors grows with the depth of a tree, which a container chooses; and memory, which is never
+/// given back, not with the number of directories: no name is kept.
+pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let mut up = Up { top, number: 0, name: String::new() };
+    let mut is_empty = false;
+    while !is_empty {
+        // A descriptor is read on from where it was left, so each look at the directory has its own.
+        let again = sys::openat(cx, Some(top), c".", flags)?;
+        is_empty = true;
+        remove_entries(cx, again.as_fd(), &mut |name| {
+            is_empty = false;
+            // Below a mount point there is something that is not ours to remove.
+            let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+            let directory = sys::openat2(cx, top, name, flags, within)?;
+            let directory = directory.as_fd();
+            remove_entries(cx, directory, &mut |below| up.bring(cx, directory, below))?;
+            sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)
+        })?;
+    }
+    Ok(())
+}
+
+/// Remove what is in a directory, but for directories that are not empty: `left` is called with the name of each.
+fn remove_entries(
+    cx: &Cx,
+    directory: BorrowedFd,
+    left: &mut dyn FnMut(&CStr) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // ENOENT: another was quicker.
+    let expected = [Errno::ENOTEMPTY, Errno::EISDIR, Errno::ENOENT];
+    sys::for_each_entry(cx, directory, &mut |name, kind| {
+        let flag = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
+        let failed = sys::unlinkat_unless(cx, directory, name, flag, &expected)
+            .map_err(|e| why(cx, directory, name, e))?;
+        match failed {
+            Some(Errno::ENOTEMPTY | Errno::EISDIR) => left(name),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Why something is not removed.
+fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
+    match sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) if error.is(Errno::EBUSY) && stat.is_mount_root() => {
+            let what = format!("{} {MOUNTED}", plain(name.to_bytes()));
+            error.because(what).way_out("unmount it first")
+        }
+        _ => error,
+    }
+}
+
+/// Directories are moved to the top under names that are free there.
+struct Up<'a> {
+    top: BorrowedFd<'a>,
+    number: u64,
+    /// The last name, in whose place the next is written.
+    name: String,
+}
+
+impl Up<'_> {
+    fn bring(&mut self, cx: &Cx, from: BorrowedFd, name: &CStr) -> Result<(), Error> {
+        loop {
+            self.name.clear();
+            show::unsigned(".td-", self.number, &mut self.name);
+            self.name.push('\0');
+            self.number += 1;
+            let free = CStr::from_bytes_until_nul(self.name.as_bytes()).unwrap_or_default();
+            if sys::rename_to_free(cx, from, name, self.top, free)? {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said when something fails: the call, the errno, why, and the way out; and exit codes.
+
+use syscalls::Errno;
+
+use crate::say::show;
+
+/// The tool itself failed, or was used wrongly.
+pub const FAILED: u8 = 125;
+/// PROG was found and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// PROG was not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// What a line of an error is made of: a text, or `format_args!`.
+pub trait Words {
+    /// The line.
+    fn line(self) -> String;
+}
+
+impl Words for String {
+    fn line(self) -> String {
+        self
+    }
+}
+
+impl<T: AsRef<str> + ?Sized> Words for &T {
+    fn line(self) -> String {
+        self.as_ref().into()
+    }
+}
+
+impl Words for std::fmt::Arguments<'_> {
+    fn line(self) -> String {
+        std::fmt::format(self)
+    }
+}
+
+/// A failure, to be said on standard error before the tool ends. One word, and nothing to drop, for
+/// memory is never given back: both make the code of every call short.
+#[derive(Debug)]
+pub struct Error(&'static mut Said);
+
+#[derive(Debug)]
+struct Said {
+    /// A line each: the call with its errno, or the refusal; then why; then the way out.
+    lines: Vec<String>,
+    /// What the kernel answered; 0 where it was not the kernel that refused.
+    errno: Errno,
+    /// The tool's exit status.
+    status: u8,
+}
+
+impl Error {
+    fn new(line: String, errno: Errno) -> Error {
+        let said = Said { lines: vec![line], errno, status: FAILED };
+        Error(Box::leak(Box::new(said)))
+    }
+
+    /// A system call, as made, that failed with `errno`.
+    pub fn call(call: &str, errno: Errno) -> Error {
+        Error::new([call, ": ", &show::errno(errno)].concat(), errno)
+    }
+
+    /// A refusal of our own: a precondition that was looked at and is not met.
+    pub fn refusal(what: impl Words) -> Error {
+        Error::new(what.line(), Errno::new(0))
+    }
+
+    /// Add the violated precondition, found by looking.
+    pub fn because(self, why: impl Words) -> Error {
+        self.0.lines.push(why.line());
+        self
+    }
+
+    /// Add the way out.
+    pub fn way_out(self, what: impl Words) -> Error {
+        self.because(what)
+    }
+
+    /// End with another status than 125.
+    pub fn with_status(self, status: u8) -> Error {
+        self.0.status = status;
+        self
+    }
+
+    /// The tool's exit status.
+    pub fn status(&self) -> u8 {
+        self.0.status
+    }
+
+    /// Is this the kernel's answer `errno`?
+    pub fn is(&self, errno: Errno) -> bool {
+        self.0.errno == errno
+    }
+
+    /// The kernel's answer, where there was one.
+    pub fn errno(&self) -> Option<Errno> {
+        Some(self.0.errno).filter(|errno| errno.into_raw() != 0)
+    }
+
+    /// Is nothing known but the call and its errno?
+    pub fn is_unexplained(&self) -> bool {
+        self.0.lines.len() == 1
+    }
+
+    /// The text: each line under the tool's name. A word that nobody has escaped before is escaped here.
+    pub fn text(&self, tool: &str) -> String {
+        let mut text = String::new();
+        for line in &self.0.lines {
+            text.push_str(tool);
+            text.push_str(": ");
+            show::escape(line.as_bytes(), b"", &mut text);
+            text.push('\n');
+        }
+        text
+    }
+}

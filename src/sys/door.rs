@@ -1,0 +1,461 @@
+//! The door itself: the one place where a call is made, traced, printed by a dry run, and reported.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use syscalls::Errno;
+
+use crate::say::error::Error;
+use crate::say::flags;
+use crate::say::number::decimal;
+use crate::say::show::{self, Arg};
+use crate::say::text::split;
+use crate::sys::entry::{Start, cstring, root_fd};
+use crate::sys::memory::refused_memory;
+use crate::sys::raw::{Call, at, name, nr, owned, raw, raw_write, sigaction};
+use crate::sys::structs::{PollFd, RLimit, SigAction, SigSet, TimeSpec};
+
+/// A descriptor that the command line names, and what fcntl(2) said of it before the tool opened anything: a number
+/// that is not open would soon be that of a file of ours.
+#[derive(Clone, Copy)]
+pub struct Checked(RawFd, Result<usize, Errno>);
+
+impl Checked {
+    /// `fcntl(fd, F_GETFD)`: fcntl(2).
+    pub fn new(fd: RawFd) -> Checked {
+        Checked(fd, raw(nr::fcntl, &Checked::args(fd)))
+    }
+
+    /// Its number.
+    pub fn fd(self) -> RawFd {
+        self.0
+    }
+
+    fn args(fd: RawFd) -> [Arg<'static>; 2] {
+        [Arg::Fd(fd), name(libc::F_GETFD, flags::FCNTL)]
+    }
+
+    /// The descriptor, if we were started with it. One that is close-on-exec we were not: it fills a standard stream
+    /// that was closed, see [`Start::new`].
+    pub fn inherited(self) -> Result<RawFd, Error> {
+        let Checked(fd, result) = self;
+        let what = ["descriptor ", &show::number(fd as u64), " is not open"].concat();
+        match result {
+            Ok(0) => Ok(fd),
+            Ok(_) => Err(Error::refusal(what)),
+            Err(errno) => {
+                let call = show::call(nr::fcntl.1, &Checked::args(fd), None);
+                Err(Error::call(&call, errno).because(what))
+            }
+        }
+    }
+
+    /// The line of the trace.
+    fn shown(&self) -> String {
+        let call = show::call(nr::fcntl.1, &Checked::args(self.0), None);
+        match self.1 {
+            Ok(0) => call + " = 0",
+            Ok(_) => call + " = 0x1 (flags FD_CLOEXEC)",
+            Err(errno) => [&call, " = -1 ", &show::errno(errno)].concat(),
+        }
+    }
+}
+
+/// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
+/// people: who keeps the descriptor and who closes it says the table of [`crate::process::descriptors`].
+pub const LOCK: &str = "--lock";
+
+/// `--sealed=PATH` tells a tool that it runs from a sealed copy of PATH, and that the other tools are beside PATH;
+/// `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
+/// the tool.
+pub const SEALED: &str = "--sealed";
+
+/// What `--trace` and `--dry-run` ask for, and what the program was started with.
+pub struct Cx<'a> {
+    /// The tool's name, for messages.
+    pub tool: &'static str,
+    /// How the program was started.
+    pub start: &'a Start,
+    pub(in crate::sys) dry: bool,
+    pub(in crate::sys) trace: Option<RawFd>,
+    /// The pid that stands before each line, as strace does once there is a second process. 0: none.
+    pub(in crate::sys) pid: Cell<i32>,
+    /// What SIGPIPE did before we had it ignored.
+    sigpipe: Cell<Option<SigAction>>,
+    /// The signal mask that PROG gets, where it is not ours.
+    mask: Cell<Option<SigSet>>,
+    /// Room for what is read, of [`PIECE`] bytes each, that is not in use.
+    pub(in crate::sys) pieces: Cell<Vec<Vec<u8>>>,
+    /// The last call of the trace and its last line: the next are written in their place, for the heap only grows.
+    text: Cell<String>,
+    line: Cell<String>,
+    /// See [`Cx::locks`].
+    locks: Cell<&'static [u8]>,
+    /// See [`Cx::sealed`].
+    sealed: Cell<Option<&'static [u8]>>,
+    /// Where it is said that PROG is executed: see [`crate::process::descriptors`].
+    ready: Cell<Vec<RawFd>>,
+}
+
+/// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
+pub(in crate::sys) const PIECE: usize = 32768;
+
+impl<'a> Cx<'a> {
+    /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed, also those by which the
+    /// descriptors of the command line were `checked`.
+    pub fn new(
+        tool: &'static str,
+        start: &'a Start,
+        trace: Option<(RawFd, i32)>,
+        dry: bool,
+        ready: Vec<RawFd>,
+        checked: &[Checked],
+    ) -> Cx<'a> {
+        let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
+        let trace = trace.map(|(fd, _)| fd);
+        let (sigpipe, mask, pieces, text, line) = Default::default();
+        let (locks, sealed) = Default::default();
+        let ready = Cell::new(ready);
+        let cx = Cx {
+            tool,
+            start,
+            dry,
+            trace,
+            pid,
+            sigpipe,
+            mask,
+            pieces,
+            text,
+            line,
+            locks,
+            sealed,
+            ready,
+        };
+        if trace.is_some() {
+            cx.trace_start(checked);
+        }
+        cx
+    }
+
+    /// Is this a dry run?
+    pub fn dry(&self) -> bool {
+        self.dry
+    }
+
+    /// The options that hand trace, dry run, signal mask, locks and the descriptors of `--ready` on to the next tool.
+    pub fn handed_on(&self) -> Vec<CString> {
+        let mut options = Vec::new();
+        if let Some(fd) = self.trace {
+            let mut option = String::new();
+            show::signed("--trace=", fd.into(), &mut option);
+            if self.pid.get() != 0 {
+                show::signed(",", self.pid.get().into(), &mut option);
+            }
+            options.push(cstring(option));
+        }
+        if self.dry {
+            options.push(c"--dry-run".into());
+        }
+        if let Some(SigSet(set)) = self.mask.get() {
+            let mut option = String::new();
+            show::hexadecimal("--signal-mask=", set, &mut option);
+            options.push(cstring(option));
+        }
+        if !self.locks.get().is_empty() {
+            options.push(cstring([b"--lock=", self.locks.get()].concat()));
+        }
+        for fd in self.ready() {
+            let mut option = String::new();
+            show::signed("--ready=", fd.into(), &mut option);
+            options.push(cstring(option));
+        }
+        options
+    }
+
+    /// The descriptors on which this process, or its parent, has locks that are to outlive the step: see [`LOCK`].
+    pub fn locks(&self) -> Vec<RawFd> {
+        split(self.locks.get(), b',').filter_map(decimal).map(|fd| fd as RawFd).collect()
+    }
+
+    /// The path of the program of which we are a sealed copy, empty where it is not in this root. `None`: we are not a
+    /// sealed copy. See [`SEALED`].
+    pub fn sealed(&self) -> Option<&'static [u8]> {
+        self.sealed.get()
+    }
+
+    /// We are a sealed copy of `path`.
+    pub fn is_sealed_copy_of(&self, path: &'static [u8]) {
+        self.sealed.set(Some(path));
+    }
+
+    /// These are the descriptors, with commas between.
+    pub fn hold_locks(&self, list: &'static [u8]) {
+        self.locks.set(list);
+    }
+
+    /// There is a lock on one more.
+    pub fn hold_lock(&self, file: BorrowedFd) {
+        let number = show::number(file.as_raw_fd() as u64);
+        self.hold_locks([self.locks.get(), b",", number.as_bytes()].concat().leak());
+    }
+
+    /// The locks are the parent's from here on: close their descriptors, by close(2), which is in no trace.
+    pub fn leave_locks(&self) {
+        for fd in split(self.locks.take(), b',').filter_map(decimal) {
+            // SAFETY: the caller has left it to us, and nothing of ours owns it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd.max(3) as RawFd) });
+        }
+    }
+
+    /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
+    /// handed on to us is the older one.
+    pub fn block_until_prog(&self, mask: SigSet) {
+        self.mask.set(self.mask.get().or(Some(mask)));
+    }
+
+    /// The signal mask that PROG gets, where it is not ours.
+    pub fn mask_of_prog(&self) -> Option<SigSet> {
+        self.mask.get()
+    }
+
+    /// The descriptors on which it is said that PROG is executed.
+    pub fn ready(&self) -> Vec<RawFd> {
+        let ready = self.ready.take();
+        self.ready.set(ready.clone());
+        ready
+    }
+
+    /// One more of them.
+    pub fn add_ready(&self, fd: RawFd) {
+        let mut ready = self.ready.take();
+        ready.push(fd);
+        self.ready.set(ready);
+    }
+
+    /// Close them, in a process that does not become PROG.
+    pub fn close_ready(&self) {
+        self.ready.take().into_iter().for_each(|fd| drop(owned(fd as usize)));
+    }
+
+    /// Write to one of them, where the end of a reader changes nothing else.
+    pub fn say_on(&self, fd: RawFd, bytes: &[u8]) -> Result<(), Error> {
+        if self.sigpipe.get().is_none() {
+            self.ignore_sigpipe(&[]);
+        }
+        let args = [Arg::Fd(fd), Arg::Bytes(bytes), Arg::Size(bytes.len())];
+        self.change(nr::write, &args).map(drop)
+    }
+
+    /// The descriptor to which calls are traced.
+    pub fn trace_fd(&self) -> Option<RawFd> {
+        self.trace
+    }
+
+    /// From here on we are a process that td made: its pid, in its own pid namespace, goes before each
+    /// line. (In a dry run no process was made.)
+    pub fn trace_child(&self) {
+        if self.trace.is_some() && !self.dry {
+            let pid = raw(nr::getpid, &[]);
+            self.pid.set(pid.unwrap_or(0) as i32);
+            self.print(nr::getpid, &[], Some(pid));
+        }
+    }
+
+    /// Print what the entry did, once no closed pipe can end the tool: a lost line changes nothing else.
+    fn trace_start(&self, checked: &[Checked]) {
+        let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
+        let zero = TimeSpec { sec: 0, nsec: 0 };
+        let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
+        let closed = |fd: &RawFd| self.start.was_closed(*fd);
+        let mut ppoll = show::call(nr::ppoll.1, &args, None);
+        show::unsigned(" = ", (0..3).filter(closed).count() as u64, &mut ppoll);
+        let mut lines = vec![ppoll];
+        let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        for fd in (0..3).filter(closed) {
+            let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
+            let mut openat = show::call(nr::openat.1, &args, None);
+            show::signed(" = ", fd.into(), &mut openat);
+            lines.push(openat);
+        }
+        lines.extend(checked.iter().map(Checked::shown));
+        self.ignore_sigpipe(&lines);
+    }
+
+    /// A message into a pipe that nobody reads is a lost line, and not our end. `held` are lines that
+    /// had to wait for this.
+    pub(in crate::sys) fn ignore_sigpipe(&self, held: &[String]) {
+        let old = Cell::new(SigAction::DEFAULT);
+        let args = sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Out(&old));
+        let result = raw(nr::rt_sigaction, &args);
+        self.sigpipe.set(Some(old.get()));
+        if self.trace.is_some() {
+            held.iter().for_each(|line| self.line(line));
+            self.print(nr::rt_sigaction, &args, Some(result));
+        }
+    }
+
+    /// Give SIGPIPE back what it did, before `call` executes a program. The lines of both calls are
+    /// written before: afterwards a closed pipe would end us.
+    pub(in crate::sys) fn restore_sigpipe(&self, call: Call, exec: &[Arg]) {
+        let old = self.sigpipe.take();
+        let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
+        let args = sigaction(libc::SIGPIPE, act, Arg::Null);
+        if self.trace.is_some() {
+            self.print(nr::rt_sigaction, &args, Some(Ok(0))); // it was valid before
+        }
+        // A dry run has printed it already.
+        if self.trace.is_some() && !self.dry {
+            self.line(&(show::call(call.1, exec, None) + " = ?"));
+        }
+        if old.is_some() {
+            let _ = raw(nr::rt_sigaction, &args);
+        }
+    }
+
+    /// A call that looks: made in a dry run too.
+    pub(in crate::sys) fn read(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
+        self.make(call, args)?.map_err(|errno| self.failed(call, args, errno))
+    }
+
+    /// A call that changes something, of which the caller expects these failures: no text is made for them, which
+    /// would stay for good.
+    pub(in crate::sys) fn attempt(
+        &self,
+        call: Call,
+        args: &[Arg],
+        expected: &[Errno],
+    ) -> Result<Result<usize, Errno>, Error> {
+        if self.dry {
+            self.print(call, args, None);
+            return Ok(Ok(0));
+        }
+        match self.make(call, args)? {
+            Err(errno) if !expected.contains(&errno) => Err(self.failed(call, args, errno)),
+            other => Ok(other),
+        }
+    }
+
+    /// A call that changes something: a dry run prints it and takes it to have returned 0.
+    pub(in crate::sys) fn change(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
+        if self.dry {
+            self.print(call, args, None);
+            return Ok(0);
+        }
+        self.read(call, args)
+    }
+
+    /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
+    pub(in crate::sys) fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
+        if self.dry {
+            self.print(call, args, None);
+            return self.stand_in();
+        }
+        self.read(call, args).map(owned)
+    }
+
+    /// What a dry run has in place of a descriptor that a call would have returned.
+    pub(in crate::sys) fn stand_in(&self) -> Result<OwnedFd, Error> {
+        let flags = Arg::Open((libc::O_PATH | libc::O_CLOEXEC) as u64);
+        let args = [at(None), Arg::Path(c"/"), flags];
+        root_fd().map_err(|errno| self.failed(nr::openat, &args, errno))
+    }
+
+    /// Make the call, again where it was interrupted, and trace it.
+    pub(in crate::sys) fn make(
+        &self,
+        call: Call,
+        args: &[Arg],
+    ) -> Result<Result<usize, Errno>, Error> {
+        if let Some(error) = refused_memory() {
+            return Err(error);
+        }
+        loop {
+            let result = raw(call, args);
+            if self.trace.is_some() {
+                self.print(call, args, Some(result));
+            }
+            // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done, and
+            // it is done again; but a file system that could not be made is never made by its fsconfig(2).
+            if result != Err(Errno::EINTR) || call.0 == nr::fsconfig.0 {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// A call that has failed. What any of them may fail with is explained here.
+    pub(in crate::sys) fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
+        let error = Error::call(&show::call(call.1, args, None), errno);
+        if errno != Errno::EMFILE {
+            return error;
+        }
+        match self.limit_of_files() {
+            Ok(limit) => error.because(
+                ["as many files are open as RLIMIT_NOFILE allows: ", &show::number(limit.soft)]
+                    .concat(),
+            ),
+            Err(_) => error,
+        }
+    }
+
+    /// `prlimit64(0, RLIMIT_NOFILE, NULL, limit)`: getrlimit(2).
+    fn limit_of_files(&self) -> Result<RLimit, Error> {
+        let limit = Cell::new(RLimit { soft: 0, hard: 0 });
+        let resource = Arg::Name(libc::RLIMIT_NOFILE as u64, flags::RLIMIT);
+        self.read(nr::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&limit)])?;
+        Ok(limit.get())
+    }
+
+    /// A line of the trace, or of a dry run, which has no result.
+    pub(in crate::sys) fn print(
+        &self,
+        call: Call,
+        args: &[Arg],
+        result: Option<Result<usize, Errno>>,
+    ) {
+        let mut text = self.text.take();
+        text.clear();
+        show::append_call(call.1, args, result.and_then(Result::ok), &mut text);
+        match result {
+            None => {}
+            Some(Ok(mode)) if call.0 == nr::umask.0 => show::octal(" = ", mode as u32, &mut text),
+            Some(Ok(n)) => {
+                show::signed(" = ", n as i64, &mut text);
+                if call.0 == nr::rt_sigtimedwait.0 {
+                    text.push_str(" (");
+                    text.push_str(&show::signal(n as i32));
+                    text.push(')');
+                }
+            }
+            Some(Err(errno)) => {
+                text.push_str(" = -1 ");
+                show::append_errno(errno, &mut text);
+            }
+        }
+        self.line(&text);
+        self.text.set(text);
+    }
+
+    /// One line, one write: to the trace; for a dry run that is not traced, to standard output.
+    pub(in crate::sys) fn line(&self, text: &str) {
+        let mut line = self.line.take();
+        line.clear();
+        if self.pid.get() != 0 {
+            show::signed("[pid ", self.pid.get().into(), &mut line);
+            line.push_str("] ");
+        }
+        show::escape(text.as_bytes(), b"", &mut line);
+        line.push('\n');
+        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), line.as_bytes());
+        self.line.set(line);
+    }
+
+    /// Say something on standard error, in one write. What cannot be written is lost, and changes
+    /// nothing else.
+    pub fn say(&self, error: &Error) {
+        if self.sigpipe.get().is_none() {
+            self.ignore_sigpipe(&[]);
+        }
+        raw_write(libc::STDERR_FILENO, error.text(self.tool).as_bytes());
+    }
+}

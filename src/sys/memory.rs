@@ -1,0 +1,122 @@
+//! Memory: what Rust's containers are given.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::{Cell, UnsafeCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use syscalls::{Errno, Sysno};
+
+use crate::say::error::{Error, FAILED};
+use crate::say::show::{self, Arg};
+use crate::sys::raw::{exit_now, nr, raw, raw_write, sigaction};
+use crate::sys::structs::SigAction;
+
+/// Memory for a program that lives for a moment: it is taken and hardly ever given back, and a parent that
+/// waits takes none. The C library's allocator would be 8 KB of each program.
+///
+/// Where the kernel gives no more there is a reserve. With it the step goes on to its next call, which fails: so what
+/// the step did is undone, and is said. Where the reserve does not suffice either the program ends here, with 125 and
+/// a line: to return a null pointer would have std abort.
+pub struct Allocator {
+    /// What is said where there is no memory to say more.
+    last_words: &'static str,
+    /// The first free byte, and the end of what was mapped.
+    free: Cell<(usize, usize)>,
+    is_reserve_used: Cell<bool>,
+}
+
+/// Apart from the allocator, which is in the program's file: this is zeros.
+static RESERVE: Reserve = Reserve(UnsafeCell::new([0; Allocator::RESERVE]));
+
+struct Reserve(UnsafeCell<[u8; Allocator::RESERVE]>);
+
+/// The bytes that the kernel has refused to map, until a call has failed for that; else 0.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+impl Allocator {
+    const CHUNK: usize = 1 << 17;
+    const RESERVE: usize = 1 << 16;
+
+    /// One that has mapped nothing yet, with the line to end with.
+    pub const fn new(last_words: &'static str) -> Allocator {
+        Allocator { last_words, free: Cell::new((0, 0)), is_reserve_used: Cell::new(false) }
+    }
+
+    /// Take a block from what is free. `None`: it does not fit.
+    fn take(&self, layout: Layout) -> Option<usize> {
+        let (free, end) = self.free.get();
+        let start = free.checked_next_multiple_of(layout.align())?;
+        let after = start.checked_add(layout.size()).filter(|after| *after <= end)?;
+        self.free.set((after, end));
+        Some(start)
+    }
+
+    /// Have a new mapping of at least `size` bytes, or the reserve.
+    fn grow(&self, size: usize) {
+        let size = size.checked_next_multiple_of(Allocator::CHUNK).unwrap_or(usize::MAX);
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let [access, kind] = [access, kind].map(|flags| flags as usize);
+        // SAFETY: it takes numbers, and touches no memory that is in use.
+        match unsafe { syscalls::syscall6(Sysno::mmap, 0, size, access, kind, usize::MAX, 0) } {
+            Ok(start) => self.free.set((start, start + size)),
+            Err(_) if self.is_reserve_used.replace(true) => self.end(),
+            Err(_) => {
+                let start = RESERVE.0.get() as usize;
+                self.free.set((start, start + Allocator::RESERVE));
+                REFUSED.store(size, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// End without any memory.
+    fn end(&self) -> ! {
+        // Else a pipe that nobody reads would end us.
+        let _ = raw(
+            nr::rt_sigaction,
+            &sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Null),
+        );
+        raw_write(libc::STDERR_FILENO, self.last_words.as_bytes());
+        exit_now(FAILED)
+    }
+}
+
+/// What [`Allocator`] was refused, for one call to fail with: the errno is that of mmap(2).
+pub(super) fn refused_memory() -> Option<Error> {
+    let size = REFUSED.load(Ordering::Relaxed);
+    if size == 0 {
+        return None;
+    }
+    REFUSED.store(0, Ordering::Relaxed);
+    let size = show::number(size as u64);
+    let call = ["mmap(NULL, ", &size, ", PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"];
+    Some(Error::call(&call.concat(), Errno::ENOMEM))
+}
+
+// SAFETY: a tool has one thread.
+unsafe impl Sync for Allocator {}
+
+// SAFETY: the same; and only the allocator uses it.
+unsafe impl Sync for Reserve {}
+
+// SAFETY: a block has one owner until that gives it back; its mapping is private and never unmapped, and the reserve
+// is given out once.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        loop {
+            match self.take(layout) {
+                Some(block) => return block as *mut u8,
+                None => self.grow(layout.size().saturating_add(layout.align())),
+            }
+        }
+    }
+
+    // Zero is what the kernel maps, and what the reserve holds; nothing is given out twice.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller has it.
+        unsafe { self.alloc(layout) }
+    }
+
+    // Of no effect, so that the compiler leaves out all the code that drops things.
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}

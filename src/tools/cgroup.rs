@@ -1,0 +1,358 @@
+//! td-cgroup: make a cgroup, or use one that is there, set its limits, and become PROG in it.
+
+const HELP: &str = "\
+usage: td-cgroup [OPTION]... PATH [PROG [ARG]...]
+       td-cgroup --remove|--kill|--freeze|--thaw PATH
+       td-cgroup --stat [--json] PATH
+       td-cgroup --wait-empty[=SECONDS] PATH
+       td-cgroup --record FILE --remove|--kill|... [PROG [ARG]...]
+
+Make the cgroup PATH, or use it as it is, and set limits. With PROG, move in and
+become PROG. PATH is /a/b from the root of the hierarchy, a/b below one's own
+cgroup. A limit that cannot be applied is an error; what was made is removed.
+
+  -m, --memory SIZE       bytes of memory (k, m, g, t; -1: no limit)
+      --memory-swap SIZE  bytes of memory and swap together (needs --memory)
+      --memory-high SIZE  above this it is slowed down (version 2)
+      --memory-low SIZE   spared up to this when memory is short (version 2)
+      --cpus N            processors, as 0.5 or 2
+      --cpu-shares N      share of the processors, 2 to 262144, usually 1024
+      --cpu-weight N      as version 2 has it, 1 to 10000, usually 100
+      --cpuset-cpus LIST  these processors only, as 0-3,8
+      --cpuset-mems LIST  memory of these nodes only
+      --pids N            processes and threads (0 or -1: no limit)
+      --io-max DEV,rbps=N,wbps=N,riops=N,wiops=N  a second, of a block device
+      --hugetlb SIZE,LIMIT  bytes of huge pages of a size, as 2M,64M
+      --set FILE=VALUE    write VALUE to FILE of the cgroup, as in pids.max=9
+      --leaf NAME         make NAME below it, without limits, and move in there
+      --move-to-leaf NAME  move processes that are in the way of a limit to
+                          NAME below their cgroup (version 2)
+      --stay              become PROG without moving in
+      --fresh             first remove PATH, left by an earlier run; or kill
+                          and remove the cgroups that are in FILE
+      --record FILE       create a cgroup in every hierarchy (without a limit,
+                          below the caller's own) and list them in FILE
+      --state DIR         append the device and inode of DIR to PATH, and use
+                          only cgroups in FILE whose names end so
+      --count             count what PATH uses (version 2)
+      --delegate UID:GID  let this user make cgroups below PATH
+      --remove            remove the cgroup and those below it
+      --kill              kill every process in it and in those below it
+      --freeze            freeze every process and wait until all are frozen
+      --thaw              thaw them
+      --wait-empty[=SECONDS]  wait until the last has ended, else 124
+      --stat              print what it uses and may use, a key and value a line
+      --json              the same in JSON
+";
+
+use std::ffi::{CStr, CString, c_int};
+
+use crate::cgroup::asked::{Used, Wanted};
+use crate::cgroup::limits::LIMITS;
+use crate::cgroup::make::{Made, Write};
+use crate::cgroup::record::{self, Record};
+use crate::cgroup::{self, Hierarchy, Place, stat, state, tree};
+use crate::process::chain::Prog;
+use crate::process::cli::{self, Cli, Never};
+use crate::say::error::Error;
+use crate::say::number::decimal;
+use crate::say::show::plain;
+use crate::say::text;
+use crate::sys::{self, Cx, Start, cstring};
+
+/// The program.
+pub fn main(start: &Start) -> c_int {
+    cli::run("td-cgroup", HELP, start, parse, apply)
+}
+
+#[derive(Default)]
+struct Opts {
+    action: Action,
+    wanted: Wanted,
+    /// A cgroup below, for the processes.
+    leaf: Option<CString>,
+    /// The same for those that are in the way.
+    move_to_leaf: Option<CString>,
+    stay: bool,
+    fresh: bool,
+    /// The file that lists the cgroups.
+    record: Option<CString>,
+    /// The directory to which they belong.
+    state: Option<CString>,
+    /// To whom the cgroup is given.
+    delegate: Option<(u32, u32)>,
+    json: bool,
+    path: CString,
+    prog: Option<Prog>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Action {
+    #[default]
+    Make,
+    Remove,
+    Kill,
+    Freeze,
+    Thaw,
+    /// For so many nanoseconds; `None`: without an end.
+    WaitEmpty(Option<i64>),
+    Stat,
+}
+
+const ALONE: &str = "what is done to a cgroup that is there takes PATH and nothing else";
+
+impl Opts {
+    /// Does the action leave nothing of what is alive?
+    fn ends(&self) -> bool {
+        matches!(self.action, Action::Kill | Action::Remove)
+    }
+
+    fn act(&mut self, cli: &Cli, action: Action) -> Result<(), Error> {
+        match std::mem::replace(&mut self.action, action) {
+            Action::Make => Ok(()),
+            _ => Err(cli.usage(ALONE)),
+        }
+    }
+}
+
+fn parse(cli: &mut Cli) -> Result<Opts, Error> {
+    let mut opts = Opts::default();
+    while let Some(option) = cli.option()? {
+        let option = if option == "-m" { "--memory" } else { option.as_str() };
+        let values = &mut opts.wanted.limits;
+        if let Some((_, value)) = LIMITS.iter().zip(values).find(|(l, _)| l.asked.option == option)
+        {
+            *value = Some(cli.word()?.0); // of several the last counts
+            continue;
+        }
+        match option {
+            "--io-max" | "--hugetlb" => {
+                let typed = cli.word()?;
+                opts.wanted.add_device(cli, option, typed.0)?;
+            }
+            "--set" => opts.wanted.set.push(file_and_value(cli)?),
+            "--leaf" => opts.leaf = Some(cli.path()?),
+            "--move-to-leaf" => opts.move_to_leaf = Some(cli.path()?),
+            "--stay" => opts.stay = true,
+            "--fresh" => opts.fresh = true,
+            "--record" => opts.record = Some(cli.path()?),
+            "--state" => opts.state = Some(cli.path()?),
+            "--count" => opts.wanted.count = true,
+            "--delegate" => opts.delegate = Some(ids(cli)?),
+            "--remove" => opts.act(cli, Action::Remove)?,
+            "--kill" => opts.act(cli, Action::Kill)?,
+            "--freeze" => opts.act(cli, Action::Freeze)?,
+            "--thaw" => opts.act(cli, Action::Thaw)?,
+            "--wait-empty" => {
+                let time = cli.optional_nanoseconds()?;
+                opts.act(cli, Action::WaitEmpty(time))?;
+            }
+            "--stat" => opts.act(cli, Action::Stat)?,
+            "--json" => opts.json = true,
+            _ => return Err(cli.unknown(option)),
+        }
+    }
+    opts.wanted.delegated = opts.delegate.is_some();
+    opts.wanted.check(cli)?;
+    if opts.action == Action::Make || opts.record.is_none() {
+        opts.path = cli.operand("PATH")?;
+    }
+    opts.prog = cli.optional_prog();
+    check(cli, &opts).map(|()| opts)
+}
+
+/// What does not go together.
+fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
+    let leaves = opts.leaf.is_some() || opts.move_to_leaf.is_some();
+    if opts.json && opts.action != Action::Stat {
+        return Err(cli.usage("--json needs --stat"));
+    }
+    let prog = opts.prog.is_some() && (opts.record.is_none() || opts.action == Action::Stat);
+    let extra = prog || opts.stay || opts.fresh || leaves || !opts.wanted.is_empty();
+    if opts.action != Action::Make && extra {
+        return Err(cli.usage(ALONE));
+    }
+    if opts.stay && opts.prog.is_none() {
+        return Err(cli.usage("--stay needs PROG"));
+    }
+    if opts.action == Action::Make && opts.record.is_some() && opts.leaf.is_none() {
+        return Err(cli.usage("--record needs --leaf"));
+    }
+    if opts.record.is_none() && opts.state.is_some() {
+        return Err(cli.usage("--state needs --record"));
+    }
+    let Some(leaf) = &opts.move_to_leaf else { return Ok(()) };
+    let leaf = leaf.to_bytes();
+    let bad = matches!(leaf, b"" | b"." | b"..") || leaf.contains(&b'/');
+    if bad || text::has(opts.path.to_bytes(), b'/', leaf) {
+        let leaf = plain(leaf);
+        return Err(cli.usage(format_args!("--move-to-leaf {leaf}: a name beside PATH is wanted")));
+    }
+    Ok(())
+}
+
+/// `UID:GID`, of which -1 would change nothing: chown(2).
+fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
+    const MOST: u64 = u32::MAX as u64 - 1;
+    let word = cli.word()?;
+    let (uid, gid) = text::pair(word.as_bytes(), b':').unwrap_or_default();
+    match (decimal(uid), decimal(gid)) {
+        (Some(uid @ 0..=MOST), Some(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
+        _ => Err(cli.usage(format_args!("--delegate {word}: UID:GID is wanted, two numbers"))),
+    }
+}
+
+fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
+    let both = cli.path()?;
+    // The kernel takes an empty write for none.
+    let pair = text::pair(both.to_bytes(), b'=').filter(|(_, value)| !value.is_empty());
+    let Some((file, value)) = pair else {
+        let both = plain(both.to_bytes());
+        return Err(cli.usage(format_args!("--set {both}: FILE=VALUE is wanted")));
+    };
+    let controller = text::pair(file, b'.').unwrap_or_default().0;
+    if controller.is_empty() || file.contains(&b'/') {
+        let file = plain(file);
+        return Err(cli.usage(format_args!("--set {file}: a file CONTROLLER.NAME is wanted")));
+    }
+    Ok((cstring(file), cstring(value)))
+}
+
+fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    if opts.action == Action::Make {
+        return make_and_become(cx, opts);
+    }
+    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    match &opts.record {
+        Some(file) => {
+            let record = match Record::read(cx, opts.state.as_deref(), file)? {
+                Some(record) => record,
+                // The container may have just ended: then nothing is left of it, and PROG goes on.
+                None if prog.is_some() && opts.ends() => Record::default(),
+                None => return Err(record::missing(file)),
+            };
+            act(cx, opts, &record.places(cx, &tag(cx, opts)?)?, file)?;
+        }
+        None => {
+            let hierarchies = cgroup::hierarchies(cx)?;
+            act(cx, opts, &cgroup::existing(cx, &hierarchies, &opts.path)?, &opts.path)?;
+        }
+    }
+    match prog {
+        Some(prog) => prog.exec(cx),
+        None => sys::exit(cx, 0),
+    }
+}
+
+/// Act on a cgroup, of which `shown` is PATH or FILE.
+fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error> {
+    match opts.action {
+        Action::Make => Ok(()),
+        Action::Remove => {
+            tree::remove(cx, &cgroup::directories(places))?;
+            let state = opts.state.as_deref();
+            opts.record.as_ref().map_or(Ok(()), |file| record::unlink(cx, state, file))
+        }
+        Action::Kill => state::kill(cx, places),
+        Action::Freeze => state::freeze(cx, places, &plain(shown.to_bytes()), true),
+        Action::Thaw => state::freeze(cx, places, &plain(shown.to_bytes()), false),
+        Action::WaitEmpty(time) => state::wait_empty(cx, places, time),
+        Action::Stat => {
+            stat::say_what_is_not_counted(cx, places)?;
+            print(cx, &stat::text(cx, places, opts.json)?)
+        }
+    }
+}
+
+/// What the names of DIR's cgroups end with.
+fn tag(cx: &Cx, opts: &Opts) -> Result<Vec<u8>, Error> {
+    opts.state.as_ref().map_or(Ok(Vec::new()), |state| record::tag(cx, state))
+}
+
+fn print(cx: &Cx, text: &str) -> Result<(), Error> {
+    sys::write(cx, sys::standard_fd(1), text.as_bytes()).map(drop)
+}
+
+fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    let mut made = Made::new(opts.move_to_leaf.clone(), opts.fresh);
+    let done = match &opts.record {
+        Some(file) => make_in_every(cx, opts, &mut made, file),
+        None => make(cx, opts, &mut made),
+    };
+    done.and_then(|()| match prog {
+        Some(prog) => prog.exec(cx),
+        None => sys::exit(cx, 0),
+    })
+    .inspect_err(|_| made.undo(cx))
+}
+
+fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
+    let hierarchies = cgroup::hierarchies(cx)?;
+    let mut name = cgroup::name(&hierarchies, &opts.path)?;
+    if opts.fresh {
+        state::remove_dead(cx, &hierarchies, &name)?;
+    }
+    let writes = opts.wanted.writes(cx, &hierarchies)?;
+    let used = opts.wanted.used(cx, &hierarchies, &name, &writes);
+    make_used(cx, opts, made, &used, &writes)?;
+    if opts.prog.is_none() || opts.stay {
+        return Ok(());
+    }
+    if let Some(leaf) = &opts.leaf {
+        name = below(&name, leaf);
+    }
+    let is_used = |hierarchy: &Hierarchy| used.iter().any(|(used, _)| used.is(hierarchy));
+    let all: Vec<Used> = hierarchies.iter().map(|hierarchy| (hierarchy, name.clone())).collect();
+    made.move_in(cx, &all, is_used)
+}
+
+/// The same in every hierarchy. They are listed before the first is created.
+fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(), Error> {
+    let state = opts.state.as_deref();
+    let hierarchies = cgroup::every(cx)?;
+    let tag = tag(cx, opts)?;
+    let name = [cgroup::name(&hierarchies, &opts.path)?, tag.clone()].concat();
+    if opts.fresh {
+        record::clear(cx, state, file, &tag)?;
+    }
+    let writes = opts.wanted.writes(cx, &hierarchies)?;
+    let used = opts.wanted.used_in_every(cx, &hierarchies, &name, &writes)?;
+    let mut leaves = Vec::new();
+    for (hierarchy, name) in &used {
+        leaves.push((*hierarchy, below(name, opts.leaf.as_deref().unwrap_or_default())));
+    }
+    made.record(cx, state, file, &record::text(&leaves))?;
+    make_used(cx, opts, made, &used, &writes)?;
+    if opts.prog.is_none() || opts.stay {
+        return Ok(());
+    }
+    made.move_in(cx, &leaves, |_| true)
+}
+
+/// Create the cgroup where it is used, with its limits and its leaf.
+fn make_used(
+    cx: &Cx,
+    opts: &Opts,
+    made: &mut Made,
+    used: &[Used],
+    writes: &[Write],
+) -> Result<(), Error> {
+    for (hierarchy, name) in used {
+        made.make(cx, hierarchy, name, writes)?;
+        if hierarchy.v2 {
+            made.pass_down(cx, hierarchy, name, &opts.wanted)?;
+        }
+        made.give(cx, hierarchy, name, opts.delegate)?;
+        if let Some(leaf) = &opts.leaf {
+            let leaf = below(name, leaf);
+            made.make(cx, hierarchy, &leaf, &[])?;
+            made.give(cx, hierarchy, &leaf, opts.delegate)?;
+        }
+    }
+    Ok(())
+}
+
+fn below(name: &[u8], leaf: &CStr) -> Vec<u8> {
+    [name, leaf.to_bytes()].join(&b'/')
+}

@@ -1,0 +1,308 @@
+//! td-exec: give a process its last state, and become PROG; with --init, be its PID 1.
+
+const HELP: &str = "\
+usage: td-exec [OPTION]... PROG [ARG]...
+
+Set the last state of this process, in the root where it runs, and become PROG.
+Descriptors above 2 are closed.
+
+      --init           stay: PROG runs in a child; pass signals on to it, reap
+                       every orphan, and end as PROG ended
+      --on-exit WHAT   be process 1 of a machine, which never ends: after PROG
+                       poweroff, reboot, halt or respawn; needs --init
+  -C, --chdir DIR      change the working directory
+  -i, --clear-env      start with no environment
+      --env NAME[=VALUE]  set a variable; without a value, keep the caller's
+      --unset NAME     remove a variable
+      --home           set HOME as /etc/passwd has it, unless --env does
+      --user USER[:GROUP]  by name from /etc/passwd and /etc/group, or number
+      --groups LIST    supplementary groups; '' is none; with --user and without
+                       this they are that user's from /etc/group
+      --cap-keep LIST|none|all  keep these capabilities, for good: in the
+                       bounding, the permitted and the effective set
+      --ambient        PROG's user, who is not root, has the kept ones as well
+      --no-new-privs   nothing executed gains privileges, as by set-user-id
+      --seccomp POLICY  allow only the system calls of POLICY: default,
+                       unconfined (all), or a file of this root
+      --seccomp-fd N   read the policy, text or compiled, from descriptor N
+      --record-fd N    write the compiled policy to descriptor N
+      --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
+      --setsid         a new session, without a controlling terminal
+      --ctty[=DEV]     a new session on the terminal DEV, or on the real console
+      --session-keyring  a new, empty session keyring
+      --argv0 NAME     the name that PROG sees as its own
+      --keep-fd N      do not close descriptor N
+";
+
+use std::cell::Cell;
+use std::ffi::{CString, c_int};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
+
+use crate::ids::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
+use crate::ids::policy::{self, Confinement, Policy};
+use crate::ids::users::{self, Databases, User};
+use crate::process::chain::{self, Prog};
+use crate::process::cli::{self, Cli, Never, Word};
+use crate::process::descriptors;
+use crate::process::init::{self, OnExit};
+use crate::process::session::{self, Terminal};
+use crate::say::error::Error;
+use crate::say::flags;
+use crate::sys::structs::RLimit;
+use crate::sys::{self, Cx, Start, cstring};
+
+/// The program.
+pub fn main(start: &Start) -> c_int {
+    cli::run("td-exec", HELP, start, parse, apply)
+}
+
+#[derive(Default)]
+struct Opts {
+    init: bool,
+    on_exit: Option<OnExit>,
+    /// What is wrong on the command line of a process 1 that must not end.
+    wrong: Cell<Option<Error>>,
+    chdir: Option<CString>,
+    clear_env: bool,
+    /// Changes of the environment, in their order.
+    env: Vec<(Vec<u8>, Variable)>,
+    home: bool,
+    user: Option<Vec<u8>>,
+    groups: Option<Vec<u8>>,
+    cap_keep: Option<u64>,
+    ambient: bool,
+    no_new_privs: bool,
+    policy: Option<policy::Source>,
+    record: Option<RawFd>,
+    rlimits: Vec<(u64, RLimit)>,
+    setsid: bool,
+    ctty: Option<Terminal>,
+    session_keyring: bool,
+    argv0: Option<CString>,
+    keep_fds: Vec<RawFd>,
+    prog: Prog,
+}
+
+/// What becomes of a variable.
+enum Variable {
+    Set(Vec<u8>),
+    Unset,
+    /// It is as it was before --clear-env.
+    Keep,
+}
+
+fn parse(cli: &mut Cli) -> Result<Opts, Error> {
+    let mut opts = Opts::default();
+    match read(cli, &mut opts) {
+        Err(error) if opts.on_exit.is_some() => opts.wrong = Cell::new(Some(error)),
+        other => other?,
+    }
+    Ok(opts)
+}
+
+fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
+    while let Some(option) = cli.option()? {
+        match option.as_str() {
+            "--init" => opts.init = true,
+            "--on-exit" => {
+                opts.on_exit = Some(OnExit::Halt); // also of a machine whose word is none
+                opts.on_exit = Some(OnExit::parse(cli)?);
+            }
+            "-C" | "--chdir" => opts.chdir = Some(cli.path()?),
+            "-i" | "--clear-env" => opts.clear_env = true,
+            "--env" => opts.env.push(variable(cli)?),
+            "--unset" => opts.env.push((cli.value()?.into_vec(), Variable::Unset)),
+            "--home" => opts.home = true,
+            "--user" => opts.user = Some(cli.value()?.into_vec()),
+            "--groups" => opts.groups = Some(cli.value()?.into_vec()),
+            "--cap-keep" => opts.cap_keep = Some(capabilities(cli)?),
+            "--ambient" => opts.ambient = true,
+            "--no-new-privs" => opts.no_new_privs = true,
+            "--seccomp" => opts.policy = Some(policy::Source::of_option(cli)?),
+            "--seccomp-fd" => opts.policy = Some(policy::Source::Fd(cli.fd()?)),
+            "--record-fd" => opts.record = Some(cli.fd()?),
+            "--rlimit" => opts.rlimits.push(rlimit(cli)?),
+            "--setsid" => opts.setsid = true,
+            "--ctty" => {
+                opts.setsid = true;
+                opts.ctty = Some(Terminal(cli.optional().map(|dev| cstring(dev.into_vec()))));
+            }
+            "--session-keyring" => opts.session_keyring = true,
+            "--argv0" => opts.argv0 = Some(cli.path()?),
+            "--keep-fd" => opts.keep_fds.push(cli.fd()?),
+            _ => return Err(cli.unknown(&option)),
+        }
+    }
+    if opts.ambient && opts.cap_keep.is_none() {
+        return Err(cli.usage("--ambient needs --cap-keep"));
+    }
+    if opts.on_exit.is_some() && !opts.init {
+        return Err(cli.usage("--on-exit needs --init"));
+    }
+    opts.prog = cli.prog()?;
+    Ok(())
+}
+
+fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
+    let text = cli.value()?.into_vec();
+    let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::to_vec);
+    match (parts.next().filter(|name| !name.is_empty()), parts.next()) {
+        (Some(name), value) => Ok((name, value.map_or(Variable::Keep, Variable::Set))),
+        _ => Err(cli.usage("--env takes NAME or NAME=VALUE")),
+    }
+}
+
+fn capabilities(cli: &mut Cli) -> Result<u64, Error> {
+    let list = cli.word()?;
+    caps::parse(&list)
+        .map_err(|name| Word(name.into()))
+        .map_err(|name| cli.usage(format_args!("--cap-keep {name}: there is no such capability")))
+}
+
+/// `nofile=1024:4096`; one number is both limits.
+fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
+    let word = cli.word()?;
+    let number = |text: &str| match text {
+        "unlimited" | "infinity" => Some(libc::RLIM64_INFINITY),
+        _ => cli::size(text),
+    };
+    let limit = word.split_once('=').and_then(|(name, limits)| {
+        let name = format!("RLIMIT_{}", name.to_ascii_uppercase());
+        let (resource, _) = flags::RLIMIT.iter().find(|(_, known)| *known == name)?;
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        let limit = RLimit { soft: number(soft)?, hard: number(hard)? };
+        (limit.soft <= limit.hard).then_some((resource, limit))
+    });
+    limit.ok_or_else(|| {
+        cli.usage(format_args!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)"))
+    })
+}
+
+fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+    // Process 1 of a machine does the rest in a child, so that no failure ends it.
+    let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
+    opts.wrong.take().map_or(first, Err)?;
+    let policy = opts.policy.as_ref().map(|source| Policy::read(cx, source)).transpose()?;
+    let prog = opts.prog.find(cx)?;
+    let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
+    let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
+    let user = opts.user.as_ref().map(|user| names.user(user)).transpose()?;
+    let groups = opts.groups.as_ref().map(|list| names.groups(list)).transpose()?;
+    let groups = groups.as_ref().or(user.as_ref().map(|user| &user.groups));
+    let home = user.as_ref().map_or_else(|| names.home(cx.start.euid), |user| user.home.clone());
+    let env = environment(cx, opts, &home);
+    let is_root = user.as_ref().map_or(cx.start.euid, |user| user.uid) == 0;
+    let keep = if is_root || opts.ambient { opts.cap_keep.unwrap_or(caps::ALL) } else { 0 };
+    let held = sys::capget(cx)?.permitted();
+    let policy =
+        policy.map_or(Ok(None), |policy| confinement(cx, opts, &policy, held, !is_root))?;
+    let policy = policy.as_ref();
+    if let (Some(policy), Some(fd)) = (policy, opts.record) {
+        policy.record(cx, fd)?;
+    }
+
+    if opts.setsid && opts.ctty.is_none() {
+        session::refuse_free_terminals(cx, held & keep, policy)?;
+    }
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
+    if opts.session_keyring {
+        session::join_keyring(cx)?;
+    }
+    // From here on in the only order that works: a step needs the right that a later one takes.
+    if let Some(keep) = opts.cap_keep {
+        caps::bound(cx, keep)?;
+    }
+    if let Some(groups) = groups {
+        users::set_groups(cx, groups)?;
+    }
+    if opts.no_new_privs {
+        sys::prctl_set_no_new_privs(cx)?; // of PID 1 too, from which td-enter learns it
+    }
+    if opts.init && opts.on_exit.is_none() {
+        init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL), policy)?;
+    }
+    let there = settle(cx, opts, user.as_ref())?;
+    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
+    let ambient = opts.ambient && !is_root;
+    if let Some(user) = &user {
+        users::set_ids(cx, user, ambient)?;
+    }
+    caps::set(cx, held & keep, ambient)?;
+    if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
+        chain::enter(cx, directory, user.uid)?;
+    }
+    prog.exec_as(cx, Some(&env), opts.argv0.as_ref(), &|path| {
+        policy.map_or(Ok(()), |policy| policy.begin(cx, path))
+    })
+}
+
+/// The policy compiled for the capabilities that are kept, and checked for what is left to do under it.
+fn confinement(
+    cx: &Cx,
+    opts: &Opts,
+    policy: &Policy,
+    held: u64,
+    other_user: bool,
+) -> Result<Option<Confinement>, Error> {
+    let caps = held & opts.cap_keep.unwrap_or(caps::ALL);
+    let policy = Confinement::new(policy, caps, opts.no_new_privs)?;
+    let Some(policy) = policy else { return Ok(None) };
+    policy.check_change(opts.user.is_some(), opts.ambient && other_user)?;
+    // Process 1 of a machine is under no policy.
+    if opts.init && opts.on_exit.is_none() {
+        policy.check_process_1()?;
+    }
+    if opts.init || !cx.ready().is_empty() {
+        policy.check_ready()?;
+    }
+    Ok(Some(policy))
+}
+
+/// PROG's environment: ours or none, changed in the order of the options.
+fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
+    let ours: Vec<Vec<u8>> = cx.start.env.iter().map(|var| var.to_bytes().to_vec()).collect();
+    let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
+    let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
+    let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));
+    // Where PROG begins, as it was written; from a relative path it is not known, and what is set is wrong.
+    let pwd = opts.chdir.as_ref().map(|directory| match directory.to_bytes() {
+        directory @ [b'/', ..] => (b"PWD".to_vec(), Variable::Set(directory.to_vec())),
+        _ => (b"PWD".to_vec(), Variable::Unset),
+    });
+    for (name, variable) in home.iter().chain(&pwd).chain(&opts.env) {
+        env.retain(|old| !is(old, name));
+        env.extend(match variable {
+            Variable::Set(value) => Some([name, &b"="[..], value].concat()),
+            Variable::Unset => None,
+            Variable::Keep => ours.iter().find(|var| is(var, name)).cloned(),
+        });
+    }
+    env.into_iter().map(cstring).collect()
+}
+
+/// What is PROG's alone, and not PID 1's, before the ids change to those of `user`. False: that user is to try the
+/// working directory.
+fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
+    if opts.setsid {
+        session::begin(cx, opts.ctty.as_ref())?;
+    }
+    for &(resource, limit) in &opts.rlimits {
+        sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
+    }
+    if let Some(user) = user.filter(|user| user.uid != cx.start.euid) {
+        users::give_pipes(cx, user.uid, None)?;
+    }
+    let Some(directory) = &opts.chdir else { return Ok(true) };
+    let done = chain::enter(cx, directory, cx.start.euid);
+    if user.is_some() { chain::entered(done) } else { done.map(|()| true) }
+}
+
+/// Why a limit was not set: look at the one that is.
+fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
+    match sys::getrlimit(cx, resource, flags::RLIMIT) {
+        Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
+            .because(format_args!("the hard limit is {}, and this would raise it", old.hard)),
+        _ => error,
+    }
+}
