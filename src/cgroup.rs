@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, IntoRawFd};
 
 use syscalls::Errno;
 
-use crate::process::proc;
 use crate::root::mounts::{self, Mount};
 use crate::say::error::Error;
 use crate::say::show::{ascii, plain, signed};
 use crate::say::text;
+use crate::sys::proc;
 use crate::sys::{self, Cx, cstring};
 
 pub mod asked;

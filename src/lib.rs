@@ -16,6 +16,8 @@ pub mod say {
 
 pub mod sys;
 
+pub mod cli;
+
 /// Mounts and files: a root, what it is made of, and what a hostile one may hold.
 pub mod root {
     pub mod devices;
@@ -36,6 +38,7 @@ pub mod ids {
     pub mod caps;
     pub mod id_maps;
     pub mod policy;
+    pub mod user_namespace;
     pub mod users;
 }
 
@@ -45,7 +48,6 @@ pub mod cgroup;
 pub mod process {
     pub mod chain;
     pub mod child;
-    pub mod cli;
     pub mod container;
     pub mod descriptors;
     pub mod executable;
@@ -55,7 +57,6 @@ pub mod process {
     pub mod lock_file;
     pub mod namespaces;
     pub mod pid_file;
-    pub mod proc;
     pub mod session;
     pub mod target;
 }

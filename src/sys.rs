@@ -10,6 +10,7 @@
 pub mod door;
 pub mod entry;
 pub mod memory;
+pub mod proc;
 mod raw;
 pub mod structs;
 

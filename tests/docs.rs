@@ -52,7 +52,7 @@ impl Program {
             return case_patterns(&source);
         }
         let mut options = option_literals(&source);
-        options.extend(option_literals(&read(&root().join("src/process/cli.rs"))));
+        options.extend(option_literals(&read(&root().join("src/cli.rs"))));
         for (table, room) in [
             ("LIMITS", "src/cgroup/limits.rs"),
             ("namespaces::of_option", "src/process/namespaces.rs"),

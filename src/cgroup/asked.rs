@@ -9,7 +9,7 @@ use crate::cgroup::devices::DeviceLimit;
 use crate::cgroup::limits::{LIMITS, Limit};
 use crate::cgroup::make::Write;
 use crate::cgroup::{self, Hierarchy};
-use crate::process::cli::Cli;
+use crate::cli::Cli;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;

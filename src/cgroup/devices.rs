@@ -8,9 +8,8 @@ use syscalls::Errno;
 use crate::cgroup::Hierarchy;
 use crate::cgroup::limits::{Asked, unlimited};
 use crate::cgroup::make::Write;
-use crate::process::cli;
 use crate::say::error::Error;
-use crate::say::number::decimal;
+use crate::say::number::{decimal, parse_size};
 use crate::say::show::{ascii, number, plain, unsigned};
 use crate::say::text::{lines, pair, split};
 use crate::sys::{self, Cx, cstring};
@@ -86,7 +85,8 @@ fn io_max(pairs: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
     for field in split(pairs, b',') {
         let (key, value) = pair(field, b'=')?;
         let (_, file) = IO.iter().find(|(known, _)| *known == key)?;
-        let most = if value == b"max" { 0 } else { cli::size(&ascii(value)).filter(|n| *n > 0)? };
+        let most =
+            if value == b"max" { 0 } else { parse_size(&ascii(value)).filter(|n| *n > 0)? };
         let n = number(most);
         all.extend([" ", &ascii(key), "=", if most == 0 { "max" } else { &n }]);
         files.push((String::from(*file), [" ", &n].concat()));
@@ -95,11 +95,11 @@ fn io_max(pairs: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
 }
 
 fn hugetlb(size: &[u8], limit: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
-    let (size, limit) = (cli::size(&ascii(size))?, ascii(limit));
+    let (size, limit) = (parse_size(&ascii(size))?, ascii(limit));
     let (file, none) = if v2 { (".max", "max") } else { (".limit_in_bytes", "-1") };
     let value = match unlimited(&limit) {
         true => none.into(),
-        false => cli::size(&limit).filter(|n| n.checked_rem(size) == Some(0)).map(number)?,
+        false => parse_size(&limit).filter(|n| n.checked_rem(size) == Some(0)).map(number)?,
     };
     // The kernel's names for sizes of pages.
     let (shift, unit) = *[(30, "GB"), (20, "MB"), (10, "KB")].iter().find(|u| size >> u.0 > 0)?;

@@ -4,8 +4,7 @@
 use crate::cgroup::Hierarchy;
 use crate::cgroup::make::Write;
 use crate::cgroup::stat::PAGE;
-use crate::process::cli;
-use crate::say::number::{decimal, fixed};
+use crate::say::number::{decimal, fixed, parse_size};
 use crate::say::show::{ascii, number};
 use crate::say::text::pair;
 
@@ -191,7 +190,7 @@ pub fn unlimited(value: &str) -> bool {
 /// A size in bytes. Less than a page would be a limit of 0, at which the first process is killed. Version 1
 /// would wrap silently above 2^64, and takes 2^63 for none.
 fn size(value: &str) -> Option<u64> {
-    cli::size(value).filter(|n| (PAGE..=8_388_607 << 40).contains(n))
+    parse_size(value).filter(|n| (PAGE..=8_388_607 << 40).contains(n))
 }
 
 /// How a file says that there is no limit.

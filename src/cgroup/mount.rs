@@ -7,9 +7,10 @@ use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
 
 use super::{fields, join};
+use crate::ids::user_namespace;
 use crate::root::file_systems;
 use crate::root::fill::Root;
-use crate::root::mounts::{self, Mount, is_foreign, new_fs};
+use crate::root::mounts::{self, Mount, new_fs};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -155,7 +156,7 @@ fn kept(mounts: &[Mount]) -> Vec<CString> {
 
 /// Why there is no hierarchy: look at our rights, over the cgroup namespace too.
 fn why(cx: &Cx, fstype: &CStr, error: Error) -> Error {
-    let is_ours = |ns| !is_foreign(cx, ns);
+    let is_ours = |ns| !user_namespace::is_foreign(cx, ns);
     if error.is(Errno::EPERM) && is_ours(c"/proc/self/ns/mnt") && !is_ours(c"/proc/self/ns/cgroup")
     {
         return error

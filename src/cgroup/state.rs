@@ -12,10 +12,10 @@ use crate::cgroup::make::write_file;
 use crate::cgroup::record::{Record, Wanted};
 use crate::cgroup::tree::{self, DYING, Patience, is_gone};
 use crate::cgroup::{self, Hierarchy, Place, join};
-use crate::process::proc;
 use crate::say::error::Error;
 use crate::say::show::{number, plain};
 use crate::say::text;
+use crate::sys::proc;
 use crate::sys::structs::SECOND;
 use crate::sys::{self, Cx, cstring};
 

@@ -8,18 +8,18 @@ use std::ffi::CStr;
 
 use syscalls::Errno;
 
+use crate::cli::Cli;
+use crate::cli::Prog;
 use crate::ids::caps::{CAP_SETGID, CAP_SETUID};
 use crate::ids::id_maps::range::{END, Range};
 use crate::ids::id_maps::subordinate::{Subordinate, fill};
 use crate::ids::users;
-use crate::process::chain::Prog;
 use crate::process::child::{self, Line, Side};
-use crate::process::cli::Cli;
 use crate::process::namespaces;
-use crate::process::proc::{self, number};
 use crate::root::directories::Place;
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::{self, plain};
+use crate::sys::proc::{self, number};
 use crate::sys::{self, Cx};
 
 mod range;

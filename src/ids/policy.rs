@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use syscalls::{Errno, Sysno};
 
-use crate::process::cli::Cli;
+use crate::cli::Cli;
 use crate::say::error::Error;
 use crate::say::show::{number, plain};
 use crate::sys::{self, Cx};

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID};
-use crate::root::mounts;
+use crate::ids::user_namespace;
 use crate::say::error::{Error, FAILED};
 use crate::say::number::decimal;
 use crate::say::show::plain;
@@ -246,7 +246,7 @@ pub fn is_mapped(map: &[u8], id: u32) -> bool {
 /// May another file be given an id that a file has? One without an id in our user namespace is seen as 65534.
 pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> Result<bool, Error> {
     const UNMAPPED: u32 = 65534; // linux/highuid.h
-    if mounts::in_initial_user_namespace(cx) {
+    if user_namespace::is_initial(cx) {
         return Ok(true);
     }
     Ok(id != UNMAPPED && is_mapped(&sys::read_file(cx, None, map)?, id))

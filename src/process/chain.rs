@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::process::cli::Never;
+use crate::cli::{Never, Prog};
 use crate::process::descriptors;
 use crate::process::executable;
-use crate::say::error::{Error, FAILED, NOT_FOUND};
+use crate::say::error::{Error, FAILED, NOT_FOUND, why_unreachable};
 use crate::say::flags::MFD_EXEC;
-use crate::say::show::{self, number, plain};
+use crate::say::show::{number, plain};
 use crate::say::text::{split, split_name};
 use crate::sys::structs::MountAttr;
 use crate::sys::{self, Cx, cstring};
@@ -30,10 +30,6 @@ const TOOLS: [&str; 8] = [
 /// Where bare names are looked up when PATH is not set: execvp(3) has such a default too.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A program with its arguments, of which the first is its name.
-#[derive(Default)]
-pub struct Prog(Vec<CString>);
-
 /// The file of the running program, whatever its name was, and whatever has that name now.
 const OWN_FILE: &CStr = c"/proc/self/exe";
 
@@ -49,16 +45,6 @@ pub struct Found<'a> {
 }
 
 impl Prog {
-    /// From a command line; `None` for an empty one.
-    pub fn new(args: Vec<CString>) -> Option<Prog> {
-        (!args.is_empty()).then_some(Prog(args))
-    }
-
-    /// The name of the program, as it was written.
-    pub fn name(&self) -> &CStr {
-        self.0.first().map(CString::as_c_str).unwrap_or_default()
-    }
-
     /// Is it one of our own tools, wherever that lies?
     fn is_ours(&self) -> bool {
         TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
@@ -75,7 +61,7 @@ impl Prog {
         let name = self.name();
         let own_path = if self.is_ours() { own_path(cx)? } else { None };
         let sibling = own_path.map(|path| sibling(cx, path, name));
-        Ok(Found { args: &self.0, name, sibling })
+        Ok(Found { args: self.args(), name, sibling })
     }
 }
 
@@ -314,22 +300,6 @@ pub fn entered(done: Result<(), Error>) -> Result<bool, Error> {
     match done {
         Err(e) if e.is(Errno::EACCES) => Ok(false),
         other => other.map(|()| true),
-    }
-}
-
-/// What stands between us and a path that statx(2) did not find.
-pub fn why_unreachable(shown: &str, looked: &Error) -> String {
-    match looked.errno() {
-        Some(Errno::ENOENT) => format!("there is no {shown} in this root"),
-        Some(Errno::EACCES) => {
-            format!("a directory on the way to {shown} may not be searched")
-        }
-        Some(Errno::ENOTDIR) => {
-            format!("on the way to {shown} there is a file in the place of a directory")
-        }
-        Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
-        Some(errno) => format!("{shown} cannot be looked at: {}", show::errno(errno)),
-        None => format!("{shown} cannot be looked at"),
     }
 }
 

@@ -8,11 +8,11 @@ use syscalls::Errno;
 use crate::cgroup::cradle::Cradle;
 use crate::cgroup::state;
 use crate::process::descriptors::{Ran, Ready};
-use crate::process::proc;
 use crate::say::error::{Error, FAILED};
 use crate::say::number::decimal;
 use crate::say::show;
 use crate::say::text;
+use crate::sys::proc;
 use crate::sys::structs::{SigAction, SigInfo, SigSet, WaitStatus};
 use crate::sys::{self, Cx};
 

@@ -14,13 +14,13 @@ use crate::process::chain;
 use crate::process::join::USER;
 use crate::process::lock;
 use crate::process::pid_file::{self, Named};
-use crate::process::proc::{self, path};
 use crate::process::target::{Target, field, hexadecimal, number};
 use crate::root::directories::Place;
 use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text::split;
+use crate::sys::proc::{self, path};
 use crate::sys::{self, Cx, cstring};
 
 /// A container as process 1 of it shows it.

@@ -5,8 +5,7 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::process::chain::why_unreachable;
-use crate::say::error::{Error, NOT_EXECUTABLE, NOT_FOUND};
+use crate::say::error::{Error, NOT_EXECUTABLE, NOT_FOUND, why_unreachable};
 use crate::say::flags;
 use crate::say::show::{self, plain};
 use crate::say::text::lines;

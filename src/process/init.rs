@@ -6,10 +6,10 @@ use libc::{LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_R
 use syscalls::Errno;
 
 use crate::cgroup::cradle::Cradle;
+use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
 use crate::ids::policy::Confinement;
 use crate::process::child::{self, Caller, Side, Waited};
-use crate::process::cli::Cli;
 use crate::process::descriptors;
 use crate::root::mounts;
 use crate::say::error::Error;

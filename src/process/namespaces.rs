@@ -8,12 +8,12 @@ use syscalls::Errno;
 use crate::cgroup::{self, cradle::why_not_born};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::ids::users;
-use crate::process::proc::{self, number, path, status};
 use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::flags::{self, Names, Table};
 use crate::say::show::{self, ascii, plain};
 use crate::say::text::split;
+use crate::sys::proc::{self, number, path, status};
 use crate::sys::{self, Cx};
 
 /// The kinds, by their bits for clone(2), their names in `/proc/self/ns` and `/proc/sys/user`, and their options.

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
-use crate::process::proc;
 use crate::root::directories::{self, Made, Place};
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show;
 use crate::say::text::pair;
+use crate::sys::proc;
 use crate::sys::{self, Cx, cstring};
 
 /// For how long what a killed run has left may take to end.

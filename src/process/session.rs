@@ -7,8 +7,7 @@ use syscalls::Errno;
 
 use crate::ids::caps::CAP_SYS_ADMIN;
 use crate::ids::policy::Confinement;
-use crate::process::chain;
-use crate::say::error::Error;
+use crate::say::error::{Error, why_unreachable};
 use crate::say::number::decimal;
 use crate::say::show::{self, ascii, plain};
 use crate::say::text;
@@ -139,7 +138,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
 fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
     let shown = plain(device.to_bytes());
     match (sys::statx(cx, None, device, 0), error.errno()) {
-        (Err(looked), _) => error.because(chain::why_unreachable(&shown, &looked)),
+        (Err(looked), _) => error.because(why_unreachable(&shown, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
             error.because(format_args!("there is no device behind {shown}"))

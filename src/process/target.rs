@@ -9,10 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::process::namespaces::KINDS;
-use crate::process::proc::{self, path};
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::text::lines;
+use crate::sys::proc::{self, path};
 use crate::sys::structs::Statx;
 use crate::sys::{self, Cx};
 

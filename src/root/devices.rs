@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
 
+use crate::ids::user_namespace;
 use crate::root::file_systems;
 use crate::root::fill::{self, Root};
 use crate::root::mounts::{self, copy_tree, new_fs};
@@ -152,7 +153,7 @@ pub fn is_device(stat: &Statx, number: u64) -> bool {
 }
 
 fn why_no_devtmpfs(cx: &Cx, error: Error) -> Error {
-    if error.is(Errno::EPERM) && !mounts::in_initial_user_namespace(cx) {
+    if error.is(Errno::EPERM) && !user_namespace::is_initial(cx) {
         return error
             .because("devtmpfs is the whole machine's: no user namespace may mount it")
             .way_out("--dev has the devices that do no harm");

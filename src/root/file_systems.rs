@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::process::chain::why_unreachable;
-use crate::root::mounts::{self, Mount, is_foreign};
-use crate::say::error::Error;
+use crate::ids::user_namespace;
+use crate::root::mounts::{self, Mount};
+use crate::say::error::{Error, why_unreachable};
 use crate::say::show::{plain, unsigned};
 use crate::say::text::{lines, split};
 use crate::sys::{self, Cx, cstring};
@@ -69,7 +69,7 @@ fn takes_device(known: &[u8], fstype: &CStr) -> Option<bool> {
 /// Why there is no file system `fstype` of the device `source`: look at it.
 fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
     if error.is(Errno::EPERM) {
-        return match mounts::in_initial_user_namespace(cx) {
+        return match user_namespace::is_initial(cx) {
             true => mounts::why(cx, error),
             false => error.because("in a user namespace no file system is mounted from a device"),
         };
@@ -154,10 +154,10 @@ fn is_kind_of(name: &str, fstype: &str) -> bool {
 
 /// Why there is no proc: look at the pid namespace, then at the procs that are there.
 pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
-    if !error.is(Errno::EPERM) || is_foreign(cx, c"/proc/self/ns/mnt") {
+    if !error.is(Errno::EPERM) || user_namespace::is_foreign(cx, c"/proc/self/ns/mnt") {
         return mounts::why(cx, error);
     }
-    if is_foreign(cx, c"/proc/self/ns/pid") {
+    if user_namespace::is_foreign(cx, c"/proc/self/ns/pid") {
         let error = error.because("the pid namespace belongs to a user namespace that is not ours");
         let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
         // Until its first process is there, a new one cannot be looked at.

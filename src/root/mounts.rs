@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::ids::caps::CAP_SYS_ADMIN;
+use crate::ids::user_namespace;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{ascii, plain};
@@ -130,17 +131,6 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The inode of the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h.
-const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-
-/// Are we in the user namespace that the machine began with? Without /proc it is taken to be so.
-pub fn in_initial_user_namespace(cx: &Cx) -> bool {
-    match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
-        Ok(stat) => stat.ino == INITIAL_USER_NAMESPACE,
-        Err(_) => true,
-    }
-}
-
 /// Are we in the mount namespace of the PID 1 of a proc? `own` is our directory there. `None`: it cannot be
 /// seen.
 pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
@@ -235,7 +225,7 @@ const LOCKED: [(u64, &str); 5] = [
 
 /// Why a copy `tree` does not lose an attribute: try each mount of it alone, for no file shows what is locked.
 fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, error: Error) -> Error {
-    if !error.is(Errno::EPERM) || in_initial_user_namespace(cx) {
+    if !error.is(Errno::EPERM) || user_namespace::is_initial(cx) {
         return error;
     }
     let link = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -330,7 +320,7 @@ pub fn why_not_moved(
             .because(format_args!("the mount that holds {shown} is shared"))
             .way_out("run it inside td-unshare --mount, or make that mount private first"),
         // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
-        _ if !in_initial_user_namespace(cx) => error
+        _ if !user_namespace::is_initial(cx) => error
             .because(format_args!("what is on {shown} is locked in this user namespace"))
             .way_out(format_args!("it can be bound: td-mount --bind {shown} DST")),
         _ => error,
@@ -347,19 +337,12 @@ pub fn why(cx: &Cx, error: Error) -> Error {
             .because("this process has no CAP_SYS_ADMIN")
             .way_out("run it inside td-unshare --map-root-user --mount");
     }
-    if is_foreign(cx, c"/proc/self/ns/mnt") {
+    if user_namespace::is_foreign(cx, c"/proc/self/ns/mnt") {
         return error
             .because("the mount namespace belongs to a user namespace that is not ours")
             .way_out("run it inside td-unshare --mount");
     }
     error
-}
-
-/// Does a namespace belong to a user namespace over which our capabilities have no power?
-pub fn is_foreign(cx: &Cx, ns: &CStr) -> bool {
-    let owner =
-        sys::openat(cx, None, ns, libc::O_RDONLY).and_then(|ns| sys::ns_get_userns(cx, ns.as_fd()));
-    owner.is_err_and(|e| e.is(Errno::EPERM))
 }
 
 /// Detach a mount by its descriptor: no path leads to one that is covered. Changes the directory.

@@ -6,10 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::process::chain::why_unreachable;
 use crate::root::fill::stand_in;
 use crate::root::mounts::why_not_moved;
-use crate::say::error::Error;
+use crate::say::error::{Error, why_unreachable};
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
 

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use syscalls::Errno;
 
+use crate::ids::user_namespace;
 use crate::root::mounts::{self, Mount};
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -77,7 +78,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     if !new_root.is_mount_root() {
         return curable(format!("{name} is no mount point"));
     }
-    if !is_seen || mounts::in_initial_user_namespace(cx) {
+    if !is_seen || user_namespace::is_initial(cx) {
         return None;
     }
     // By elimination: nothing shows the lock.

@@ -115,3 +115,19 @@ impl Error {
         text
     }
 }
+
+/// What stands between us and a path that statx(2) did not find.
+pub fn why_unreachable(shown: &str, looked: &Error) -> String {
+    match looked.errno() {
+        Some(Errno::ENOENT) => format!("there is no {shown} in this root"),
+        Some(Errno::EACCES) => {
+            format!("a directory on the way to {shown} may not be searched")
+        }
+        Some(Errno::ENOTDIR) => {
+            format!("on the way to {shown} there is a file in the place of a directory")
+        }
+        Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
+        Some(errno) => format!("{shown} cannot be looked at: {}", show::errno(errno)),
+        None => format!("{shown} cannot be looked at"),
+    }
+}

@@ -53,6 +53,23 @@ fn number(text: &[u8], base: u32) -> Option<u64> {
     text.iter().try_fold(0, digit).filter(|_| !text.is_empty())
 }
 
+/// A size in bytes below 2^63: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes() {
+        [digits @ .., unit] if !unit.is_ascii_digit() => (digits, *unit),
+        digits => (digits, b'b'),
+    };
+    let shift = match unit.to_ascii_lowercase() {
+        b'b' => 0,
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        b't' => 40,
+        _ => return None,
+    };
+    decimal(digits)?.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

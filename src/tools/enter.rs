@@ -33,12 +33,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::cgroup::cradle::Cradle;
 use crate::cgroup::record::{Record, Wanted};
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never};
 use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use crate::ids::policy::Confinement;
 use crate::ids::users;
-use crate::process::chain::{self, Prog};
+use crate::process::chain;
 use crate::process::child::{self, Line, Side, Waited};
-use crate::process::cli::{self, Cli, Never};
 use crate::process::container::Container;
 use crate::process::descriptors;
 use crate::process::join::{self, Join, PID, USER};

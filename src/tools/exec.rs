@@ -39,16 +39,18 @@ use std::ffi::{CString, c_int};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never, Word};
 use crate::ids::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use crate::ids::policy::{self, Confinement, Policy};
 use crate::ids::users::{self, Databases, User};
-use crate::process::chain::{self, Prog};
-use crate::process::cli::{self, Cli, Never, Word};
+use crate::process::chain;
 use crate::process::descriptors;
 use crate::process::init::{self, OnExit};
 use crate::process::session::{self, Terminal};
 use crate::say::error::Error;
 use crate::say::flags;
+use crate::say::number::parse_size;
 use crate::sys::structs::RLimit;
 use crate::sys::{self, Cx, Start, cstring};
 
@@ -165,7 +167,7 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
     let word = cli.word()?;
     let number = |text: &str| match text {
         "unlimited" | "infinity" => Some(libc::RLIM64_INFINITY),
-        _ => cli::size(text),
+        _ => parse_size(text),
     };
     let limit = word.split_once('=').and_then(|(name, limits)| {
         let name = format!("RLIMIT_{}", name.to_ascii_uppercase());

@@ -23,8 +23,8 @@ them has closed it or has ended.
 use std::ffi::{CStr, CString, c_int};
 use std::os::fd::BorrowedFd;
 
-use crate::process::chain::Prog;
-use crate::process::cli::{self, Cli, Never};
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never};
 use crate::process::lock;
 use crate::process::lock_file::{self, LockFile};
 use crate::say::error::{Error, FAILED};

@@ -38,9 +38,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::cgroup;
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never};
 use crate::ids::users;
-use crate::process::chain::Prog;
-use crate::process::cli::{self, Cli, Never};
 use crate::root::devices;
 use crate::root::file_systems::{self, why_no_proc};
 use crate::root::fill::{self, Root};

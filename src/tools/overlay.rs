@@ -21,14 +21,14 @@ use std::ffi::{CStr, CString, c_int};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use crate::process::chain::Prog;
-use crate::process::cli::{self, Cli, Never};
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never};
 use crate::root::directories::{self, Last, Place};
 use crate::root::mounts;
 use crate::root::overlay::{self, Layer, Parameter, open_directory};
 use crate::root::remove;
 use crate::say::error::Error;
-use crate::say::number::{decimal, fits};
+use crate::say::number::{decimal, fits, parse_size};
 use crate::say::show::{ascii, number, plain};
 use crate::sys::{self, Cx, Start};
 use syscalls::Errno;
@@ -105,7 +105,7 @@ fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
             decimal(percent.as_bytes()).map(|percent| number(percent) + "%")
         }
         Some(_) => None,
-        None => cli::size(&text).map(|bytes| bytes.to_string()),
+        None => parse_size(&text).map(|bytes| bytes.to_string()),
     };
     match checked {
         Some(size) => Ok(CString::new(size).ok()),

@@ -20,8 +20,9 @@ use std::ffi::{CStr, CString, c_int};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::process::chain::{self, Prog};
-use crate::process::cli::{self, Cli, Never};
+use crate::cli::Prog;
+use crate::cli::{self, Cli, Never};
+use crate::process::chain;
 use crate::process::descriptors;
 use crate::root::initramfs;
 use crate::root::mounts;

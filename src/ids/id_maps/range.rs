@@ -1,8 +1,8 @@
 //! Ranges of ids: the lines of uid_map and of subuid(5).
 
-use crate::process::proc::number;
 use crate::say::show::{self, unsigned};
 use crate::say::text::split;
+use crate::sys::proc::number;
 
 /// What is no id any more: `(uid_t)-1`.
 pub const END: u64 = u32::MAX as u64;

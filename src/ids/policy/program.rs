@@ -131,7 +131,8 @@ impl Program {
     /// Load it: from now on, and in all that this process executes and all its children, the kernel asks it before
     /// each system call.
     pub fn load(&self, cx: &Cx) -> Result<(), Error> {
-        sys::seccomp_set_mode_filter(cx, &self.0).map_err(|e| super::why::not_loaded(cx, self, e))
+        sys::seccomp_set_mode_filter(cx, &self.0)
+            .map_err(|e| super::why::not_loaded(cx, self.0.len(), e))
     }
 }
 

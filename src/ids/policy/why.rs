@@ -3,7 +3,6 @@
 use syscalls::Errno;
 
 use crate::ids::caps::CAP_SYS_ADMIN;
-use crate::ids::policy::program::Program;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::number;
@@ -13,8 +12,8 @@ use crate::sys::{self, Cx};
 /// Instructions of all loaded programs together, each counted with 4 more: MAX_INSNS_PER_PATH of kernel/seccomp.c.
 const MOST: usize = 32768;
 
-/// Why the program was not loaded.
-pub fn not_loaded(cx: &Cx, program: &Program, error: Error) -> Error {
+/// Why a program of so many instructions was not loaded.
+pub fn not_loaded(cx: &Cx, length: usize, error: Error) -> Error {
     match error.errno() {
         Some(Errno::EACCES) if !may(cx) => error
             .because("this process has neither no_new_privs nor CAP_SYS_ADMIN")
@@ -23,7 +22,7 @@ pub fn not_loaded(cx: &Cx, program: &Program, error: Error) -> Error {
             error.because("this kernel has no seccomp(2) with programs (CONFIG_SECCOMP_FILTER)")
         }
         Some(Errno::EINVAL) => {
-            let length = number(program.0.len() as u64);
+            let length = number(length as u64);
             error.because(format_args!("the program of {length} instructions is not valid"))
         }
         Some(Errno::ENOMEM) => match field(cx, b"Seccomp_filters:") {

@@ -1,7 +1,7 @@
 //! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_int};
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::os::fd::RawFd;
@@ -9,9 +9,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use lexopt::Arg;
 
-use crate::process::chain::Prog;
 use crate::say::error::{Error, Words};
-use crate::say::number::{decimal, fixed, hexadecimal, int};
+use crate::say::number::{fixed, hexadecimal, int};
 use crate::say::show::plain;
 use crate::say::text::split;
 use crate::sys::structs::SigSet;
@@ -19,6 +18,27 @@ use crate::sys::{self, Checked, Cx, Start, cstring};
 
 /// What a step returns when it went well: nothing, for the process has become PROG.
 pub type Never = Infallible;
+
+/// PROG: a program with its arguments, of which the first is its name.
+#[derive(Default)]
+pub struct Prog(Vec<CString>);
+
+impl Prog {
+    /// From a command line; `None` for an empty one.
+    pub fn new(args: Vec<CString>) -> Option<Prog> {
+        (!args.is_empty()).then_some(Prog(args))
+    }
+
+    /// The name of the program, as it was written.
+    pub fn name(&self) -> &CStr {
+        self.0.first().map(CString::as_c_str).unwrap_or_default()
+    }
+
+    /// The arguments, the name too.
+    pub fn args(&self) -> &[CString] {
+        &self.0
+    }
+}
 
 /// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
@@ -306,23 +326,6 @@ fn misread(tool: &str, error: lexopt::Error) -> Error {
 
 fn usage(tool: &str, what: impl Words) -> Error {
     Error::refusal(what).way_out(format_args!("see {tool} --help"))
-}
-
-/// A size in bytes below 2^63: digits, and `b`, `k`, `m`, `g` or `t` for powers of 1024, in either case.
-pub fn size(text: &str) -> Option<u64> {
-    let (digits, unit) = match text.as_bytes() {
-        [digits @ .., unit] if !unit.is_ascii_digit() => (digits, *unit),
-        digits => (digits, b'b'),
-    };
-    let shift = match unit.to_ascii_lowercase() {
-        b'b' => 0,
-        b'k' => 10,
-        b'm' => 20,
-        b'g' => 30,
-        b't' => 40,
-        _ => return None,
-    };
-    decimal(digits)?.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64)
 }
 
 #[cfg(test)]
