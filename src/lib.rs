@@ -9,6 +9,7 @@
 pub mod say {
     pub mod error;
     pub mod flags;
+    pub mod format;
     pub mod number;
     pub mod show;
     pub mod text;
@@ -51,6 +52,7 @@ pub mod process {
     pub mod container;
     pub mod descriptors;
     pub mod executable;
+    pub mod id_mapping;
     pub mod init;
     pub mod join;
     pub mod lock;

@@ -4,24 +4,20 @@
 //! a right in the parent namespace: the waiting parent writes the map, or newuidmap(1) does it for a user to
 //! whom root has given ids in subuid(5).
 
-use std::ffi::CStr;
-
-use syscalls::Errno;
+use std::ffi::CString;
 
 use crate::cli::Cli;
-use crate::cli::Prog;
-use crate::ids::caps::{CAP_SETGID, CAP_SETUID};
+use crate::ids::caps::CAP_SETUID;
+use crate::ids::id_maps::kind::{GROUPS, Kind, USERS};
 use crate::ids::id_maps::range::{END, Range};
 use crate::ids::id_maps::subordinate::{Subordinate, fill};
-use crate::ids::users;
-use crate::process::child::{self, Line, Side};
-use crate::process::namespaces;
-use crate::root::directories::Place;
+use crate::ids::{user_namespace, users};
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::{self, plain};
 use crate::sys::proc::{self, number};
 use crate::sys::{self, Cx};
 
+mod kind;
 mod range;
 mod subordinate;
 
@@ -94,25 +90,8 @@ fn id(cli: &mut Cli) -> Result<Own, Error> {
     id.map(Own::Is).ok_or_else(|| cli.usage(format_args!("{word}: this is no id")))
 }
 
-/// What differs between users and groups.
-struct Kind {
-    map: &'static str,
-    /// Who has which ids beside his own.
-    subordinate: &'static CStr,
-    /// The program that maps them for him.
-    program: &'static CStr,
-    /// Who has it maps what he likes.
-    cap: u64,
-}
-
-const USERS: Kind =
-    Kind { map: "uid_map", subordinate: c"/etc/subuid", program: c"newuidmap", cap: CAP_SETUID };
-
-const GROUPS: Kind =
-    Kind { map: "gid_map", subordinate: c"/etc/subgid", program: c"newgidmap", cap: CAP_SETGID };
-
 /// One map.
-struct Map {
+pub struct Map {
     kind: &'static Kind,
     /// The caller's own id.
     own: u64,
@@ -162,17 +141,9 @@ impl IdMaps {
         Ok(())
     }
 
-    /// In the parent: what it maps for its child, as soon as that is in its cgroups.
-    pub fn write_for(&self, cx: &Cx, child: i32) -> Result<(), Error> {
-        let child = show::number(child as u64);
-        for map in [&self.users, &self.groups].into_iter().filter(|map| !map.by_itself) {
-            if sys::capget(cx)?.effective() >> map.kind.cap & 1 == 1 {
-                map.write(cx, &child)?;
-            } else {
-                map.have_written(cx, &child)?;
-            }
-        }
-        Ok(())
+    /// What the parent maps.
+    pub fn of_parent(&self) -> impl Iterator<Item = &Map> {
+        [&self.users, &self.groups].into_iter().filter(|map| !map.by_itself)
     }
 
     /// Where our own ids are not mapped, become root. Returns whether an id has changed.
@@ -192,38 +163,6 @@ impl IdMaps {
             sys::setresuid(cx, 0)?;
         }
         Ok(user || group)
-    }
-}
-
-/// Something that removes a directory.
-pub type Remove = fn(&Cx, &Place) -> Result<(), Error>;
-
-impl IdMaps {
-    /// Do `remove` as the caller; where that is refused (another of the mapped ids owns it, or its mode forbids
-    /// it), in a user namespace with these maps, whose root may.
-    pub fn remove(&self, cx: &Cx, place: &Place, remove: Remove) -> Result<(), Error> {
-        match remove(cx, place) {
-            Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => {}
-            other => return other,
-        }
-        if cx.dry() {
-            return Ok(()); // there it would go well
-        }
-        let line = Line::new(cx)?;
-        let part = Box::new(|side| match side {
-            Side::Child => {
-                self.write_own(cx)?;
-                line.call(cx)?;
-                remove(cx, place)
-            }
-            Side::Parent(child, _) => {
-                line.answer(cx, child, || self.write_for(cx, child)).map(drop)
-            }
-        });
-        match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
-            0 => Ok(()),
-            _ => Err(Error::refusal(format_args!("{} is not removed", place.shown()))),
-        }
     }
 }
 
@@ -273,8 +212,13 @@ impl Map {
         self.ranges.iter().map(|range| range.join(" ") + "\n").collect()
     }
 
+    /// May this process write it, whoever is in it?
+    pub fn is_free(&self, cx: &Cx) -> Result<bool, Error> {
+        Ok(sys::capget(cx)?.effective() >> self.kind.cap & 1 == 1)
+    }
+
     /// Write the map of a process: once, and in one write(2).
-    fn write(&self, cx: &Cx, process: &str) -> Result<(), Error> {
+    pub fn write(&self, cx: &Cx, process: &str) -> Result<(), Error> {
         if self.ranges.is_empty() {
             return Ok(());
         }
@@ -282,41 +226,31 @@ impl Map {
         sys::write_file(cx, None, &path, self.text().as_bytes()).map_err(|e| self.why(cx, e))
     }
 
-    /// Have newuidmap(1) or newgidmap(1) write it.
-    fn have_written(&self, cx: &Cx, process: &str) -> Result<(), Error> {
+    /// The command line by which newuidmap(1) or newgidmap(1) writes it.
+    pub fn command(&self, process: &str) -> Result<Vec<CString>, Error> {
         if self.ranges.iter().all(|range| self.is_own(range)) {
             let what = "setgroups(2) stays allowed only where a privileged process maps the groups";
             return Err(Error::refusal(what).way_out("map a range of groups, or leave this out"));
         }
-        let program = self.kind.program;
-        let mut args = vec![program.to_owned()];
+        let mut args = vec![self.kind.program.to_owned()];
         // Each number is an argument of its own.
         let line = format!("{process} {}", self.text());
         args.extend(line.split_ascii_whitespace().map(|word| proc::path(&[word])));
-        let Some(prog) = Prog::new(args) else { return Ok(()) };
-        let part = Box::new(|side| match side {
-            Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
-            Side::Parent(..) => Ok(()),
-        });
-        let status = child::help(cx, 0, part)?;
-        if status == 0 {
-            return Ok(());
-        }
-        let program = plain(program.to_bytes());
-        let shown = show::number(status.into());
-        let error = Error::refusal(format_args!("{program}: exit status {shown}"));
-        Err(self.why_not_written(cx, &program, status, error))
+        Ok(args)
     }
 
-    /// Why newuidmap(1), which has said something itself, refused.
-    fn why_not_written(&self, cx: &Cx, program: &str, status: u8, error: Error) -> Error {
+    /// Why that program, which has said something itself, ended with a status that is not 0.
+    pub fn why_not_written(&self, cx: &Cx, status: u8) -> Error {
+        let program = plain(self.kind.program.to_bytes());
+        let shown = show::number(status.into());
+        let error = Error::refusal(format_args!("{program}: exit status {shown}"));
         if status == NOT_FOUND {
             return error
                 .because(format_args!("{program} maps ranges of ids for a user, and is not there"))
                 .way_out("root installs it: its package is uidmap, shadow or shadow-utils");
         }
         if proc::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
-            let what = [program, " gains no privilege, as no_new_privs is set for this process"];
+            let what = [&*program, " gains no privilege, as no_new_privs is set for this process"];
             return error.because(what.concat());
         }
         let Ok(given) = Subordinate::read(cx, self.kind) else { return error };
@@ -359,7 +293,7 @@ impl Map {
             }
             _ => {
                 let maps_root = self.kind.cap == CAP_SETUID && self.inside(0).is_some();
-                namespaces::why_not_mapped(cx, maps_root, error)
+                user_namespace::why_not_mapped(cx, maps_root, error)
             }
         }
     }

@@ -7,6 +7,7 @@ use syscalls::Errno;
 
 use crate::cgroup::{self, cradle::why_not_born};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
+use crate::ids::user_namespace;
 use crate::ids::users;
 use crate::root::mounts;
 use crate::say::error::Error;
@@ -27,22 +28,6 @@ pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
     (libc::CLONE_NEWUSER as u64, "user", ["-U", "--user"]),
     (libc::CLONE_NEWTIME as u64, "time", ["-T", "--time"]),
 ];
-
-/// Who may make user namespaces: a file, what it says where few may, and that in words.
-const SYSCTLS: [(&CStr, &[u8], &str); 2] = [
-    (
-        c"/proc/sys/kernel/unprivileged_userns_clone",
-        b"0",
-        "kernel.unprivileged_userns_clone is 0: only root may make a user namespace",
-    ),
-    (
-        c"/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        b"1",
-        "kernel.apparmor_restrict_unprivileged_userns is 1: a program needs a profile for this",
-    ),
-];
-
-const SYSCTL: &str = "root can change it: sysctl(8)";
 
 /// So many pid namespaces may be one inside the other, beside the first: linux/pid_namespace.h. Of user
 /// namespaces as many: kernel/user_namespace.c.
@@ -96,16 +81,10 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
                 .way_out("map it first, as td-unshare --map-root-user does");
         }
     }
-    match restricted(cx) {
-        Some(what) if !privileged => error.because(what).way_out(SYSCTL),
+    match user_namespace::restricted(cx) {
+        Some(what) if !privileged => error.because(what).way_out(user_namespace::SYSCTL),
         _ => why_filtered(cx, error),
     }
-}
-
-/// The setting that keeps user namespaces from those who are not root.
-fn restricted(cx: &Cx) -> Option<&'static str> {
-    let is_set = |path, few| sys::read_file(cx, None, path).is_ok_and(|text| text.starts_with(few));
-    SYSCTLS.iter().find(|(path, few, _)| is_set(path, few)).map(|(.., what)| *what)
 }
 
 /// When nothing else is found: is there a filter for system calls, as container engines set?
@@ -210,23 +189,6 @@ fn children_elsewhere(cx: &Cx) -> bool {
 
 fn in_chroot(cx: &Cx) -> bool {
     sys::statx(cx, None, c"/", 0).is_ok_and(|root| !root.is_mount_root())
-}
-
-/// Why the ids of a new user namespace were not mapped; `root`: uid 0 outside was among them.
-pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
-    if sys::statx(cx, None, c"/proc/self", 0).is_err_and(|e| e.is(Errno::ENOENT)) {
-        return error.because("ids are mapped through /proc, which must be mounted");
-    }
-    if let Some(what) = restricted(cx) {
-        return error.because(what).way_out(SYSCTL);
-    }
-    // By elimination: our sets are those of the new user namespace already.
-    match error.errno() {
-        Some(Errno::EPERM) if root => {
-            error.because("perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes")
-        }
-        _ => error,
-    }
 }
 
 /// Keep a namespace (CLONE_NEW*) of the process `child` in `file`, which is made where it is missing.

@@ -50,10 +50,11 @@ use crate::cgroup::{self, oom, tree};
 use crate::cli::Prog;
 use crate::cli::{self, Cli, Never};
 use crate::ids::caps;
-use crate::ids::id_maps::{Asked, IdMaps, Remove};
+use crate::ids::id_maps::{Asked, IdMaps};
 use crate::process::chain::Found;
 use crate::process::child::{self, Line, Side, Waited};
 use crate::process::descriptors::Ran;
+use crate::process::id_mapping::{self, Remove};
 use crate::process::namespaces;
 use crate::process::pid_file::{self, PidFile};
 use crate::root::directories::Place;
@@ -388,7 +389,7 @@ fn attend<'a>(
     outside: &mut Outside<'a>,
 ) -> Result<WaitStatus, Error> {
     let publish = || {
-        maps.write_for(cx, child)?;
+        id_mapping::write_for(cx, maps, child)?;
         for (namespace, file) in &opts.pins {
             outside.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
         }
@@ -485,7 +486,7 @@ fn remove_as(
 ) -> Result<(), Error> {
     let Some(place) = Place::find(cx, opts.state.as_deref(), path)? else { return Ok(()) };
     match maps {
-        Some(maps) if opts.has(libc::CLONE_NEWUSER) => maps.remove(cx, &place, how),
+        Some(maps) if opts.has(libc::CLONE_NEWUSER) => id_mapping::remove(cx, maps, &place, how),
         _ => how(cx, &place),
     }
 }

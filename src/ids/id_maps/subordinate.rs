@@ -2,7 +2,7 @@
 
 use syscalls::Errno;
 
-use crate::ids::id_maps::Kind;
+use crate::ids::id_maps::kind::Kind;
 use crate::ids::id_maps::range::{END, Range};
 use crate::say::error::Error;
 use crate::say::number::decimal;

@@ -1,16 +1,16 @@
 //! Whether a policy lets td do what is left to do: looked at before it is loaded, by running the program.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use syscalls::Sysno;
 
 use crate::ids::policy::calls::Arch;
 use crate::ids::policy::compile::X32;
 use crate::ids::policy::program::{Data, Program, answer};
-use crate::process::executable;
 use crate::say::error::{Error, NOT_EXECUTABLE};
+use crate::say::format::{Format, format_of};
 use crate::say::show::{number, plain};
-use crate::sys::Cx;
+use crate::sys::{self, Cx, cstring};
 
 /// A call that td makes: its number on this machine, its name, and its first arguments, of which a pointer is 0, for no
 /// policy can know one. A program has those that it asks for, and not the table of all.
@@ -143,7 +143,7 @@ pub fn not_a_program(at: usize) -> Error {
 
 /// Is PROG, the file `path`, for a machine of 32 bits whose calls the policy refuses? Nothing of it could run.
 pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
-    let Some((file, machine, true)) = executable::machine(cx, path) else { return Ok(()) };
+    let Some((file, machine, true)) = machine_of(cx, path) else { return Ok(()) };
     // exit_group(2), which every program makes. Of `arch`: linux/audit.h.
     let (arch, nr) = match machine {
         libc::EM_386 => (0x4000_0003, 252),
@@ -161,4 +161,22 @@ pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
                 .with_status(NOT_EXECUTABLE))
         }
     }
+}
+
+/// The program `path`, or what interprets it: that file, its machine, and whether it is one of 32 bits.
+fn machine_of(cx: &Cx, path: &CStr) -> Option<(CString, u16, bool)> {
+    let mut path = path.to_owned();
+    // The kernel follows as many interpreters: fs/exec.c.
+    for _ in 0..5 {
+        if sys::statx(cx, None, &path, 0).ok()?.file_type() != libc::S_IFREG {
+            return None;
+        }
+        let head = sys::read_head(cx, &path).ok()?;
+        match format_of(&head) {
+            Format::Script(interpreter) => path = cstring(interpreter),
+            Format::Elf(machine, _) => return Some((path, machine, head.get(4) == Some(&1))),
+            Format::Unknown => return None,
+        }
+    }
+    None
 }

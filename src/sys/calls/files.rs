@@ -102,6 +102,15 @@ pub fn read_to_end(cx: &Cx, file: BorrowedFd) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// The first bytes of a file, one page at most.
+pub fn read_head(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
+    let mut head = vec![0; 4096];
+    let file = openat(cx, None, path, libc::O_RDONLY)?;
+    let n = read(cx, file.as_fd(), &mut head)?;
+    head.truncate(n);
+    Ok(head)
+}
+
 /// Call `act` with a piece of memory to read into. It is not on the stack, which may be small, and the next who reads
 /// has it again: the heap only grows, and some files are read many times.
 pub fn with_piece(

@@ -1,0 +1,65 @@
+//! The ids of a child, mapped by its parent; and what can be done only where they are mapped.
+
+use syscalls::Errno;
+
+use crate::cli::Prog;
+use crate::ids::id_maps::{IdMaps, Map};
+use crate::process::child::{self, Line, Side};
+use crate::root::directories::Place;
+use crate::say::error::Error;
+use crate::say::show;
+use crate::sys::Cx;
+
+/// Map what the child may not map itself, as soon as that is in its cgroups.
+pub fn write_for(cx: &Cx, maps: &IdMaps, child: i32) -> Result<(), Error> {
+    let child = show::number(child as u64);
+    for map in maps.of_parent() {
+        if map.is_free(cx)? {
+            map.write(cx, &child)?;
+        } else {
+            have_written(cx, map, &child)?;
+        }
+    }
+    Ok(())
+}
+
+/// Have newuidmap(1) or newgidmap(1) write it.
+fn have_written(cx: &Cx, map: &Map, process: &str) -> Result<(), Error> {
+    let Some(prog) = Prog::new(map.command(process)?) else { return Ok(()) };
+    let part = Box::new(|side| match side {
+        Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
+        Side::Parent(..) => Ok(()),
+    });
+    match child::help(cx, 0, part)? {
+        0 => Ok(()),
+        status => Err(map.why_not_written(cx, status)),
+    }
+}
+
+/// Something that removes a directory.
+pub type Remove = fn(&Cx, &Place) -> Result<(), Error>;
+
+/// Do `remove` as the caller; where that is refused (another of the mapped ids owns it, or its mode forbids
+/// it), in a user namespace with these maps, whose root may.
+pub fn remove(cx: &Cx, maps: &IdMaps, place: &Place, remove: Remove) -> Result<(), Error> {
+    match remove(cx, place) {
+        Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => {}
+        other => return other,
+    }
+    if cx.dry() {
+        return Ok(()); // there it would go well
+    }
+    let line = Line::new(cx)?;
+    let part = Box::new(|side| match side {
+        Side::Child => {
+            maps.write_own(cx)?;
+            line.call(cx)?;
+            remove(cx, place)
+        }
+        Side::Parent(child, _) => line.answer(cx, child, || write_for(cx, maps, child)).map(drop),
+    });
+    match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
+        0 => Ok(()),
+        _ => Err(Error::refusal(format_args!("{} is not removed", place.shown()))),
+    }
+}
