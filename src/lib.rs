@@ -5,6 +5,21 @@
 //! system call that it makes, in order. `src/bin` makes a program of each. What the tools share
 //! lies in wings, each of which uses those above it in this list.
 
+// The rules of the house: `unsafe` in `sys` alone, and no way to a panic.
+#![deny(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
+#![deny(clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)]
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::dbg_macro,
+    clippy::undocumented_unsafe_blocks
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
 /// How things are written down, and read: as strace writes a call, as the kernel writes a file.
 pub mod say {
     pub mod error;

@@ -7,6 +7,8 @@
 //! prints the second. Descriptors are always close-on-exec. Errors are those of the manual page, each
 //! as an [`Error`] that holds the call as it was made.
 
+#![allow(unsafe_code)]
+
 pub mod door;
 pub mod entry;
 pub mod memory;

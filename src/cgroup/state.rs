@@ -136,11 +136,13 @@ fn freezing(hierarchy: &Hierarchy) -> &'static [u8] {
 }
 
 fn set_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
-    let (file, values): (&[u8], [&[u8]; 2]) = match place.hierarchy.v2 {
-        true => (b"cgroup.freeze", [b"0", b"1"]),
-        false => (b"freezer.state", [b"THAWED", b"FROZEN"]),
+    let (file, value): (&[u8], &[u8]) = match (place.hierarchy.v2, frozen) {
+        (true, false) => (b"cgroup.freeze", b"0"),
+        (true, true) => (b"cgroup.freeze", b"1"),
+        (false, false) => (b"freezer.state", b"THAWED"),
+        (false, true) => (b"freezer.state", b"FROZEN"),
     };
-    write_file(cx, &join(&place.directory, file), values[usize::from(frozen)])
+    write_file(cx, &join(&place.directory, file), value)
 }
 
 /// False: the time is over.

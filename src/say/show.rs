@@ -346,7 +346,7 @@ fn list<T>(members: &[T], out: &mut String, show: impl Fn(&T, &mut String)) {
 
 /// A string in quotes, its odd bytes escaped as C does, cut after `most` bytes.
 pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
-    let shown = &bytes[..bytes.len().min(most)];
+    let shown = bytes.get(..most).unwrap_or(bytes);
     out.push('"');
     escape(shown, b"\"\\", out);
     out.push('"');

@@ -64,6 +64,7 @@ impl Call {
 }
 
 /// How many calls there are, and how long their names are with a newline behind each.
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const SIZES: (usize, usize) = {
     let (mut count, mut length, mut at, mut in_name) = (0, 0, 0, true);
     while at < TABLE.len() {
@@ -85,6 +86,7 @@ struct Read {
     names: [u8; SIZES.1],
 }
 
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const READ: Read = {
     let mut read = Read {
         calls: [Call { numbers: [NONE; 2], narrow: 0 }; COUNT],
@@ -134,6 +136,7 @@ pub fn position(name: &[u8]) -> Option<usize> {
 }
 
 /// The same when td is built, by a binary search.
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 pub const fn const_position(name: &[u8]) -> Option<usize> {
     let (mut from, mut to) = (0, COUNT);
     while from < to {
@@ -148,6 +151,7 @@ pub const fn const_position(name: &[u8]) -> Option<usize> {
 }
 
 /// How a name stands to the one that begins there.
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const fn order(name: &[u8], start: usize) -> Ordering {
     let mut i = 0;
     loop {

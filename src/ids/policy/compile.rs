@@ -128,7 +128,7 @@ impl Compiler {
                 Test::Argument { index, mask, compared, value, opposite } => {
                     let width = call.width(index);
                     if value & !width != 0 || mask != u64::MAX && mask & !width != 0 {
-                        return Err((words[0], TOO_LARGE));
+                        return Err((words.first().copied().unwrap_or(before), TOO_LARGE));
                     }
                     argument(&mut part, index, mask & width, compared, value, opposite);
                 }

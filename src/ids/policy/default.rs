@@ -20,6 +20,7 @@ pub fn call(word: &[u8]) -> Option<usize> {
 }
 
 /// The text in an array of so many bytes, and its length, which may be less.
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const fn short<const N: usize>() -> ([u8; N], usize) {
     let mut text = [0; N];
     let (mut length, mut rest) = (0, SOURCE);
@@ -52,6 +53,7 @@ const fn short<const N: usize>() -> ([u8; N], usize) {
     (text, length)
 }
 
+#[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const fn length_of_word(text: &[u8]) -> usize {
     let mut length = 0;
     while length < text.len() && !matches!(text[length], b' ' | b'\n' | b'#') {
