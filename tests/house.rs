@@ -96,7 +96,7 @@ fn no_file_uses_one_that_uses_it() {
         graph.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone())
     {
         graph.remove(&file);
-        graph.values_mut().for_each(|used| drop(used.remove(&file)));
+        graph.values_mut().for_each(|used| _ = used.remove(&file));
     }
     // Nor is one that is used by nobody.
     loop {
