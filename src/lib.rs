@@ -47,6 +47,7 @@ pub mod root {
     pub mod pivot;
     pub mod remove;
     pub mod restrict;
+    pub mod temporary_file;
 }
 
 /// Who a process is, and what it may do.
@@ -58,7 +59,30 @@ pub mod ids {
     pub mod users;
 }
 
-pub mod cgroup;
+/// cgroups(7): the file of one at the bottom; above it the hierarchies, limits, and what is done with a cgroup.
+pub mod cgroup {
+    pub mod amount;
+    pub mod asked;
+    pub mod causes;
+    pub mod controllers;
+    pub mod devices;
+    pub mod empty;
+    pub mod file;
+    pub mod freezer;
+    pub mod hierarchies;
+    pub mod kill;
+    pub mod limits;
+    pub mod make;
+    pub mod memberships;
+    pub mod mount;
+    pub mod oom;
+    pub mod places;
+    pub mod proc_pid_cgroup;
+    pub mod record;
+    pub mod stat;
+    pub mod tree;
+    pub mod write;
+}
 
 /// Processes: their command line, what they become, their children, and those that are entered.
 pub mod process {

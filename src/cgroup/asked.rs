@@ -4,11 +4,13 @@ use std::ffi::CString;
 
 use syscalls::Errno;
 
+use crate::cgroup::amount::Amount;
 use crate::cgroup::causes;
-use crate::cgroup::devices::DeviceLimit;
+use crate::cgroup::devices::{DeviceLimit, device_of};
+use crate::cgroup::file::why_refused;
+use crate::cgroup::hierarchies::{self, Hierarchy};
 use crate::cgroup::limits::{LIMITS, Limit};
-use crate::cgroup::make::Write;
-use crate::cgroup::{self, Hierarchy};
+use crate::cgroup::write::{Value, Write};
 use crate::cli::Cli;
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -19,8 +21,8 @@ use crate::sys::{self, Cx};
 /// What is asked of a cgroup.
 #[derive(Default)]
 pub struct Wanted {
-    /// A value for each of `LIMITS`.
-    pub limits: [Option<String>; LIMITS.len()],
+    /// Limits of `LIMITS`, in its order.
+    pub limits: Vec<(&'static Limit, Amount)>,
     /// Those of which there may be several.
     pub devices: Vec<DeviceLimit>,
     /// Files that are written as they are.
@@ -37,33 +39,30 @@ pub type Used<'a> = (&'a Hierarchy, Vec<u8>);
 impl Wanted {
     /// Is nothing asked?
     pub fn is_empty(&self) -> bool {
-        let none = self.limits.iter().all(Option::is_none) && self.devices.is_empty();
+        let none = self.limits.is_empty() && self.devices.is_empty();
         none && self.set.is_empty() && !self.delegated && !self.count
     }
 
-    /// Values are checked before anything is made. What --memory-swap means depends on --memory.
-    pub fn check(&mut self, cli: &Cli) -> Result<(), Error> {
-        let mut memory = None;
-        for (limit, value) in LIMITS.iter().zip(&mut self.limits) {
-            let Some(value) = value else { continue };
-            let typed = value.clone();
-            match (limit.asked.option, &memory) {
-                ("--memory", _) => memory = Some(typed.clone()),
-                ("--memory-swap", None) => return Err(cli.usage("--memory-swap needs --memory")),
-                ("--memory-swap", Some(memory)) => *value = [&typed, " ", memory].concat(),
-                _ => {}
+    /// What was typed for each of `LIMITS`. Values are checked before anything is made.
+    pub fn add_limits(&mut self, cli: &Cli, typed: &[Option<String>]) -> Result<(), Error> {
+        for (limit, typed) in LIMITS.iter().zip(typed) {
+            let Some(typed) = typed else { continue };
+            let (option, mut before) = (limit.asked.option, self.limits.iter());
+            let memory = before.find(|(limit, _)| limit.asked.option == "--memory");
+            if option == "--memory-swap" && memory.is_none() {
+                return Err(cli.usage("--memory-swap needs --memory"));
             }
-            if !limit.accepts(value) {
-                return Err(refused(cli, limit.asked.option, &typed, limit.asked.accepts));
-            }
+            let amount = (limit.parse)(typed, memory.map(|(_, amount)| amount));
+            let amount = amount.ok_or_else(|| refused(cli, option, typed, limit.asked.accepts))?;
+            self.limits.push((limit, amount));
         }
         Ok(())
     }
 
     /// The limit of a device or of a size of pages.
-    pub fn add_device(&mut self, cli: &Cli, option: &str, typed: String) -> Result<(), Error> {
-        let limit = DeviceLimit::parse(option, typed.clone());
-        self.devices.push(limit.map_err(|asked| refused(cli, option, &typed, asked.accepts))?);
+    pub fn add_device(&mut self, cli: &Cli, option: &str, typed: &str) -> Result<(), Error> {
+        let limit = DeviceLimit::parse(option, typed);
+        self.devices.push(limit.map_err(|asked| refused(cli, option, typed, asked.accepts))?);
         Ok(())
     }
 
@@ -74,26 +73,28 @@ impl Wanted {
         hierarchies: &'a [Hierarchy],
     ) -> Result<Vec<Write<'a>>, Error> {
         let of = |controller: &[u8]| {
-            let hierarchy = cgroup::of_controller(hierarchies, controller);
+            let hierarchy = hierarchies::of_controller(hierarchies, controller);
             hierarchy.ok_or_else(|| causes::why_nowhere(cx, controller))
         };
         let mut writes = Vec::new();
-        for (limit, value) in LIMITS.iter().zip(&self.limits) {
-            let Some(value) = value else { continue };
+        for (limit, amount) in &self.limits {
             let hierarchy = of(limit.controller.as_bytes())?;
             if limit.files(hierarchy.v2).is_empty() {
                 return Err(not_on_v1(limit));
             }
-            limit.writes(value, hierarchy, &mut writes);
+            limit.writes(amount, hierarchy, &mut writes);
         }
         for limit in &self.devices {
             limit.writes(cx, of(limit.controller())?, &mut writes)?;
         }
         for (file, value) in &self.set {
-            let (file, value) = (file.to_bytes(), value.to_bytes().to_vec());
+            let (file, text) = (file.to_bytes(), value.to_bytes());
             let controller = text::pair(file, b'.').unwrap_or_default().0;
             let hierarchy = of(controller)?;
-            writes.push(Write { hierarchy, controller, file, value, asked: None, taken: b"" });
+            let of_device = matches!(controller, b"io" | b"blkio");
+            let device = of_device.then(|| device_of(text).to_vec());
+            let (value, asked, taken) = (Value::Text(text.into()), None, &b""[..]);
+            writes.push(Write { hierarchy, controller, file, value, device, asked, taken });
         }
         Ok(writes)
     }
@@ -138,7 +139,7 @@ impl Wanted {
         name: &[u8],
         writes: &[Write],
     ) -> Vec<Used<'a>> {
-        let home = cgroup::home(hierarchies);
+        let home = hierarchies::home(hierarchies);
         let asked = |hierarchy: &&Hierarchy| self.asks(hierarchy, writes);
         // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
         // limited there, those of version 1 are enough.
@@ -168,7 +169,7 @@ fn may_create(cx: &Cx, hierarchy: &Hierarchy) -> Result<bool, Error> {
                 return Ok(false);
             }
         }
-        other => other.map_err(|e| causes::why_refused(cx, &own, e).way_out(cgroup::DISABLED))?,
+        other => other.map_err(|e| why_refused(cx, &own, e).way_out(hierarchies::DISABLED))?,
     }
     Ok(!cannot_enter(cx, hierarchy, b""))
 }

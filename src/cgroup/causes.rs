@@ -4,19 +4,17 @@ use std::ffi::CStr;
 
 use syscalls::Errno;
 
-use crate::cgroup::controllers::why_on_v1;
-use crate::cgroup::make::{QUOTA, Write};
-use crate::cgroup::stat::sum;
-use crate::cgroup::tree::parent;
-use crate::cgroup::{Hierarchy, devices, join, read_word, shown_word};
+use crate::cgroup::devices;
+use crate::cgroup::file::{join, parent, read_word, shown_word, sum, why_refused};
+use crate::cgroup::hierarchies::Hierarchy;
+use crate::cgroup::limits::QUOTA;
+use crate::cgroup::proc_pid_cgroup::why_on_v1;
+use crate::cgroup::write::Write;
 use crate::say::error::Error;
 use crate::say::number::decimal;
-use crate::say::show::{octal, plain, unsigned};
+use crate::say::show::{plain, unsigned};
 use crate::say::text;
 use crate::sys::{self, Cx};
-
-/// The id of whoever has none in this user namespace: user_namespaces(7).
-const OVERFLOW: u32 = 65534;
 
 /// No hierarchy has this controller.
 pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
@@ -26,42 +24,6 @@ pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
         return error.because("files called cgroup.* are those of version 2, which is not mounted");
     }
     why_on_v1(cx, controller, error)
-}
-
-/// Why a file or directory may not be written to: whose is it?
-pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
-    let shown = plain(path.to_bytes());
-    match error.errno() {
-        Some(Errno::EROFS) => {
-            error.because(format_args!("the cgroups at {shown} are mounted read-only"))
-        }
-        Some(Errno::EACCES | Errno::EPERM) => match sys::statx(cx, None, path, 0) {
-            Ok(stat) => {
-                let mut why = shown;
-                unsigned(" belongs to uid ", stat.uid.into(), &mut why);
-                octal(" (mode ", stat.permissions(), &mut why);
-                unsigned("), we are ", cx.start.euid.into(), &mut why);
-                let error = error.because(why);
-                // In a user namespace that has no id for the owner, ours is not the one to give it to.
-                if stat.uid == OVERFLOW { error } else { error.way_out(way_to_be_given(cx, path)) }
-            }
-            Err(_) => error,
-        },
-        _ => error,
-    }
-}
-
-/// How a user comes by limits. To give away what is given already would change nothing.
-fn way_to_be_given(cx: &Cx, path: &CStr) -> String {
-    let above = sys::statx(cx, None, &parent(path), 0);
-    if above.is_ok_and(|above| above.uid == cx.start.euid) {
-        return "given are the limits of cgroups below it".into();
-    }
-    let mut way_out = String::from("as root: td-cgroup --delegate");
-    unsigned(" ", cx.start.euid.into(), &mut way_out);
-    unsigned(":", cx.start.egid.into(), &mut way_out);
-    unsigned(" /td/u-", cx.start.euid.into(), &mut way_out);
-    way_out + " (for limits below it)"
 }
 
 /// Why a cgroup was not given away.
@@ -134,8 +96,9 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
         return error
             .because(format_args!("the cgroup uses {used} bytes, of which too few can be freed"));
     }
-    if error.is(Errno::ENODEV) && write.controller == b"io" {
-        return devices::why_no_device(cx, &write.value, error);
+    if let (true, b"io", Some(device)) = (error.is(Errno::ENODEV), write.controller, &write.device)
+    {
+        return devices::why_no_device(cx, device, error);
     }
     let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
     let (true, Some(asked)) = (refused, write.asked) else { return error };

@@ -7,21 +7,19 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup::asked::Wanted;
-use crate::cgroup::causes::why_refused;
-use crate::cgroup::limits;
-use crate::cgroup::make::{self, Made, named, write_file};
-use crate::cgroup::tree::{self, DYING, Patience, procs};
-use crate::cgroup::{self, Hierarchy, join};
-use crate::cgroup::{read_word, shown_word};
+use crate::cgroup::file::{self, join, named, procs, read_word, shown_word, why_refused};
+use crate::cgroup::hierarchies::{CONTROLLERS, Hierarchy};
+use crate::cgroup::proc_pid_cgroup::why_on_v1;
+use crate::cgroup::tree::{self, DYING, Patience};
 use crate::say::error::Error;
 use crate::say::show::{plain, signed};
 use crate::say::text;
 use crate::sys::{self, Cx};
 
 /// A level whose processes were moved to a leaf below it.
-pub struct Moved {
-    pub level: CString,
-    pub leaf: CString,
+struct Moved {
+    level: CString,
+    leaf: CString,
     /// Was the leaf made for that? Then whoever is in it goes back.
     made: bool,
     /// Who was moved.
@@ -30,9 +28,31 @@ pub struct Moved {
     off: Vec<Vec<u8>>,
 }
 
-impl Made {
+/// The controllers that this process has turned on so far, and whom it has moved for that.
+#[derive(Default)]
+pub struct Controllers {
+    /// The cgroup to which processes go that are in the way, if they may be moved at all.
+    move_to_leaf: Option<CString>,
+    /// Those that are on by now, each with its level: one of several limits need not look again.
+    turned_on: Vec<CString>,
+    /// The levels whose processes were moved to a leaf.
+    moved: Vec<Moved>,
+}
+
+impl Controllers {
+    /// None yet. `move_to_leaf`: see there.
+    pub fn new(move_to_leaf: Option<CString>) -> Controllers {
+        Controllers { move_to_leaf, ..Controllers::default() }
+    }
+
+    /// Where a process is now that was in the directory `level`: there, or in the leaf to which it was moved.
+    pub fn moved_from<'a>(&'a self, level: &'a CString) -> &'a CString {
+        let moved = self.moved.iter().find(|moved| moved.level == *level);
+        moved.map_or(level, |moved| &moved.leaf)
+    }
+
     /// Have controllers on, as far as version 2 has them: for those below the cgroup `name` where that is given away;
-    /// for itself where it is to be counted. A container's is counted wherever the caller, who is in the way of
+    /// for itself where it is to be counted. A `container`'s is counted wherever the caller, who is in the way of
     /// controllers of its own cgroup, is not above it, or in the root, where nobody is in the way.
     pub fn pass_down(
         &mut self,
@@ -40,6 +60,7 @@ impl Made {
         hierarchy: &Hierarchy,
         name: &[u8],
         wanted: &Wanted,
+        container: bool,
     ) -> Result<(), Error> {
         let levels = hierarchy.levels(name).map_or(Vec::new(), |(levels, _)| levels);
         let (Some((_, above)), Some(root)) = (levels.split_last(), levels.first()) else {
@@ -49,11 +70,11 @@ impl Made {
         let (levels, must) = match wanted {
             Wanted { delegated: true, .. } => (&levels[..], true),
             Wanted { count: true, .. } if name.contains(&b'/') => (above, true),
-            _ if self.is_recorded() && apart => (above, false),
+            _ if container && apart => (above, false),
             _ => return Ok(()),
         };
         let offered = read_word(cx, root, b"cgroup.controllers")?.unwrap_or_default(); // a dry run's may not exist
-        for controller in limits::CONTROLLERS {
+        for controller in CONTROLLERS {
             if text::has(offered.as_bytes(), b' ', controller) {
                 // What is not counted there, --stat says.
                 self.turn_on(cx, levels, controller)
@@ -106,10 +127,10 @@ impl Made {
     }
 
     /// Move the processes back from where they were moved, as far as nobody else counts on it by now.
-    pub fn undo_moved(&self, cx: &Cx, results: &mut Vec<Result<(), Error>>) {
+    pub fn undo(&self, cx: &Cx, results: &mut Vec<Result<(), Error>>) {
         for Moved { level, leaf, made, pids, off } in self.moved.iter().rev() {
             for word in off {
-                results.push(write_file(cx, &join(level, b"cgroup.subtree_control"), word));
+                results.push(file::write(cx, &join(level, b"cgroup.subtree_control"), word));
             }
             if *made {
                 results.push(move_all(cx, leaf, level, &mut Vec::new()));
@@ -129,7 +150,7 @@ fn has_type(cx: &Cx, cgroup: &CStr) -> Result<bool, Error> {
 /// Turn a controller on in one directory. A failure comes with: are processes in the way?
 fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bool)> {
     let control = join(level, b"cgroup.subtree_control");
-    if let Err(e) = write_file(cx, &control, &[b"+", controller].concat()) {
+    if let Err(e) = file::write(cx, &control, &[b"+", controller].concat()) {
         let busy = e.is(Errno::EBUSY);
         return Err((why_not_on(cx, level, controller, e), busy));
     }
@@ -138,7 +159,7 @@ fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bo
     if kind != "domain threaded" {
         return Ok(());
     }
-    write_file(cx, &control, &[b"-", controller].concat()).map_err(|e| (e, false))?;
+    file::write(cx, &control, &[b"-", controller].concat()).map_err(|e| (e, false))?;
     let (name, shown) = (plain(controller), plain(level.to_bytes()));
     let error = Error::refusal(format_args!(
         "{shown} would be {kind} with {name} on, and cgroups below it invalid"
@@ -166,7 +187,7 @@ fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(),
 
 fn move_each(cx: &Cx, pids: &[i32], to: &CStr) -> Result<(), Error> {
     let to = procs(to);
-    let file = make::open(cx, None, &to, &to)?;
+    let file = file::open(cx, None, &to, &to)?;
     for pid in pids {
         let mut text = String::new();
         signed("", (*pid).into(), &mut text);
@@ -214,13 +235,4 @@ fn why_in_the_way(cx: &Cx, level: &CStr, error: Error) -> Error {
         .way_out(
             "a cgroup passes controllers down or has processes: --move-to-leaf NAME moves them",
         )
-}
-
-/// A controller is not there for version 2 when version 1 has it.
-pub fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
-    if !matches!(cgroup::bound_to_v1(cx, controller), Ok(true)) {
-        return error;
-    }
-    let name = plain(controller);
-    error.because(format_args!("{name} is on a version 1 hierarchy that is not mounted here"))
 }

@@ -1,13 +1,13 @@
 //! Limits that each are of one device, or of the pages of one size.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::Hierarchy;
-use crate::cgroup::limits::{Asked, unlimited};
-use crate::cgroup::make::Write;
+use crate::cgroup::amount::unlimited;
+use crate::cgroup::hierarchies::Hierarchy;
+use crate::cgroup::write::{Asked, Value, Write};
 use crate::say::error::Error;
 use crate::say::number::{decimal, parse_size};
 use crate::say::show::{ascii, number, plain, unsigned};
@@ -15,9 +15,17 @@ use crate::say::text::{lines, pair, split};
 use crate::sys::{self, Cx, cstring};
 
 /// A limit of one device, or of the pages of one size.
-pub struct DeviceLimit {
-    asked: &'static Asked,
-    typed: String,
+pub enum DeviceLimit {
+    /// So much a second of a block device. `None`: as much as it can.
+    IoMax(Device, Vec<(&'static Rate, Option<u64>)>),
+    /// Bytes of huge pages of one size, whose file is the first on version 1 and the second on version 2.
+    HugePages([String; 2], Option<u64>),
+}
+
+/// A block device, as it was named.
+pub enum Device {
+    Number(u64, u64),
+    Path(CString),
 }
 
 const IO_MAX: Asked = Asked {
@@ -25,12 +33,20 @@ const IO_MAX: Asked = Asked {
     accepts: "DEV,rbps=N,wbps=N,riops=N,wiops=N: MAJ:MIN or a block device, and one N at least, a SIZE or max",
 };
 
-/// What may be limited of a device, and in which file of version 1.
-const IO: [(&[u8], &str); 4] = [
-    (b"rbps", "blkio.throttle.read_bps_device"),
-    (b"wbps", "blkio.throttle.write_bps_device"),
-    (b"riops", "blkio.throttle.read_iops_device"),
-    (b"wiops", "blkio.throttle.write_iops_device"),
+/// What may be limited of a device.
+#[derive(Debug)]
+pub struct Rate {
+    /// Its key in `io.max` of version 2.
+    key: &'static str,
+    /// Its file in version 1.
+    v1: &'static str,
+}
+
+static RATES: [Rate; 4] = [
+    Rate { key: "rbps", v1: "blkio.throttle.read_bps_device" },
+    Rate { key: "wbps", v1: "blkio.throttle.write_bps_device" },
+    Rate { key: "riops", v1: "blkio.throttle.read_iops_device" },
+    Rate { key: "wiops", v1: "blkio.throttle.write_iops_device" },
 ];
 
 const HUGETLB: Asked = Asked {
@@ -40,96 +56,133 @@ const HUGETLB: Asked = Asked {
 
 impl DeviceLimit {
     /// From what was typed for `option`.
-    pub fn parse(option: &str, typed: String) -> Result<DeviceLimit, &'static Asked> {
-        let asked = if option == IO_MAX.option { &IO_MAX } else { &HUGETLB };
-        let limit = DeviceLimit { asked, typed };
-        if limit.files(false).is_some() { Ok(limit) } else { Err(asked) }
+    pub fn parse(option: &str, typed: &str) -> Result<DeviceLimit, &'static Asked> {
+        let both = pair(typed.as_bytes(), b',');
+        let (asked, limit) = match option {
+            "--io-max" => (&IO_MAX, both.and_then(|(device, pairs)| io_max(device, pairs))),
+            _ => (&HUGETLB, both.and_then(|(size, limit)| huge_pages(size, limit))),
+        };
+        limit.ok_or(asked)
     }
 
     /// Whose limit it is, by its name on version 2.
     pub fn controller(&self) -> &'static [u8] {
-        if self.asked.option == IO_MAX.option { b"io" } else { b"hugetlb" }
-    }
-
-    /// The files, each with its value, without the number of the device before that. `None`: what was typed is not
-    /// accepted.
-    fn files(&self, v2: bool) -> Option<Vec<(String, String)>> {
-        let (first, rest) = pair(self.typed.as_bytes(), b',')?;
-        if self.controller() == b"io" { io_max(rest, v2) } else { hugetlb(first, rest, v2) }
+        match self {
+            DeviceLimit::IoMax(..) => b"io",
+            DeviceLimit::HugePages(..) => b"hugetlb",
+        }
     }
 
     /// What is written. A device is looked up by its path.
     pub fn writes<'a>(
-        &self,
+        &'a self,
         cx: &Cx,
         hierarchy: &'a Hierarchy,
         writes: &mut Vec<Write<'a>>,
     ) -> Result<(), Error> {
         let controller = self.controller();
-        let of_device = controller == b"io";
-        let number = if of_device { device_number(cx, &self.typed)? } else { String::new() };
-        for (file, value) in self.files(hierarchy.v2).unwrap_or_default() {
-            let file = file.leak().as_bytes();
-            // Those of devices are in one file, and the kernel takes them as they are.
-            let taken = if of_device { &[] } else { file as &[u8] };
-            let value = [number.as_bytes(), value.as_bytes()].concat();
-            let asked = Some(self.asked);
-            writes.push(Write { hierarchy, controller, file, value, asked, taken });
+        match self {
+            DeviceLimit::HugePages([v1, v2], limit) => {
+                let file = if hierarchy.v2 { v2 } else { v1 }.as_bytes();
+                let (value, asked) =
+                    (limit.map_or(Value::Unlimited, Value::Number), Some(&HUGETLB));
+                writes.push(Write {
+                    hierarchy,
+                    controller,
+                    file,
+                    value,
+                    device: None,
+                    asked,
+                    taken: file,
+                });
+            }
+            DeviceLimit::IoMax(device, rates) => {
+                let device = device.number(cx)?.into_bytes();
+                for (file, text) in texts(rates, hierarchy.v2) {
+                    let value = Value::Text([&device, text.as_bytes()].concat());
+                    let (file, device) = (file.as_bytes(), Some(device.clone()));
+                    // The kernel takes them as they are.
+                    let (asked, taken) = (Some(&IO_MAX), &b""[..]);
+                    writes.push(Write { hierarchy, controller, file, value, device, asked, taken });
+                }
+            }
         }
         Ok(())
     }
 }
 
-fn io_max(pairs: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
+/// The files of rates, each with what is written behind the number of the device.
+fn texts(rates: &[(&Rate, Option<u64>)], v2: bool) -> Vec<(&'static str, String)> {
     let (mut files, mut all) = (Vec::new(), String::new());
-    for field in split(pairs, b',') {
-        let (key, value) = pair(field, b'=')?;
-        let (_, file) = IO.iter().find(|(known, _)| *known == key)?;
-        let most =
-            if value == b"max" { 0 } else { parse_size(&ascii(value)).filter(|n| *n > 0)? };
-        let n = number(most);
-        all.extend([" ", &ascii(key), "=", if most == 0 { "max" } else { &n }]);
-        files.push((String::from(*file), [" ", &n].concat()));
+    for (Rate { key, v1 }, most) in rates {
+        if v2 {
+            all.extend([" ", key, "=", &most.map_or("max".into(), number)]);
+        } else {
+            files.push((*v1, [" ", &number(most.unwrap_or(0))].concat()));
+        }
     }
-    Some(if v2 { vec![("io.max".into(), all)] } else { files })
+    if v2 { vec![("io.max", all)] } else { files }
 }
 
-fn hugetlb(size: &[u8], limit: &[u8], v2: bool) -> Option<Vec<(String, String)>> {
+fn io_max(device: &[u8], pairs: &[u8]) -> Option<DeviceLimit> {
+    let mut rates = Vec::new();
+    for field in split(pairs, b',') {
+        let (key, value) = pair(field, b'=')?;
+        let rate = RATES.iter().find(|rate| rate.key.as_bytes() == key)?;
+        let most = match value {
+            b"max" => None,
+            value => Some(parse_size(&ascii(value)).filter(|n| *n > 0)?),
+        };
+        rates.push((rate, most));
+    }
+    let (major, minor) = pair(device, b':').unwrap_or_default();
+    let device = match (decimal(major), decimal(minor)) {
+        (Some(major), Some(minor)) => Device::Number(major, minor),
+        _ => Device::Path(cstring(device)),
+    };
+    Some(DeviceLimit::IoMax(device, rates))
+}
+
+fn huge_pages(size: &[u8], limit: &[u8]) -> Option<DeviceLimit> {
     let (size, limit) = (parse_size(&ascii(size))?, ascii(limit));
-    let (file, none) = if v2 { (".max", "max") } else { (".limit_in_bytes", "-1") };
-    let value = match unlimited(&limit) {
-        true => none.into(),
-        false => parse_size(&limit).filter(|n| n.checked_rem(size) == Some(0)).map(number)?,
+    let limit = match unlimited(&limit) {
+        true => None,
+        false => Some(parse_size(&limit).filter(|n| n.checked_rem(size) == Some(0))?),
     };
     // The kernel's names for sizes of pages.
     let (shift, unit) = *[(30, "GB"), (20, "MB"), (10, "KB")].iter().find(|u| size >> u.0 > 0)?;
-    Some(vec![(["hugetlb.", &number(size >> shift), unit, file].concat(), value)])
+    let file = |end| ["hugetlb.", &number(size >> shift), unit, end].concat();
+    Some(DeviceLimit::HugePages([file(".limit_in_bytes"), file(".max")], limit))
 }
 
-/// `MAJ:MIN` of the block device that was typed.
-fn device_number(cx: &Cx, typed: &str) -> Result<String, Error> {
-    let device = pair(typed.as_bytes(), b',').unwrap_or_default().0;
-    let numbers = pair(device, b':').unwrap_or_default();
-    if decimal(numbers.0).is_some() && decimal(numbers.1).is_some() {
-        return Ok(ascii(device));
+impl Device {
+    /// `MAJ:MIN`.
+    fn number(&self, cx: &Cx) -> Result<String, Error> {
+        let (major, minor) = match self {
+            Device::Number(major, minor) => (*major, *minor),
+            Device::Path(path) => {
+                let stat = sys::statx(cx, None, path, 0)?;
+                if stat.file_type() != libc::S_IFBLK {
+                    let path = plain(path.to_bytes());
+                    return Err(Error::refusal(format_args!("{path} is no block device")));
+                }
+                (stat.rdev_major.into(), stat.rdev_minor.into())
+            }
+        };
+        let mut text = number(major);
+        unsigned(":", minor, &mut text);
+        Ok(text)
     }
-    let stat = sys::statx(cx, None, &cstring(device), 0)?;
-    if stat.file_type() != libc::S_IFBLK {
-        return Err(Error::refusal(format_args!("{} is no block device", plain(device))));
-    }
-    let mut number = number(stat.rdev_major.into());
-    unsigned(":", stat.rdev_minor.into(), &mut number);
-    Ok(number)
 }
 
-/// The device in what is written for one.
-fn device_of(value: &[u8]) -> &[u8] {
+/// The device in what is written for one, or is read of one.
+pub fn device_of(value: &[u8]) -> &[u8] {
     pair(value, b' ').unwrap_or((value, b"")).0
 }
 
 /// Why the kernel knows no such device: look at what it has.
-pub fn why_no_device(cx: &Cx, value: &[u8], error: Error) -> Error {
-    let device = ascii(device_of(value));
+pub fn why_no_device(cx: &Cx, device: &[u8], error: Error) -> Error {
+    let device = ascii(device);
     let path = ["/sys/dev/block/", &device].concat();
     match sys::statx(cx, None, &cstring(path.as_str()), 0) {
         Err(e) if e.is(Errno::ENOENT) => {
@@ -143,14 +196,14 @@ pub fn why_no_device(cx: &Cx, value: &[u8], error: Error) -> Error {
 }
 
 /// What gives a file its value back that was read from it. In a file with a line for each device that is the line of
-/// the one that `value` was written for, or one that takes its limits away.
-pub fn to_write_back(file: &[u8], value: &[u8], read: Vec<u8>) -> Vec<u8> {
+/// the one that was written to, or one that takes its limits away.
+pub fn to_write_back(file: &[u8], device: Option<&[u8]>, read: Vec<u8>) -> Vec<u8> {
+    let Some(device) = device else { return read };
     let unlimited: &[u8] = match file {
         b"io.max" => b" rbps=max wbps=max riops=max wiops=max",
         _ if file.starts_with(b"blkio.throttle.") => b" 0",
         _ => return read,
     };
-    let device = device_of(value);
     let line = lines(&read).find(|line| device_of(line) == device);
     line.map_or_else(|| [device, unlimited].concat(), |line| line.to_vec())
 }
@@ -182,10 +235,17 @@ mod tests {
 
     /// What is written in version 1 and in version 2, `FILE=VALUE` each.
     fn written(option: &str, typed: &str) -> Option<[Vec<String>; 2]> {
-        let limit = DeviceLimit::parse(option, typed.into()).ok()?;
-        Some([false, true].map(|v2| {
-            let files = limit.files(v2).expect("it was accepted");
-            files.iter().map(|(file, value)| format!("{file}={value}")).collect()
+        let limit = DeviceLimit::parse(option, typed).ok()?;
+        Some([false, true].map(|v2| match &limit {
+            DeviceLimit::IoMax(_, rates) => {
+                let texts = texts(rates, v2).into_iter();
+                texts.map(|(file, text)| format!("{file}={text}")).collect()
+            }
+            DeviceLimit::HugePages(files, limit) => {
+                let none = if v2 { "max" } else { "-1" };
+                let value = limit.map_or(none.to_string(), number);
+                vec![format!("{}={value}", files[usize::from(v2)])]
+            }
         }))
     }
 
@@ -224,15 +284,15 @@ mod tests {
 
     #[test]
     fn what_is_written_back_is_the_line_of_the_device() {
-        let back = |file: &str, value: &str, read: &str| {
-            let back = to_write_back(file.as_bytes(), value.as_bytes(), read.into());
+        let back = |file: &str, device: Option<&str>, read: &str| {
+            let back = to_write_back(file.as_bytes(), device.map(str::as_bytes), read.into());
             String::from_utf8(back).expect("text")
         };
         let read = "8:16 rbps=1 wbps=max\n8:1 rbps=2 wbps=max\n";
-        assert_eq!(back("io.max", "8:1 rbps=9", read), "8:1 rbps=2 wbps=max");
-        assert_eq!(back("io.max", "8:0 rbps=9", read), "8:0 rbps=max wbps=max riops=max wiops=max");
-        assert_eq!(back("blkio.throttle.read_bps_device", "8:0 9", "8:0 7\n"), "8:0 7");
-        assert_eq!(back("blkio.throttle.read_bps_device", "8:0 9", ""), "8:0 0");
-        assert_eq!(back("pids.max", "9", "max\n"), "max\n");
+        assert_eq!(back("io.max", Some("8:1"), read), "8:1 rbps=2 wbps=max");
+        assert_eq!(back("io.max", Some("8:0"), read), "8:0 rbps=max wbps=max riops=max wiops=max");
+        assert_eq!(back("blkio.throttle.read_bps_device", Some("8:0"), "8:0 7\n"), "8:0 7");
+        assert_eq!(back("blkio.throttle.read_bps_device", Some("8:0"), ""), "8:0 0");
+        assert_eq!(back("pids.max", None, "max\n"), "max\n");
     }
 }

@@ -2,32 +2,30 @@
 //! removed, what was changed gets its value back, who moved goes back.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::asked::Used;
+use crate::cgroup::asked::{Used, Wanted};
 use crate::cgroup::causes::{
-    why_no_directory, why_no_file, why_no_value, why_not_given, why_not_moved, why_refused,
+    why_no_directory, why_no_file, why_no_value, why_not_given, why_not_moved,
 };
-use crate::cgroup::controllers::Moved;
-use crate::cgroup::limits::{self, Asked};
-use crate::cgroup::{Hierarchy, devices, join, state, tree};
-use crate::process::pid_file::PidFile;
+use crate::cgroup::controllers::Controllers;
+use crate::cgroup::file::{self, check_directory, join, named, why_refused};
+use crate::cgroup::hierarchies::Hierarchy;
+use crate::cgroup::limits::{MEMSW, QUOTA};
+use crate::cgroup::write::{Value, Write};
+use crate::cgroup::{devices, freezer, tree};
+use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::Error;
 use crate::say::number::decimal;
-use crate::say::show::{ascii, plain, signed};
+use crate::say::show::{ascii, number, plain};
 use crate::say::text;
-use crate::sys::{self, At, Cx};
-
-const MEMSW: &[u8] = b"memory.memsw.limit_in_bytes";
-pub const QUOTA: &[u8] = b"cpu.cfs_quota_us";
+use crate::sys::{self, Cx};
 
 /// What this process has made so far, and how it was before.
 #[derive(Default)]
 pub struct Made {
-    /// The cgroup to which processes go that are in the way of controllers, if they may be moved at all.
-    pub(super) move_to_leaf: Option<CString>,
     /// Directories that were not there.
     directories: Vec<CString>,
     /// Files of a cgroup that was there, and what they held.
@@ -36,41 +34,19 @@ pub struct Made {
     owners: Vec<(CString, u32, u32)>,
     /// The files by which this process moves back to where it came from.
     back: Vec<CString>,
-    /// The controllers that are on by now, each with its level: one of several limits need not look again.
-    pub(super) turned_on: Vec<CString>,
-    /// The levels of version 2 whose processes were moved to a leaf.
-    pub(super) moved: Vec<Moved>,
+    /// The controllers of version 2.
+    controllers: Controllers,
     /// The file that lists what is made. Then nothing of it may exist before.
-    record: Option<PidFile>,
+    record: Option<TemporaryFile>,
     /// May a cgroup of that name be removed, if nothing lives in it?
     fresh: bool,
-}
-
-/// A value for a file of a cgroup.
-pub struct Write<'a> {
-    /// Where.
-    pub hierarchy: &'a Hierarchy,
-    /// The controller, which on version 2 must be turned on first. `cgroup`: none.
-    pub controller: &'a [u8],
-    /// The file.
-    pub file: &'a [u8],
-    /// What is written.
-    pub value: Vec<u8>,
-    /// By which option; `None` for one that is written as it is.
-    pub asked: Option<&'static Asked>,
-    /// The file in which it is seen what the kernel took; empty: it is not looked at.
-    pub taken: &'a [u8],
 }
 
 impl Made {
     /// Nothing yet. `move_to_leaf`, `fresh`: see there.
     pub fn new(move_to_leaf: Option<CString>, fresh: bool) -> Made {
-        Made { move_to_leaf, fresh, ..Made::default() }
-    }
-
-    /// Is it listed in a file what is made?
-    pub(super) fn is_recorded(&self) -> bool {
-        self.record.is_some()
+        let controllers = Controllers::new(move_to_leaf);
+        Made { controllers, fresh, ..Made::default() }
     }
 
     /// List in a file what will be made.
@@ -81,7 +57,7 @@ impl Made {
         file: &CStr,
         text: &[u8],
     ) -> Result<(), Error> {
-        let file = self.record.insert(PidFile::new(cx, state, file)?);
+        let file = self.record.insert(TemporaryFile::new(cx, state, file)?);
         file.write_in_place(cx, text)
     }
 
@@ -100,7 +76,7 @@ impl Made {
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
         let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy.is(hierarchy)).collect();
         if !hierarchy.is_imagined(cx) {
-            check(cx, levels.first().unwrap_or(cgroup))?;
+            check_directory(cx, levels.first().unwrap_or(cgroup))?;
         }
         for (i, level) in levels.iter().enumerate().skip(there) {
             if self.directories.contains(level) {
@@ -118,16 +94,28 @@ impl Made {
         }
         if hierarchy.v2 {
             for write in writes.iter().filter(|write| write.controller != b"cgroup") {
-                self.turn_on(cx, above, write.controller)?;
+                self.controllers.turn_on(cx, above, write.controller)?;
             }
         }
         self.write_all(cx, cgroup, &writes)
     }
 
+    /// Have controllers of version 2 on: see [`Controllers::pass_down`].
+    pub fn pass_down(
+        &mut self,
+        cx: &Cx,
+        hierarchy: &Hierarchy,
+        name: &[u8],
+        wanted: &Wanted,
+    ) -> Result<(), Error> {
+        // Those of a container are recorded.
+        self.controllers.pass_down(cx, hierarchy, name, wanted, self.record.is_some())
+    }
+
     fn directory(&mut self, cx: &Cx, directory: &CStr) -> Result<(), Error> {
         match sys::mkdirat(cx, None, directory, 0o755) {
             Ok(()) => self.directories.push(directory.into()),
-            Err(e) if e.is(Errno::EEXIST) => check(cx, directory)?, // it is used as it is
+            Err(e) if e.is(Errno::EEXIST) => check_directory(cx, directory)?, // it is used as it is
             Err(e) => return Err(why_no_directory(cx, directory, e)),
         }
         Ok(())
@@ -191,13 +179,14 @@ impl Made {
                 (Err(_), None) => None,
                 (read, _) => {
                     let read = read.map_err(|e| why_no_file(cx, cgroup, write, e))?;
-                    Some(devices::to_write_back(write.file, &write.value, read))
+                    Some(devices::to_write_back(write.file, write.device.as_deref(), read))
                 }
             };
             compare_with_use(cx, cgroup, write)?;
         }
-        let file = open(cx, None, &path, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
-        sys::write(cx, file.as_fd(), &write.value)
+        let file =
+            file::open(cx, None, &path, &path).map_err(|e| why_no_file(cx, cgroup, write, e))?;
+        sys::write(cx, file.as_fd(), &write.text())
             .map_err(|e| why_no_value(cx, cgroup, write, named(&file, &path, e)))?;
         if cx.dry() {
             return Ok(());
@@ -216,7 +205,7 @@ impl Made {
     ) -> Result<(), Error> {
         for (hierarchy, name) in cgroups {
             let there = hierarchy.directory(name);
-            there.map_or(Ok(()), |there| state::refuse_frozen(cx, hierarchy, &there))?;
+            there.map_or(Ok(()), |there| freezer::refuse_frozen(cx, hierarchy, &there))?;
         }
         for &(hierarchy, ref name) in cgroups {
             let Some(there) = hierarchy.directory(name) else { continue };
@@ -231,12 +220,11 @@ impl Made {
             };
             let file = if hierarchy.v2 { c"cgroup.procs" } else { c"tasks" };
             let path = join(&there, file.to_bytes());
-            let enter = open(cx, Some(directory.as_fd()), file, &path)?;
+            let enter = file::open(cx, Some(directory.as_fd()), file, &path)?;
             // It could not go back.
             let Some(own) = hierarchy.directory(b"") else { return Err(is_outside(hierarchy)) };
             // Where it was may pass controllers down by now.
-            let moved = self.moved.iter().find(|moved| moved.level == own);
-            let own = moved.map_or(&own, |moved| &moved.leaf);
+            let own = self.controllers.moved_from(&own);
             sys::write(cx, enter.as_fd(), b"0")
                 .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
             self.back.push(join(own, file.to_bytes()));
@@ -249,13 +237,13 @@ impl Made {
     pub fn undo(&self, cx: &Cx) {
         let mut results = Vec::new();
         for file in self.back.iter().rev() {
-            results.push(write_file(cx, file, b"0"));
+            results.push(file::write(cx, file, b"0"));
         }
         for (path, uid, gid) in self.owners.iter().rev() {
             results.push(sys::fchownat(cx, None, path, *uid, *gid));
         }
         for (file, old) in self.values.iter().rev() {
-            results.push(write_file(cx, file, old));
+            results.push(file::write(cx, file, old));
         }
         for directory in self.directories.iter().rev() {
             match sys::unlinkat(cx, None, directory, libc::AT_REMOVEDIR) {
@@ -263,7 +251,7 @@ impl Made {
                 other => results.push(other),
             }
         }
-        self.undo_moved(cx, &mut results);
+        self.controllers.undo(cx, &mut results);
         results.extend(self.record.iter().map(|file| file.remove(cx)));
         for error in results.into_iter().filter_map(Result::err) {
             cx.say(&error);
@@ -284,7 +272,7 @@ fn create(cx: &Cx, directory: &CStr, fresh: bool) -> Result<(), Error> {
                 .way_out("choose another PATH; --fresh removes it, if no process is in it"));
         }
         Err(e) if e.is(Errno::EEXIST) => {
-            check(cx, directory)?;
+            check_directory(cx, directory)?;
             tree::remove(cx, &[directory.into()])?;
             create()
         }
@@ -297,49 +285,6 @@ fn create(cx: &Cx, directory: &CStr, fresh: bool) -> Result<(), Error> {
 fn is_outside(hierarchy: &Hierarchy) -> Error {
     let point = plain(&hierarchy.point);
     Error::refusal(format_args!("this process is in no cgroup that {point} shows"))
-}
-
-/// A write(2) says which descriptor it was, and nothing of the file.
-pub fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
-    let mut which = String::new();
-    signed("", file.as_raw_fd().into(), &mut which);
-    error.because(format_args!("{which} is {}", plain(path.to_bytes())))
-}
-
-/// Open a file of a cgroup for writing: what is written to a plain file limits nothing, and moves nobody. `path` is
-/// the whole of it, for a message.
-pub fn open(cx: &Cx, at: At, name: &CStr, path: &CStr) -> Result<OwnedFd, Error> {
-    let file = sys::openat(cx, at, name, libc::O_WRONLY).map_err(|e| why_refused(cx, path, e))?;
-    if !cx.dry() {
-        check_type(cx, file.as_fd(), path)?;
-    }
-    Ok(file)
-}
-
-/// Write to a file of a cgroup.
-pub fn write_file(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
-    let file = open(cx, None, path, path)?;
-    sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
-}
-
-/// Is this a directory of a cgroup file system? Not where something else was mounted over it, and not
-/// where a file of the kernel has the name.
-pub fn check(cx: &Cx, directory: &CStr) -> Result<(), Error> {
-    let opened = sys::openat(cx, None, directory, libc::O_PATH | libc::O_DIRECTORY);
-    let opened = opened.map_err(|e| match e.is(Errno::ENOTDIR) {
-        true => e.because(format_args!("{} is a file of the kernel", plain(directory.to_bytes()))),
-        false => e,
-    })?;
-    check_type(cx, opened.as_fd(), directory)
-}
-
-fn check_type(cx: &Cx, file: BorrowedFd, path: &CStr) -> Result<(), Error> {
-    let kind = sys::fstatfs(cx, file)?.f_type;
-    if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&kind) {
-        return Ok(());
-    }
-    let path = plain(path.to_bytes());
-    Err(Error::refusal(format_args!("{path}: another file system lies over the cgroups here")))
 }
 
 /// Version 1: no process can be in a cpuset without processors or without memory nodes, and a new one
@@ -360,7 +305,7 @@ fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
                 break;
             }
         }
-        write_file(cx, &join(level, file), value.trim_ascii())?;
+        file::write(cx, &join(level, file), value.trim_ascii())?;
     }
     Ok(())
 }
@@ -372,9 +317,9 @@ fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> 
     }
     let used = sys::read_file(cx, None, &join(cgroup, b"memory.current"))?;
     let used = used.trim_ascii();
-    match (decimal(used), decimal(&write.value)) {
-        (Some(now), Some(most)) if now > most => {
-            let (cgroup, used, most) = (plain(cgroup.to_bytes()), ascii(used), ascii(&write.value));
+    match (decimal(used), &write.value) {
+        (Some(now), Value::Number(most)) if now > *most => {
+            let (cgroup, used, most) = (plain(cgroup.to_bytes()), ascii(used), number(*most));
             Err(Error::refusal(format_args!("{cgroup} uses {used} bytes, more than {most}"))
                 .way_out("its processes would be killed; end them first, or take less away"))
         }
@@ -388,9 +333,9 @@ fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
     let read = |file| sys::read_file(cx, None, &join(cgroup, file));
     let taken = read(write.taken)?;
     // A list may be written in several ways: the kernel's own are compared.
-    let written = if write.taken == write.file { write.value.clone() } else { read(write.file)? };
+    let written = if write.taken == write.file { write.text() } else { read(write.file)? };
     let (taken, written) = (taken.trim_ascii(), written.trim_ascii());
-    if limits::taken(write.taken, written, taken) {
+    if write.is_taken(written, taken) {
         return Ok(());
     }
     let path = plain(join(cgroup, write.taken).to_bytes());

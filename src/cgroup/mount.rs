@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
 
-use super::{fields, join};
+use crate::cgroup::file::join;
+use crate::cgroup::proc_pid_cgroup::fields;
 use crate::ids::user_namespace;
 use crate::root::file_systems;
 use crate::root::fill::Root;

@@ -5,7 +5,9 @@ use std::ffi::CStr;
 
 use syscalls::Errno;
 
-use crate::cgroup::{self, Hierarchy, join};
+use crate::cgroup::file::join;
+use crate::cgroup::hierarchies::{self, Hierarchy};
+use crate::cgroup::places;
 use crate::say::number::decimal;
 use crate::say::show;
 use crate::say::text::lines;
@@ -14,9 +16,9 @@ use crate::sys::{self, Cx};
 /// How a process was killed because memory ran out, in words, as far as the cgroup `limited` and the cgroup
 /// `home` below it, where the processes were, can tell. `None`: they have counted none.
 pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
-    let hierarchies = cgroup::hierarchies(cx).ok()?;
-    let memory = cgroup::of_controller(&hierarchies, b"memory")?;
-    let directory = |typed| memory.directory(&cgroup::name(&hierarchies, typed).ok()?);
+    let hierarchies = hierarchies::list(cx).ok()?;
+    let memory = hierarchies::of_controller(&hierarchies, b"memory")?;
+    let directory = |typed| memory.directory(&places::name(&hierarchies, typed).ok()?);
     how_killed_in(cx, memory, &directory(limited)?, &directory(home)?)
 }
 

@@ -8,15 +8,20 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use super::cradle::Cradle;
-use super::state::Frozen;
-use super::{Hierarchy, Place, fields, own, reach, state, tree};
 use crate::cgroup::asked::Used;
+use crate::cgroup::file::parent;
+use crate::cgroup::freezer::{self, Frozen};
+use crate::cgroup::hierarchies::{self, Hierarchy};
+use crate::cgroup::memberships::Memberships;
+use crate::cgroup::places::{self, Place};
+use crate::cgroup::proc_pid_cgroup::{fields, own};
+use crate::cgroup::{kill, tree};
 use crate::root::directories;
 use crate::root::mounts;
 use crate::say::error::Error;
-use crate::say::show::{plain, unsigned};
+use crate::say::show::{number, plain, unsigned};
 use crate::say::text;
+use crate::sys::proc;
 use crate::sys::structs::Statx;
 use crate::sys::{self, Cx, cstring};
 
@@ -81,7 +86,8 @@ impl Record {
             if path.starts_with(b"/..") {
                 return Err(Error::refusal(unseen));
             }
-            let found = reach(cx, own, path, &mounts).map_err(|e| e.because(unseen))?;
+            let found =
+                hierarchies::reach(cx, own, path, &mounts).map_err(|e| e.because(unseen))?;
             let below = found.below(path).unwrap_or_default();
             record.leaves.push(cstring([&found.point, below].concat()));
             record.hierarchies.push(found);
@@ -93,9 +99,9 @@ impl Record {
     pub fn places(&self, cx: &Cx, tag: &[u8]) -> Result<Vec<Place<'_>>, Error> {
         let mut places = Vec::new();
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            let directory = tree::parent(leaf);
+            let directory = parent(leaf);
             if directory.to_bytes().ends_with(tag) {
-                super::add_place(cx, &mut places, hierarchy, directory)?;
+                places::add(cx, &mut places, hierarchy, directory)?;
             }
         }
         Ok(places)
@@ -103,10 +109,10 @@ impl Record {
 
     /// The hierarchy of memory, the container's cgroup in it, and its leaf.
     pub fn memory(&self) -> Option<(&Hierarchy, CString, CString)> {
-        let memory = super::of_controller(&self.hierarchies, b"memory")?;
+        let memory = hierarchies::of_controller(&self.hierarchies, b"memory")?;
         let mut all = self.hierarchies.iter().zip(&self.leaves);
         let (hierarchy, leaf) = all.find(|(hierarchy, _)| hierarchy.is(memory))?;
-        Some((hierarchy, tree::parent(leaf), leaf.clone()))
+        Some((hierarchy, parent(leaf), leaf.clone()))
     }
 
     /// The leaf in version 2, as `/proc/PID/cgroup` has it.
@@ -121,19 +127,19 @@ impl Record {
     pub fn release(&self, cx: &Cx) -> Result<(), Error> {
         let (places, mut frozen) = (self.places(cx, b"")?, false);
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            frozen |= state::has_frozen(cx, hierarchy, leaf)?;
+            frozen |= freezer::has_frozen(cx, hierarchy, leaf)?;
         }
         if frozen {
-            return state::kill_now(cx, &places);
+            return kill::kill_now(cx, &places);
         }
-        places.iter().try_for_each(|place| state::thaw(cx, place))
+        places.iter().try_for_each(|place| freezer::thaw(cx, place))
     }
 
     /// The cgroup that keeps processes in the leaves from going on: of version 1 first, where it keeps them from dying.
     pub fn frozen(&self, cx: &Cx) -> Result<Option<Frozen>, Error> {
         let mut found = None;
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            match state::frozen(cx, hierarchy, leaf)? {
+            match freezer::frozen(cx, hierarchy, leaf)? {
                 Some(frozen) if !frozen.v2 => return Ok(Some(frozen)),
                 Some(frozen) => found = Some(frozen),
                 None => {}
@@ -147,7 +153,7 @@ impl Record {
         let rmdir = |path: &CStr| sys::unlinkat(cx, None, path, libc::AT_REMOVEDIR);
         let mut left = Vec::new();
         for leaf in &self.leaves {
-            let cgroup = tree::parent(leaf);
+            let cgroup = parent(leaf);
             // Mostly nothing lies below the leaf, and nobody is dying in it.
             if rmdir(leaf).and_then(|()| rmdir(&cgroup)).is_err() {
                 left.push(cgroup);
@@ -157,13 +163,20 @@ impl Record {
     }
 
     /// The leaves, opened so that a process can go there.
-    pub fn open(&self, cx: &Cx) -> Result<Cradle, Error> {
-        let mut cradle = Cradle::default();
+    pub fn open(&self, cx: &Cx) -> Result<Memberships, Error> {
+        let mut memberships = Memberships::default();
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            cradle.add(cx, hierarchy, leaf, hierarchy.is_imagined(cx))?;
+            memberships.add(cx, hierarchy, leaf, hierarchy.is_imagined(cx))?;
         }
-        Ok(cradle)
+        Ok(memberships)
     }
+}
+
+/// Is the cgroup of a process frozen? Where `/proc` does not say it, it is taken to go on.
+pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
+    let path = proc::path(&["/proc/", &number(pid as u64), "/cgroup"]);
+    let text = sys::read_file(cx, None, &path).ok()?;
+    Record::parse(cx, &text, Wanted::Freezers).ok()?.frozen(cx).ok()?
 }
 
 /// FILE does not exist.
@@ -203,8 +216,8 @@ pub fn tag(cx: &Cx, directory: &CStr) -> Result<Vec<u8>, Error> {
 pub fn clear(cx: &Cx, state: Option<&CStr>, file: &CStr, tag: &[u8]) -> Result<(), Error> {
     let Some(record) = Record::read(cx, state, file)? else { return Ok(()) };
     let places = record.places(cx, tag)?;
-    state::kill(cx, &places)?;
-    tree::remove(cx, &super::directories(&places))?;
+    kill::kill(cx, &places)?;
+    tree::remove(cx, &places::directories(&places))?;
     unlink(cx, state, file)
 }
 

@@ -3,8 +3,11 @@
 
 use syscalls::Errno;
 
-use crate::cgroup::tree::{is_gone, parent};
-use crate::cgroup::{self, Place, join, limits, tree};
+use crate::cgroup::file::is_gone;
+use crate::cgroup::file::{PAGE, join, parent, read_word, sum};
+use crate::cgroup::places::Place;
+use crate::cgroup::proc_pid_cgroup::bound_to_v1;
+use crate::cgroup::tree;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{ascii, number, plain};
@@ -46,6 +49,9 @@ memory.pressure
 io.pressure
 cgroup.events frozen=frozen
 freezer.state frozen";
+
+/// The controllers that count what is used.
+const COUNTING: [&[u8]; 4] = [b"memory", b"cpu", b"io", b"pids"];
 
 /// What was found.
 #[derive(Default)]
@@ -91,9 +97,9 @@ pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
 /// Say what version 2 does not count here, because the cgroup above passes no controllers down.
 pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) -> Result<(), Error> {
     let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return Ok(()) };
-    let on = cgroup::read_word(cx, &place.directory, b"cgroup.controllers")?.unwrap_or_default();
-    for controller in limits::COUNTING {
-        if text::has(on.as_bytes(), b' ', controller) || cgroup::bound_to_v1(cx, controller)? {
+    let on = read_word(cx, &place.directory, b"cgroup.controllers")?.unwrap_or_default();
+    for controller in COUNTING {
+        if text::has(on.as_bytes(), b' ', controller) || bound_to_v1(cx, controller)? {
             return Ok(());
         }
     }
@@ -157,36 +163,9 @@ impl Stat {
     }
 }
 
-/// The largest page of memory that a kernel has.
-pub const PAGE: u64 = 65536;
-
-/// The sum of the numbers behind a word, `None` where it is not there: `WORD N`, `WORD=N`.
-pub fn sum(text: &[u8], word: &[u8]) -> Option<u64> {
-    let mut words = text.split(|b| matches!(b, b' ' | b'=' | b'\n'));
-    let mut sum = None;
-    while let Some(found) = words.next() {
-        if found == word {
-            sum = Some(decimal(words.next()?)?.saturating_add(sum.unwrap_or(0)));
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_found_by_its_whole_word_and_summed_over_devices() {
-        let oom = b"oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
-        assert_eq!((sum(oom, b"oom_kill"), sum(oom, b"oom")), (Some(3), None));
-        let v2 =
-            b"8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353\n8:0 rbytes=90 wbytes=1\n";
-        assert_eq!((sum(v2, b"rbytes"), sum(v2, b"wios")), (Some(1_459_290), Some(353)));
-        let v1 = b"8:0 Read 5\n8:0 Write 7\n8:0 Total 12\n8:16 Read 4\nTotal 16\n";
-        let sums = (sum(v1, b"Read"), sum(v1, b"Write"), sum(b"", b"Read"));
-        assert_eq!(sums, (Some(9), Some(7), None));
-    }
 
     #[test]
     fn a_key_has_the_first_value_that_is_found_in_text_and_in_json() {

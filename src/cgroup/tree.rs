@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::join;
+use crate::cgroup::file::is_gone;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{plain, signed, unsigned};
@@ -64,9 +64,9 @@ pub fn for_each(
     }
 }
 
-/// Was it removed meanwhile? ENODEV is said by an open file of it.
-pub fn is_gone(error: &Error) -> bool {
-    error.is(Errno::ENOENT) || error.is(Errno::ENODEV)
+/// It is no failure where it was removed: who waits for the end of those that are killed may do that.
+pub fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
+    result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
 }
 
 impl Walk<'_> {
@@ -164,6 +164,8 @@ pub struct Patience(pub i64);
 
 /// For processes that are dying.
 pub const DYING: i64 = 2 * SECOND;
+/// How long processes may take to become frozen, or to be gone after they were killed.
+pub const LONG: i64 = 10 * SECOND;
 const PAUSE: i64 = 2_000_000;
 
 impl Patience {
@@ -224,16 +226,4 @@ fn remove_one(
         }
         other => other,
     }
-}
-
-/// The directory that a path lies in.
-pub fn parent(path: &CStr) -> CString {
-    let path = path.to_bytes();
-    let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-    cstring(path.get(..end).unwrap_or_default())
-}
-
-/// The file of a cgroup that lists its processes.
-pub fn procs(directory: &CStr) -> CString {
-    join(directory, b"cgroup.procs")
 }

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::cradle::Cradle;
-use crate::cgroup::state;
+use crate::cgroup::memberships::Memberships;
+use crate::cgroup::record;
 use crate::process::descriptors::{Ran, Ready};
 use crate::say::error::{Error, FAILED};
 use crate::say::number::decimal;
@@ -64,7 +64,7 @@ impl Caller {
 /// Signals are blocked before the clone, so that none is lost between it and the wait. Process 1 of a
 /// new pid namespace keeps them blocked until PROG begins: for it the kernel throws away a signal that
 /// would end another process, unless it is blocked (pid_namespaces(7)).
-pub fn spawn(cx: &Cx, flags: u64, cgroups: &mut Cradle) -> Result<Side, Error> {
+pub fn spawn(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<Side, Error> {
     spawn_for(cx, &Caller::new(cx)?, flags, cgroups)
 }
 
@@ -73,7 +73,7 @@ pub fn spawn_for(
     cx: &Cx,
     caller: &Caller,
     flags: u64,
-    cgroups: &mut Cradle,
+    cgroups: &mut Memberships,
 ) -> Result<Side, Error> {
     let &Caller { mask, sigchld } = caller;
     let parent = sys::pidfd_open(cx, sys::getpid(cx)?)?;
@@ -97,7 +97,7 @@ pub fn spawn_for(
 
 /// clone3(2), or clone(2) where a system call policy answers that the first does not exist: then the child has to
 /// move itself to the version 2 cgroup as well, and makes a cgroup namespace when it is there.
-fn clone(cx: &Cx, flags: u64, cgroups: &mut Cradle) -> Result<i32, Error> {
+fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
         Err(e) if e.is(Errno::ENOSYS) => {}
         other => return other,
@@ -187,7 +187,7 @@ pub fn wait_unless_frozen(
         }
         release();
         let child = child.pid;
-        match state::frozen_process(cx, child) {
+        match record::frozen_process(cx, child) {
             Some(frozen) if frozen.v2 => {
                 cx.say(&frozen.add_to(killed(child)));
                 sys::kill(cx, child, libc::SIGKILL)?;
@@ -209,7 +209,7 @@ fn await_child(cx: &Cx, line: &OwnedFd, child: i32) -> Result<(), Error> {
         if !has_ending(sys::rt_sigpending(cx)?.0) {
             continue;
         }
-        if let Some(frozen) = state::frozen_process(cx, child) {
+        if let Some(frozen) = record::frozen_process(cx, child) {
             return Err(frozen.add_to(killed(child)));
         }
     }
@@ -245,7 +245,7 @@ pub fn end(cx: &Cx, child: i32) -> Result<(), Error> {
     };
     let _ = sys::kill(cx, child, libc::SIGKILL); // who refuses that is waited for
     while !sys::readable_within(cx, process.as_fd(), 1).unwrap_or(true) {
-        match state::frozen_process(cx, child) {
+        match record::frozen_process(cx, child) {
             Some(frozen) if !frozen.v2 => {
                 let child = show::number(child as u64);
                 let what =
@@ -374,7 +374,7 @@ pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
     }
     let parent = sys::getpid(cx)?;
-    let child = clone(cx, flags, &mut Cradle::default())?;
+    let child = clone(cx, flags, &mut Memberships::default())?;
     if child == 0 {
         cx.trace_child();
         cx.close_ready(); // what it may execute is not PROG

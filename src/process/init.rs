@@ -5,7 +5,7 @@ use std::ffi::CString;
 use libc::{LINUX_REBOOT_CMD_HALT, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART};
 use syscalls::Errno;
 
-use crate::cgroup::cradle::Cradle;
+use crate::cgroup::memberships::Memberships;
 use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
 use crate::ids::policy::Confinement;
@@ -35,7 +35,7 @@ pub fn of_container(
     // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
     sys::prctl_set_child_subreaper(cx)?;
     hide(cx)?;
-    let spawned = child::spawn(cx, 0, &mut Cradle::default());
+    let spawned = child::spawn(cx, 0, &mut Memberships::default());
     let Side::Parent(child, ran) = spawned.map_err(why_no_child)? else { return Ok(()) };
 
     // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
@@ -117,7 +117,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     // see many of them.
     let mut before = None;
     loop {
-        let ended = match child::spawn_for(cx, &caller, 0, &mut Cradle::default()) {
+        let ended = match child::spawn_for(cx, &caller, 0, &mut Memberships::default()) {
             Ok(Side::Child) => {
                 before.iter().for_each(|ended| say_end(cx, *ended, ", and is started again"));
                 return Ok(());

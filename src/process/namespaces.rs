@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::{self, cradle::why_not_born};
+use crate::cgroup::memberships::why_not_placed;
+use crate::cgroup::{file, hierarchies, places};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::ids::user_namespace;
 use crate::ids::users;
@@ -40,7 +41,7 @@ const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2
 pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
     match (error.errno(), into) {
         (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
-            why_not_born(cgroup.to_bytes(), error)
+            why_not_placed(cgroup.to_bytes(), error)
         }
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
         (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
@@ -145,14 +146,14 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
 
 /// Why there was no new process: the cgroup or the user has too many.
 fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
-    let hierarchies = cgroup::hierarchies(cx).unwrap_or_default();
-    if let Some(pids) = cgroup::of_controller(&hierarchies, b"pids") {
+    let hierarchies = hierarchies::list(cx).unwrap_or_default();
+    if let Some(pids) = hierarchies::of_controller(&hierarchies, b"pids") {
         // On version 1 the child goes there by itself.
         let into =
-            into.filter(|_| pids.v2).and_then(|typed| cgroup::name(&hierarchies, typed).ok());
+            into.filter(|_| pids.v2).and_then(|typed| places::name(&hierarchies, typed).ok());
         let (levels, _) = pids.levels(&into.unwrap_or_default()).unwrap_or_default();
         for level in levels {
-            let read = |file| number(&sys::read_file(cx, None, &cgroup::join(&level, file)).ok()?);
+            let read = |file| number(&sys::read_file(cx, None, &file::join(&level, file)).ok()?);
             match (read(b"pids.max"), read(b"pids.current")) {
                 (Some(most), Some(now)) if now >= most => {
                     let level = plain(level.to_bytes());

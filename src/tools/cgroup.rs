@@ -48,10 +48,13 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
 use std::ffi::{CStr, CString, c_int};
 
 use crate::cgroup::asked::{Used, Wanted};
+use crate::cgroup::hierarchies::{self, Hierarchy};
 use crate::cgroup::limits::LIMITS;
-use crate::cgroup::make::{Made, Write};
+use crate::cgroup::make::Made;
+use crate::cgroup::places::{self, Place};
 use crate::cgroup::record::{self, Record};
-use crate::cgroup::{self, Hierarchy, Place, stat, state, tree};
+use crate::cgroup::write::Write;
+use crate::cgroup::{empty, freezer, kill, stat, tree};
 use crate::cli::Prog;
 use crate::cli::{self, Cli, Never};
 use crate::say::error::Error;
@@ -117,18 +120,18 @@ impl Opts {
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
+    let mut limits: [Option<String>; LIMITS.len()] = Default::default();
     while let Some(option) = cli.option()? {
         let option = if option == "-m" { "--memory" } else { option.as_str() };
-        let values = &mut opts.wanted.limits;
-        if let Some((_, value)) = LIMITS.iter().zip(values).find(|(l, _)| l.asked.option == option)
-        {
-            *value = Some(cli.word()?.0); // of several the last counts
+        let mut all = LIMITS.iter().zip(&mut limits);
+        if let Some((_, typed)) = all.find(|(limit, _)| limit.asked.option == option) {
+            *typed = Some(cli.word()?.0); // of several the last counts
             continue;
         }
         match option {
             "--io-max" | "--hugetlb" => {
                 let typed = cli.word()?;
-                opts.wanted.add_device(cli, option, typed.0)?;
+                opts.wanted.add_device(cli, option, &typed)?;
             }
             "--set" => opts.wanted.set.push(file_and_value(cli)?),
             "--leaf" => opts.leaf = Some(cli.path()?),
@@ -153,7 +156,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         }
     }
     opts.wanted.delegated = opts.delegate.is_some();
-    opts.wanted.check(cli)?;
+    opts.wanted.add_limits(cli, &limits)?;
     if opts.action == Action::Make || opts.record.is_none() {
         opts.path = cli.operand("PATH")?;
     }
@@ -234,8 +237,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
             act(cx, opts, &record.places(cx, &tag(cx, opts)?)?, file)?;
         }
         None => {
-            let hierarchies = cgroup::hierarchies(cx)?;
-            act(cx, opts, &cgroup::existing(cx, &hierarchies, &opts.path)?, &opts.path)?;
+            let hierarchies = hierarchies::list(cx)?;
+            act(cx, opts, &places::existing(cx, &hierarchies, &opts.path)?, &opts.path)?;
         }
     }
     match prog {
@@ -249,14 +252,14 @@ fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error
     match opts.action {
         Action::Make => Ok(()),
         Action::Remove => {
-            tree::remove(cx, &cgroup::directories(places))?;
+            tree::remove(cx, &places::directories(places))?;
             let state = opts.state.as_deref();
             opts.record.as_ref().map_or(Ok(()), |file| record::unlink(cx, state, file))
         }
-        Action::Kill => state::kill(cx, places),
-        Action::Freeze => state::freeze(cx, places, &plain(shown.to_bytes()), true),
-        Action::Thaw => state::freeze(cx, places, &plain(shown.to_bytes()), false),
-        Action::WaitEmpty(time) => state::wait_empty(cx, places, time),
+        Action::Kill => kill::kill(cx, places),
+        Action::Freeze => freezer::freeze(cx, places, &plain(shown.to_bytes()), true),
+        Action::Thaw => freezer::freeze(cx, places, &plain(shown.to_bytes()), false),
+        Action::WaitEmpty(time) => empty::wait_empty(cx, places, time),
         Action::Stat => {
             stat::say_what_is_not_counted(cx, places)?;
             print(cx, &stat::text(cx, places, opts.json)?)
@@ -288,10 +291,10 @@ fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 }
 
 fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let mut name = cgroup::name(&hierarchies, &opts.path)?;
+    let hierarchies = hierarchies::list(cx)?;
+    let mut name = places::name(&hierarchies, &opts.path)?;
     if opts.fresh {
-        state::remove_dead(cx, &hierarchies, &name)?;
+        empty::remove_dead(cx, &hierarchies, &name)?;
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
     let used = opts.wanted.used(cx, &hierarchies, &name, &writes);
@@ -310,9 +313,9 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
 /// The same in every hierarchy. They are listed before the first is created.
 fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(), Error> {
     let state = opts.state.as_deref();
-    let hierarchies = cgroup::every(cx)?;
+    let hierarchies = hierarchies::every(cx)?;
     let tag = tag(cx, opts)?;
-    let name = [cgroup::name(&hierarchies, &opts.path)?, tag.clone()].concat();
+    let name = [places::name(&hierarchies, &opts.path)?, tag.clone()].concat();
     if opts.fresh {
         record::clear(cx, state, file, &tag)?;
     }

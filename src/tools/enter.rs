@@ -31,7 +31,7 @@ closed.
 use std::ffi::{CStr, CString, c_int};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::cgroup::cradle::Cradle;
+use crate::cgroup::memberships::Memberships;
 use crate::cgroup::record::{Record, Wanted};
 use crate::cli::Prog;
 use crate::cli::{self, Cli, Never};
@@ -135,7 +135,7 @@ fn name(cli: &mut Cli) -> Result<CString, Error> {
 #[derive(Default)]
 struct Entry {
     joins: Vec<Join>,
-    cgroups: Cradle,
+    cgroups: Memberships,
     root: Option<OwnedFd>,
     wd: Option<OwnedFd>,
     /// Who PROG will be where the ids change, as the caller has it.
@@ -300,7 +300,7 @@ impl Entry {
 
 /// Begin a child, in the cgroups, that joins all that is to be joined and then hands over to another. The parent
 /// stays outside of all that, and ends as PROG ended.
-fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
+fn stay_outside(cx: &Cx, cgroups: &mut Memberships) -> Result<Line, Error> {
     let line = Line::new(cx)?;
     let Side::Parent(child, ran) = child::spawn(cx, 0, cgroups)? else {
         cgroups.v2 = None; // it was born there
@@ -316,7 +316,7 @@ fn stay_outside(cx: &Cx, cgroups: &mut Cradle) -> Result<Line, Error> {
 }
 
 /// Go to the cgroups in which this process was not born.
-fn move_in(cx: &Cx, cgroups: &Cradle) -> Result<(), Error> {
+fn move_in(cx: &Cx, cgroups: &Memberships) -> Result<(), Error> {
     if let Some(directory) = &cgroups.v2 {
         sys::write_file(cx, Some(directory.as_fd()), c"cgroup.procs", b"0")?;
     }

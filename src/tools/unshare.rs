@@ -44,9 +44,9 @@ The first eight take =FILE, which keeps the namespace.
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, RawFd};
 
-use crate::cgroup::cradle::{self, Cradle};
+use crate::cgroup::memberships::{self, Memberships};
 use crate::cgroup::record::{self, Record};
-use crate::cgroup::{self, oom, tree};
+use crate::cgroup::{hierarchies, oom, places, tree};
 use crate::cli::Prog;
 use crate::cli::{self, Cli, Never};
 use crate::ids::caps;
@@ -56,9 +56,10 @@ use crate::process::child::{self, Line, Side, Waited};
 use crate::process::descriptors::Ran;
 use crate::process::id_mapping::{self, Remove};
 use crate::process::namespaces;
-use crate::process::pid_file::{self, PidFile};
+use crate::process::pid_file;
 use crate::root::directories::Place;
 use crate::root::remove;
+use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::{Error, FAILED};
 use crate::say::flags;
 use crate::say::number::{decimal, int};
@@ -246,8 +247,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
     let ended = match give_birth(cx, opts, &maps, &mut outside) {
-        Ok((Side::Child, cradle, line)) => {
-            move_in(cx, opts, &cradle)?;
+        Ok((Side::Child, memberships, line)) => {
+            move_in(cx, opts, &memberships)?;
             settle(cx, opts, &maps)?;
             return finish(cx, &maps, line, &prog);
         }
@@ -267,7 +268,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
 struct Outside<'a> {
     /// The cgroups of the child.
     cgroups: Option<Record>,
-    pid_files: Vec<PidFile>,
+    pid_files: Vec<TemporaryFile>,
     /// Files with a namespace each, and whether they were made.
     pins: Vec<(&'a CStr, bool)>,
     /// The next program was never there.
@@ -294,7 +295,7 @@ fn give_birth(
     opts: &Opts,
     maps: &IdMaps,
     outside: &mut Outside,
-) -> Result<(Side, Cradle, Option<Line>), Error> {
+) -> Result<(Side, Memberships, Option<Line>), Error> {
     for path in opts.remove.iter().filter(|_| opts.fresh) {
         remove_as(cx, opts, Some(maps), path, remove::remove_tree)?;
     }
@@ -303,31 +304,31 @@ fn give_birth(
         pid_file::record(cx, opts.state.as_deref(), *fd, file)?;
     }
     for path in &opts.pid_files {
-        outside.pid_files.push(PidFile::new(cx, opts.state.as_deref(), path)?);
+        outside.pid_files.push(TemporaryFile::new(cx, opts.state.as_deref(), path)?);
     }
-    let mut cradle = match (&opts.into_cgroup, &outside.cgroups) {
-        (Some(path), _) => cradle::open(cx, path)?,
+    let mut memberships = match (&opts.into_cgroup, &outside.cgroups) {
+        (Some(path), _) => memberships::open(cx, path)?,
         (None, Some(record)) => record.open(cx)?,
-        (None, None) => Cradle::default(),
+        (None, None) => Memberships::default(),
     };
     let line = opts.meets(maps).then(|| Line::new(cx)).transpose()?;
-    let at_once = opts.namespaces & !later(opts, &cradle);
-    let side =
-        child::spawn(cx, at_once, &mut cradle).map_err(|e| why_no_child(cx, opts, outside, e))?;
-    Ok((side, cradle, line))
+    let at_once = opts.namespaces & !later(opts, &memberships);
+    let side = child::spawn(cx, at_once, &mut memberships)
+        .map_err(|e| why_no_child(cx, opts, outside, e))?;
+    Ok((side, memberships, line))
 }
 
 /// The namespaces that the child makes itself. *time*: its offsets are written while it has no process.
 /// *cgroup*, where the child moves itself (on version 1): its root is where the child is then.
-fn later(opts: &Opts, cradle: &Cradle) -> u64 {
-    let cgroup = if cradle.tasks.is_empty() { 0 } else { libc::CLONE_NEWCGROUP };
+fn later(opts: &Opts, memberships: &Memberships) -> u64 {
+    let cgroup = if memberships.tasks.is_empty() { 0 } else { libc::CLONE_NEWCGROUP };
     opts.namespaces & (libc::CLONE_NEWTIME | cgroup) as u64
 }
 
 /// The child's way into the cgroups in which it was not born, before its ids are mapped: afterwards it is refused.
-fn move_in(cx: &Cx, opts: &Opts, cradle: &Cradle) -> Result<(), Error> {
-    cradle.tasks.iter().try_for_each(|tasks| tasks.enter(cx))?;
-    match later(opts, cradle) {
+fn move_in(cx: &Cx, opts: &Opts, memberships: &Memberships) -> Result<(), Error> {
+    memberships.tasks.iter().try_for_each(|tasks| tasks.enter(cx))?;
+    match later(opts, memberships) {
         0 => Ok(()),
         namespaces => sys::unshare(cx, namespaces).map_err(|e| why(cx, opts, e)),
     }
@@ -393,7 +394,7 @@ fn attend<'a>(
         for (namespace, file) in &opts.pins {
             outside.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
         }
-        outside.pid_files.iter_mut().try_for_each(|file| file.write(cx, child))
+        outside.pid_files.iter_mut().try_for_each(|file| pid_file::write(cx, file, child))
     };
     let met = line.map_or(Ok(None), |line| line.answer(cx, child, publish));
     let release = || {
@@ -471,9 +472,9 @@ fn remove_cgroups(cx: &Cx, opts: &Opts, outside: &Outside) {
 }
 
 fn remove_cgroup(cx: &Cx, path: &CStr) -> Result<(), Error> {
-    let hierarchies = cgroup::hierarchies(cx)?;
-    let places = cgroup::places(cx, &hierarchies, &cgroup::name(&hierarchies, path)?)?;
-    tree::remove(cx, &cgroup::directories(&places))
+    let hierarchies = hierarchies::list(cx)?;
+    let places = places::find(cx, &hierarchies, &places::name(&hierarchies, path)?)?;
+    tree::remove(cx, &places::directories(&places))
 }
 
 /// Remove as the caller, or as root of the new user namespace.

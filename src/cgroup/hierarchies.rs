@@ -1,5 +1,5 @@
-//! cgroups, version 1, 2 and hybrid: where a controller lives, and where a cgroup lies in each
-//! hierarchy: cgroups(7).
+//! The hierarchies of cgroups, version 1, 2 and hybrid: where a controller lives, and where a cgroup lies in each of
+//! them: cgroups(7).
 //!
 //! On a hybrid machine one name stands for several directories, one in each hierarchy that has it.
 
@@ -8,26 +8,14 @@ use std::os::fd::{AsFd, IntoRawFd};
 
 use syscalls::Errno;
 
+use crate::cgroup::file::{self, join};
+use crate::cgroup::mount;
+use crate::cgroup::proc_pid_cgroup::{fields, name_on_v1, own};
 use crate::root::mounts::{self, Mount};
 use crate::say::error::Error;
-use crate::say::show::{ascii, plain, signed};
+use crate::say::show::{plain, signed};
 use crate::say::text;
-use crate::sys::proc;
 use crate::sys::{self, Cx, cstring};
-
-pub mod asked;
-pub mod causes;
-pub mod controllers;
-pub mod cradle;
-pub mod devices;
-pub mod limits;
-pub mod make;
-pub mod mount;
-pub mod oom;
-pub mod record;
-pub mod stat;
-pub mod state;
-pub mod tree;
 
 /// A mounted hierarchy.
 #[derive(Debug, Default)]
@@ -50,18 +38,14 @@ pub struct Hierarchy {
     pub own: Option<Vec<u8>>,
 }
 
+/// The controllers that are passed down to a user to whom a cgroup is given. The pages of hugetlb are reserved by root.
+pub const CONTROLLERS: [&[u8]; 5] = [b"memory", b"cpu", b"cpuset", b"io", b"pids"];
+
 /// What makes a container without cgroups.
 pub const DISABLED: &str = "td-run --cgroups disabled creates none";
 
-/// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`.
-fn own(cx: &Cx) -> Result<Vec<u8>, Error> {
-    sys::read_file(cx, None, c"/proc/self/cgroup").map_err(|e| {
-        proc::why_missing(cx, "cgroups are found through /proc, which must be mounted", e)
-    })
-}
-
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
-pub fn hierarchies(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
+pub fn list(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     let hierarchies = parse(&own(cx)?, &mounts::list(cx, c"/proc/self/mountinfo")?);
     if hierarchies.is_empty() {
         return Err(Error::refusal("no cgroup hierarchy is mounted here")
@@ -101,11 +85,11 @@ pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
 
 /// The hierarchy of a line of `/proc/self/cgroup`, where its cgroup `path` can be seen: as it is mounted here, else by
 /// a mount that is attached nowhere.
-fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hierarchy, Error> {
+pub fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hierarchy, Error> {
     let mut unreached = None;
     if let Some(hierarchy) = parse_line(line, mounts) {
         let top = hierarchy.below(path).map(|_| cstring(&hierarchy.point[..]));
-        match top.map(|top| make::check(cx, &top)) {
+        match top.map(|top| file::check_directory(cx, &top)) {
             Some(Ok(())) => return Ok(hierarchy),
             other => unreached = other.and_then(Result::err),
         }
@@ -141,14 +125,6 @@ pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
         hierarchies.extend(parse_line(line, mounts));
     }
     hierarchies
-}
-
-/// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.
-fn fields(line: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
-    let (controllers, path) = text::pair(text::pair(line, b':')?.1, b':')?;
-    let names =
-        if controllers.is_empty() { Vec::new() } else { text::split(controllers, b',').collect() };
-    Some((names, path))
 }
 
 fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
@@ -196,40 +172,6 @@ pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'
     v1.or_else(|| hierarchies.iter().find(|h| h.v2))
 }
 
-/// Is this controller bound to a version 1 hierarchy, mounted or not?
-pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> Result<bool, Error> {
-    let own = own(cx)?;
-    let has = |line: &[u8]| {
-        fields(line).is_some_and(|(names, _)| names.contains(&name_on_v1(controller)))
-    };
-    Ok(text::lines(&own).any(has))
-}
-
-/// The controller of input and output has another name on version 1.
-fn name_on_v1(controller: &[u8]) -> &[u8] {
-    if controller == b"io" { b"blkio" } else { controller }
-}
-
-/// A path, put together.
-pub fn join(directory: &CStr, name: &[u8]) -> CString {
-    let path = [directory.to_bytes(), name].join(&b'/');
-    // Neither came with a zero byte inside: the one is a string already, the other a part of one.
-    cstring(path)
-}
-
-/// What a file of a cgroup says, as text. `None`: it has no such file.
-pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Result<Option<String>, Error> {
-    match sys::read_file(cx, None, &join(cgroup, file)) {
-        Err(e) if tree::is_gone(&e) => Ok(None),
-        other => other.map(|text| Some(ascii(text.trim_ascii()))),
-    }
-}
-
-/// The same for a message, which says nothing of a file that it cannot read. `None`: it has none, or that.
-pub fn shown_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
-    read_word(cx, cgroup, file).ok().flatten()
-}
-
 impl Hierarchy {
     /// Are they one? Both are members of one list: the same one is at the same place.
     pub fn is(&self, other: &Hierarchy) -> bool {
@@ -237,7 +179,7 @@ impl Hierarchy {
     }
 
     /// A path of `/proc/PID/cgroup` as it is seen from `point`. `None`: it lies outside what is mounted.
-    fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         let below = match self.root.as_slice() {
             b"/" => Some(path),
             root => {
@@ -267,7 +209,7 @@ impl Hierarchy {
 
     /// Does this hierarchy of version 1 have a controller that is passed down to users?
     pub fn is_delegated(&self) -> bool {
-        limits::CONTROLLERS.iter().any(|controller| self.has(controller))
+        CONTROLLERS.iter().any(|controller| self.has(controller))
     }
 
     /// The directories from the mount point down to the cgroup `name`, each by its path, and how many
@@ -303,120 +245,28 @@ impl Hierarchy {
     }
 }
 
-/// The name of a cgroup from what the user typed. A path of the file system, below the mount point of
-/// a hierarchy, is understood as what it means there; another below `/sys/fs/cgroup` is refused, and
-/// so is what does not name one cgroup: `/`, and a part that is empty, `.` or `..`.
-pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
-    let shown = plain(typed.to_bytes());
-    let typed = typed.to_bytes();
-    let typed = typed.strip_suffix(b"/").unwrap_or(typed);
-    let below = |point: &[u8]| {
-        typed.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    };
-    // One mount point may lie below another.
-    let nearest = hierarchies.iter().filter_map(|h| below(&h.point)).min_by_key(|rest| rest.len());
-    let part = hierarchies.iter().find(|h| h.others.iter().any(|p| below(p).is_some()));
-    let name = match (nearest, part) {
-        (Some(name), _) => name,
-        (None, Some(h)) => {
-            let point = plain(&h.point);
-            return Err(Error::refusal(format_args!("{shown}: a second mount of this hierarchy"))
-                .way_out(format_args!("name the cgroup from its first, {point}: /td/NAME")));
-        }
-        (None, None) if below(b"/sys/fs/cgroup").is_some() => {
-            return Err(Error::refusal(format_args!(
-                "{shown}: no cgroup hierarchy is mounted there"
-            ))
-            .way_out("name a cgroup from the root of its hierarchy: /td/NAME"));
-        }
-        (None, None) => typed,
-    };
-    let mut parts = text::split(name.strip_prefix(b"/").unwrap_or(name), b'/');
-    if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
-        return Err(Error::refusal(format_args!(
-            "{shown}: this does not name one cgroup below the root"
-        )));
-    }
-    Ok(name.to_vec())
-}
-
-/// No hierarchy has the cgroup that the user typed.
-pub fn none(typed: &CStr) -> Error {
-    let typed = plain(typed.to_bytes());
-    Error::refusal(format_args!("{typed}: no hierarchy has such a cgroup"))
-        .way_out(format_args!("td-cgroup {typed} makes it"))
-}
-
-/// A cgroup that is there, in one of the hierarchies.
-pub struct Place<'a> {
-    pub hierarchy: &'a Hierarchy,
-    pub directory: CString,
-}
-
-/// The cgroup `name` in each hierarchy that has it, version 2 first.
-pub fn places<'a>(
-    cx: &Cx,
-    hierarchies: &'a [Hierarchy],
-    name: &[u8],
-) -> Result<Vec<Place<'a>>, Error> {
-    let mut places = Vec::new();
-    for hierarchy in hierarchies {
-        if let Some(directory) = hierarchy.directory(name) {
-            add_place(cx, &mut places, hierarchy, directory)?;
-        }
-    }
-    Ok(places)
-}
-
-/// Add a cgroup, if it exists.
-fn add_place<'a>(
-    cx: &Cx,
-    places: &mut Vec<Place<'a>>,
-    hierarchy: &'a Hierarchy,
-    directory: CString,
-) -> Result<(), Error> {
-    match make::check(cx, &directory) {
-        Err(e) if e.is(Errno::ENOENT) => return Ok(()), // not a cgroup of this hierarchy
-        other => other?,
-    }
-    let end = if hierarchy.v2 { 0 } else { places.len() };
-    places.insert(end, Place { hierarchy, directory });
-    Ok(())
-}
-
-/// Their directories.
-pub fn directories(places: &[Place]) -> Vec<CString> {
-    places.iter().map(|place| place.directory.clone()).collect()
-}
-
-/// The same of what was typed, which at least one must have.
-pub fn existing<'a>(
-    cx: &Cx,
-    hierarchies: &'a [Hierarchy],
-    typed: &CStr,
-) -> Result<Vec<Place<'a>>, Error> {
-    let places = places(cx, hierarchies, &name(hierarchies, typed)?)?;
-    if places.is_empty() { Err(none(typed)) } else { Ok(places) }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     macro_rules! machine {
         ($name:literal) => {
-            parse(
-                include_bytes!(concat!("../tests/fixtures/", $name, ".cgroup")),
-                &mounts::parse(include_bytes!(concat!("../tests/fixtures/", $name, ".mountinfo"))),
+            $crate::cgroup::hierarchies::parse(
+                include_bytes!(concat!("../../tests/fixtures/", $name, ".cgroup")),
+                &$crate::root::mounts::parse(include_bytes!(concat!(
+                    "../../tests/fixtures/",
+                    $name,
+                    ".mountinfo"
+                ))),
             )
         };
     }
+    pub(in crate::cgroup) use machine;
 
-    /// Where a controller lives, and there the cgroup that was typed.
-    fn place(machine: &[Hierarchy], controller: &[u8], typed: &CStr) -> Option<String> {
-        let name = name(machine, typed).expect("a name");
+    /// Where a controller lives, and there the cgroup of this name.
+    fn place(machine: &[Hierarchy], controller: &[u8], name: &str) -> Option<String> {
         let hierarchy = of_controller(machine, controller)?;
-        hierarchy.directory(&name).map(|path| path.into_string().expect("plain"))
+        hierarchy.directory(name.as_bytes()).map(|path| path.into_string().expect("plain"))
     }
 
     fn home_point(machine: &[Hierarchy]) -> &[u8] {
@@ -429,11 +279,11 @@ mod tests {
         assert_eq!(machine.len(), 1);
         assert_eq!(home_point(&machine), b"/sys/fs/cgroup");
         for controller in [b"memory".as_slice(), b"pids", b"cgroup"] {
-            let at = place(&machine, controller, c"/td/x");
+            let at = place(&machine, controller, "/td/x");
             assert_eq!(at.as_deref(), Some("/sys/fs/cgroup/td/x"));
         }
         let own = "/sys/fs/cgroup/user.slice/user-1000.slice/session-3.scope/x";
-        assert_eq!(place(&machine, b"cpu", c"x").as_deref(), Some(own));
+        assert_eq!(place(&machine, b"cpu", "x").as_deref(), Some(own));
         let (levels, there) = machine[0].levels(b"x/y").expect("levels");
         assert_eq!((levels.len(), there), (6, 4), "{levels:?}");
     }
@@ -444,24 +294,24 @@ mod tests {
         assert_eq!(machine.len(), 12);
         assert_eq!(home_point(&machine), b"/sys/fs/cgroup/freezer");
         let shared = Some("/sys/fs/cgroup/cpu,cpuacct/td/x".into());
-        assert_eq!(place(&machine, b"cpu", c"/td/x"), shared);
-        assert_eq!(place(&machine, b"cpuacct", c"/td/x"), shared);
+        assert_eq!(place(&machine, b"cpu", "/td/x"), shared);
+        assert_eq!(place(&machine, b"cpuacct", "/td/x"), shared);
         let own = "/sys/fs/cgroup/memory/system.slice/ssh.service/x";
-        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some(own));
-        assert_eq!(place(&machine, b"cgroup", c"/x"), None);
-        assert_eq!(place(&machine, b"misc", c"/x"), None);
+        assert_eq!(place(&machine, b"memory", "x").as_deref(), Some(own));
+        assert_eq!(place(&machine, b"cgroup", "/x"), None);
+        assert_eq!(place(&machine, b"misc", "/x"), None);
     }
 
     #[test]
     fn a_hybrid_machine_has_both() {
         let machine = machine!("hybrid");
         assert_eq!(home_point(&machine), b"/sys/fs/cgroup/unified");
-        let at = |controller, typed| place(&machine, controller, typed);
-        assert_eq!(at(b"pids", c"/td").as_deref(), Some("/sys/fs/cgroup/pids/td"));
-        assert_eq!(at(b"hugetlb", c"/td").as_deref(), Some("/sys/fs/cgroup/unified/td"));
-        assert_eq!(at(b"pids", c"x").as_deref(), Some("/sys/fs/cgroup/pids/build/x"));
+        let at = |controller, name| place(&machine, controller, name);
+        assert_eq!(at(b"pids", "/td").as_deref(), Some("/sys/fs/cgroup/pids/td"));
+        assert_eq!(at(b"hugetlb", "/td").as_deref(), Some("/sys/fs/cgroup/unified/td"));
+        assert_eq!(at(b"pids", "x").as_deref(), Some("/sys/fs/cgroup/pids/build/x"));
         // Only a part of this one is mounted.
-        assert_eq!(at(b"memory", c"x").as_deref(), Some("/sys/fs/cgroup/memory/17/x"));
+        assert_eq!(at(b"memory", "x").as_deref(), Some("/sys/fs/cgroup/memory/17/x"));
     }
 
     #[test]
@@ -470,38 +320,9 @@ mod tests {
         for own in [&b"4:memory:/ab"[..], b"4:memory:/b", b"4:memory:/../a"] {
             let machine = parse(own, &mounts);
             assert_eq!(machine[0].own, None);
-            assert_eq!((place(&machine, b"memory", c"x"), machine[0].levels(b"")), (None, None));
+            assert_eq!((place(&machine, b"memory", "x"), machine[0].levels(b"")), (None, None));
         }
         let machine = parse(b"4:memory:/a", &mounts);
-        assert_eq!(place(&machine, b"memory", c"x").as_deref(), Some("/cg/x"));
-    }
-
-    #[test]
-    fn a_path_of_the_file_system_is_understood_or_refused_and_never_nested() {
-        let (v2, hybrid) = (machine!("v2"), machine!("hybrid"));
-        let understood = |machine: &[Hierarchy], typed| name(machine, typed).ok();
-        for typed in [c"/td/x", c"/td/x/", c"/sys/fs/cgroup/td/x"] {
-            assert_eq!(understood(&v2, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
-        }
-        for typed in [c"/sys/fs/cgroup/pids/td/x", c"/sys/fs/cgroup/unified/td/x"] {
-            assert_eq!(understood(&hybrid, typed).as_deref(), Some(&b"/td/x"[..]), "{typed:?}");
-        }
-        for typed in [
-            c"/sys/fs/cgroup",
-            c"/sys/fs/cgroup/",
-            c"/sys/fs/cgroup/td/x",
-            c"/sys/fs/cgroup/pids",
-            c"/mnt/pids/x",
-            c"",
-            c"/",
-            c"a//b",
-            c"./a",
-            c"/a/../b",
-        ] {
-            assert_eq!(understood(&hybrid, typed), None, "{typed:?}");
-        }
-        assert_eq!(understood(&v2, c"/sys/fs/cgroup"), None);
-        // Only a whole part of a path counts.
-        assert_eq!(understood(&v2, c"/sys/fs/cgroups").as_deref(), Some(&b"/sys/fs/cgroups"[..]));
+        assert_eq!(place(&machine, b"memory", "x").as_deref(), Some("/cg/x"));
     }
 }

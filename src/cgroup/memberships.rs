@@ -1,18 +1,20 @@
-//! Cgroups opened so that a process can begin in them, or go there.
+//! The cgroups that a process is to be a member of, opened so that it can begin in them, or move there.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::{Hierarchy, causes, hierarchies, home, join, make, name, none, state};
+use crate::cgroup::file::{self, join};
+use crate::cgroup::hierarchies::{self, Hierarchy};
+use crate::cgroup::{causes, freezer, places};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
-/// A cgroup wherever a hierarchy has it, opened so that a process can go there.
+/// A cgroup in each hierarchy that has it, opened so that a process can move there.
 #[derive(Default)]
-pub struct Cradle {
+pub struct Memberships {
     /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
     pub v2: Option<OwnedFd>,
     /// `tasks` in each version 1 hierarchy that has the cgroup: who writes `0` to it moves itself.
@@ -36,19 +38,19 @@ impl Tasks {
         sys::write(cx, self.file.as_fd(), b"0")
             .map(drop)
             .map_err(|e| causes::why_no_realtime(cx, &self.directory, e))
-            .map_err(|e| if e.is_unexplained() { why_not_born(&self.cgroup, e) } else { e })
+            .map_err(|e| if e.is_unexplained() { why_not_placed(&self.cgroup, e) } else { e })
     }
 }
 
 /// Why no process began in a cgroup, or got there: td-cgroup, which moves there as well, looks.
-pub fn why_not_born(cgroup: &[u8], error: Error) -> Error {
+pub fn why_not_placed(cgroup: &[u8], error: Error) -> Error {
     let cgroup = plain(cgroup);
     error.because(format_args!("no process can begin in the cgroup {cgroup}")).way_out(
         format_args!("td-cgroup {cgroup} true goes there too, and says what is in the way"),
     )
 }
 
-impl Cradle {
+impl Memberships {
     /// Without CLONE_INTO_CGROUP the child moves itself to the version 2 cgroup too, by its cgroup.procs.
     /// Returns whether it has one.
     pub fn without_clone3(&mut self, cx: &Cx) -> Result<bool, Error> {
@@ -58,42 +60,7 @@ impl Cradle {
         self.tasks.push(Tasks { file: procs, directory: CString::default(), cgroup });
         Ok(true)
     }
-}
 
-/// Open the cgroup `typed` wherever a hierarchy has it.
-pub fn open(cx: &Cx, typed: &CStr) -> Result<Cradle, Error> {
-    let hierarchies = hierarchies(cx)?;
-    let name = name(&hierarchies, typed)?;
-    // A dry run cannot know more of what td-cgroup would have made.
-    let home = home(&hierarchies);
-    let cradle = open_name(cx, &hierarchies, &name, |hierarchy| {
-        home.is_some_and(|home| home.is(hierarchy))
-    })?;
-    if cradle.v2.is_none() && cradle.tasks.is_empty() {
-        return Err(none(typed));
-    }
-    Ok(cradle)
-}
-
-/// The same by its name. `made`: in this hierarchy td-cgroup has made it, also where a dry run did not.
-pub fn open_name(
-    cx: &Cx,
-    hierarchies: &[Hierarchy],
-    name: &[u8],
-    made: impl Fn(&Hierarchy) -> bool,
-) -> Result<Cradle, Error> {
-    let mut cradle = Cradle::default();
-    for hierarchy in hierarchies {
-        let Some(directory) = hierarchy.directory(name) else { continue };
-        match cradle.add(cx, hierarchy, &directory, made(hierarchy)) {
-            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
-            other => other?,
-        }
-    }
-    Ok(cradle)
-}
-
-impl Cradle {
     /// Open one more, unless whoever enters it would stop. `made`: it was created by now, also where a dry run did
     /// not.
     pub fn add(
@@ -108,16 +75,37 @@ impl Cradle {
             true => sys::openat_made(cx, None, directory, flags),
             false => sys::openat(cx, None, directory, flags),
         }?;
-        state::refuse_frozen(cx, hierarchy, directory)?;
+        freezer::refuse_frozen(cx, hierarchy, directory)?;
         if hierarchy.v2 {
             self.v2 = Some(opened);
             self.v2_cgroup = hierarchy.path(directory);
         } else {
             let path = join(directory, b"tasks");
-            let file = make::open(cx, Some(opened.as_fd()), c"tasks", &path)?;
+            let file = file::open(cx, Some(opened.as_fd()), c"tasks", &path)?;
             let cgroup = hierarchy.path(directory);
             self.tasks.push(Tasks { file, directory: directory.into(), cgroup });
         }
         Ok(())
     }
+}
+
+/// Open the cgroup `typed` wherever a hierarchy has it.
+pub fn open(cx: &Cx, typed: &CStr) -> Result<Memberships, Error> {
+    let hierarchies = hierarchies::list(cx)?;
+    let name = places::name(&hierarchies, typed)?;
+    let home = hierarchies::home(&hierarchies);
+    let mut memberships = Memberships::default();
+    for hierarchy in &hierarchies {
+        let Some(directory) = hierarchy.directory(&name) else { continue };
+        // A dry run cannot know more of what td-cgroup would have made.
+        let made = home.is_some_and(|home| home.is(hierarchy));
+        match memberships.add(cx, hierarchy, &directory, made) {
+            Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
+            other => other?,
+        }
+    }
+    if memberships.v2.is_none() && memberships.tasks.is_empty() {
+        return Err(places::none(typed));
+    }
+    Ok(memberships)
 }

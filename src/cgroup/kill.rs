@@ -1,0 +1,58 @@
+//! Killing the processes of a cgroup.
+
+use syscalls::Errno;
+
+use crate::cgroup::file::{self, join};
+use crate::cgroup::places::{self, Place};
+use crate::cgroup::tree::{self, DYING, LONG, Patience, unless_gone};
+use crate::cgroup::{empty, freezer};
+use crate::say::error::Error;
+use crate::sys::{self, Cx};
+
+/// Kill every process of a cgroup, and of those below it, in every hierarchy that has it.
+/// Waits until they are gone, 10 seconds at most.
+pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+    places::refuse_own(places)?;
+    for place in places.iter().filter(|place| place.hierarchy.v2) {
+        // All at once, those that are just being born too, and those that a pid namespace hides from us.
+        unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
+    }
+    // Version 1: where they are frozen nobody can fork while we read who they are.
+    let freezer = places.iter().find(|place| place.hierarchy.has(b"freezer"));
+    if let Some(place) = freezer {
+        let frozen = freezer::set_frozen(cx, place, true)
+            .and_then(|()| freezer::wait_frozen(cx, place, true));
+        let killed = unless_gone(frozen.map(drop)).and_then(|()| kill_all(cx, places));
+        freezer::thaw_all(cx, place)?;
+        killed?;
+    }
+    // Without it, again and again.
+    let mut patience = Patience(DYING);
+    while kill_all(cx, places)? && patience.wait(cx)? {}
+    if cx.dry() { Ok(()) } else { empty::gone(cx, places, Some(LONG)) }
+}
+
+/// The same without waiting, nor for those that are born meanwhile on version 1.
+pub fn kill_now(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+    for place in places.iter().filter(|place| place.hierarchy.v2) {
+        unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
+    }
+    kill_all(cx, places)?;
+    let mut freezers = places.iter().filter(|place| place.hierarchy.has(b"freezer"));
+    freezers.try_for_each(|place| freezer::thaw_all(cx, place))
+}
+
+/// Kill who is in these cgroups of version 1 now. False: nobody is.
+fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
+    let mut found = false;
+    for place in places.iter().filter(|place| !place.hierarchy.v2) {
+        for pid in tree::processes_below(cx, &place.directory)?.unwrap_or_default() {
+            found = true;
+            match sys::kill(cx, pid, libc::SIGKILL) {
+                Err(e) if e.is(Errno::ESRCH) => {} // it has just ended
+                other => other?,
+            }
+        }
+    }
+    Ok(found)
+}

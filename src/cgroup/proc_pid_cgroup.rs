@@ -1,0 +1,46 @@
+//! `/proc/PID/cgroup`: a line `ID:CONTROLLERS:PATH` for each hierarchy, with the cgroup of the process in it:
+//! proc_pid_cgroup(5).
+
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::say::text;
+use crate::sys::proc;
+use crate::sys::{self, Cx};
+
+/// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`.
+pub fn own(cx: &Cx) -> Result<Vec<u8>, Error> {
+    sys::read_file(cx, None, c"/proc/self/cgroup").map_err(|e| {
+        proc::why_missing(cx, "cgroups are found through /proc, which must be mounted", e)
+    })
+}
+
+/// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.
+pub fn fields(line: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
+    let (controllers, path) = text::pair(text::pair(line, b':')?.1, b':')?;
+    let names =
+        if controllers.is_empty() { Vec::new() } else { text::split(controllers, b',').collect() };
+    Some((names, path))
+}
+
+/// Is this controller bound to a version 1 hierarchy, mounted or not?
+pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> Result<bool, Error> {
+    let own = own(cx)?;
+    let has = |line: &[u8]| {
+        fields(line).is_some_and(|(names, _)| names.contains(&name_on_v1(controller)))
+    };
+    Ok(text::lines(&own).any(has))
+}
+
+/// The controller of input and output has another name on version 1.
+pub fn name_on_v1(controller: &[u8]) -> &[u8] {
+    if controller == b"io" { b"blkio" } else { controller }
+}
+
+/// A controller is not there for version 2 when version 1 has it.
+pub fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
+    if !matches!(bound_to_v1(cx, controller), Ok(true)) {
+        return error;
+    }
+    let name = plain(controller);
+    error.because(format_args!("{name} is on a version 1 hierarchy that is not mounted here"))
+}
