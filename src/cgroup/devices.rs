@@ -24,7 +24,9 @@ pub enum DeviceLimit {
 
 /// A block device, as it was named.
 pub enum Device {
+    /// `MAJ:MIN`.
     Number(u64, u64),
+    /// The path of its file.
     Path(CString),
 }
 

@@ -43,7 +43,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// Nothing yet. `move_to_leaf`, `fresh`: see there.
+    /// Nothing yet. `move_to_leaf`: see [`Controllers`]; `fresh`: see there.
     pub fn new(move_to_leaf: Option<CString>, fresh: bool) -> Made {
         let controllers = Controllers::new(move_to_leaf);
         Made { controllers, fresh, ..Made::default() }

@@ -57,7 +57,9 @@ pub fn none(typed: &CStr) -> Error {
 
 /// A cgroup that is there, in one of the hierarchies.
 pub struct Place<'a> {
+    /// That hierarchy.
     pub hierarchy: &'a Hierarchy,
+    /// Its directory there.
     pub directory: CString,
 }
 

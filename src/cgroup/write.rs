@@ -62,7 +62,9 @@ impl Write<'_> {
 /// By which option a value was asked, and what that accepts.
 #[derive(Clone, Copy)]
 pub struct Asked {
+    /// The option.
     pub option: &'static str,
+    /// What may be typed for it.
     pub accepts: &'static str,
 }
 
