@@ -184,7 +184,7 @@ mod root {
                 let before_prog = options.len() > 1;
                 match (freezer.1, before_prog) {
                     (true, false) => {
-                        assert!([Some(137), Some(143)].contains(&output.code), "{output}")
+                        assert!([Some(125), Some(143)].contains(&output.code), "{output}")
                     }
                     (true, true) => drop(output.exits(125)),
                     (false, _) => {

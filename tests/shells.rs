@@ -148,6 +148,8 @@ const LINES: &[&[&str]] = &[
     &["--cpuset-cpus", "0-1", "--cpuset-mems", "0", "--io-max", "/dev/x rbps=1", "name", "true"],
     &["--pids", "20", "--pids-limit=30", "--cgroup-parent", "/other place", "name", "true"],
     &["--pid-file", "/tmp/pid file", "name", "true"],
+    &["--ready", "1", "name", "true"],
+    &["--ready", "99", "name", "true"],
     &["--reclaim", "name"],
     &["--read-only", "--keep", "name", "true"],
     &["--keep", "--rm", "name", "true"],

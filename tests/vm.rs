@@ -122,6 +122,6 @@ fn nothing_but_a_machine_is_accepted() {
     let test_vm = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test-vm");
     for word in ["v3", "--bound=3"] {
         let said = format!("test-vm: {word}: no such option or machine, see --help\n");
-        assert_eq!(run(Command::new(&test_vm).arg(word)).exits(1).err(), said);
+        assert_eq!(run(Command::new(&test_vm).arg(word)).exits(125).err(), said);
     }
 }
