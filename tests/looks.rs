@@ -58,22 +58,27 @@ mod root {
     }
 
     /// Whoever enters a frozen cgroup stops for ever.
-    #[test]
-    fn a_cgroup_that_may_be_frozen_is_not_entered() {
-        let own = Cgroup::new("look");
-        run(&mut cgroup([&own.0])).ok();
-        let file = v1("freezer").join(&own.0[1..]).join("freezer.self_freezing");
-        let output = blind(text(&file), "openat", &cgroup([&own.0, "echo", "entered"])).exits(125);
-        output.says("freezer.self_freezing").says("EIO");
-    }
+    mod v1 {
+        use super::*;
 
-    #[test]
-    fn what_a_cgroup_uses_is_not_left_out_because_it_cannot_be_read() {
-        let own = Cgroup::new("look-stat");
-        run(&mut cgroup(["--pids", "7", &own.0])).ok();
-        let file = v1("pids").join(&own.0[1..]).join("pids.max");
-        assert!(run(&mut cgroup(["--stat", &own.0])).ok().out().contains("pids.max 7\n"));
-        blind(text(&file), "openat", &cgroup(["--stat", &own.0])).exits(125).says("pids.max");
+        #[test]
+        fn a_cgroup_that_may_be_frozen_is_not_entered() {
+            let own = Cgroup::new("look");
+            run(&mut cgroup([&own.0])).ok();
+            let file = v1("freezer").join(&own.0[1..]).join("freezer.self_freezing");
+            let output =
+                blind(text(&file), "openat", &cgroup([&own.0, "echo", "entered"])).exits(125);
+            output.says("freezer.self_freezing").says("EIO");
+        }
+
+        #[test]
+        fn what_a_cgroup_uses_is_not_left_out_because_it_cannot_be_read() {
+            let own = Cgroup::new("look-stat");
+            run(&mut cgroup(["--pids", "7", &own.0])).ok();
+            let file = v1("pids").join(&own.0[1..]).join("pids.max");
+            assert!(run(&mut cgroup(["--stat", &own.0])).ok().out().contains("pids.max 7\n"));
+            blind(text(&file), "openat", &cgroup(["--stat", &own.0])).exits(125).says("pids.max");
+        }
     }
 
     /// A killed run may have left a process 1 that is still dying: the next one must not begin beside it.

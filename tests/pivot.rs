@@ -308,6 +308,10 @@ mod root {
         let init = wait_for("PID 1", || children_of(running.pid()).into_iter().find(is_init));
         let link = fs::read_link(format!("/proc/{init}/exe")).expect("exe");
         assert_eq!(link.to_str(), Some("/memfd:td-exec (deleted)"));
+        wait_for("PROG", || {
+            let prog = *children_of(init).first()?;
+            fs::read_to_string(format!("/proc/{prog}/comm")).ok().filter(|name| name == "sleep\n")
+        });
         assert_sealed(init, || kill(init, libc::SIGKILL));
         running.wait().exits(128 + libc::SIGKILL);
     }
