@@ -1,7 +1,6 @@
 //! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
 
-use std::convert::Infallible;
-use std::ffi::{CStr, CString, OsStr, OsString, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::os::fd::RawFd;
@@ -14,18 +13,15 @@ use crate::say::number::{fixed, hexadecimal, int};
 use crate::say::show::plain;
 use crate::say::text::split;
 use crate::sys::structs::SigSet;
-use crate::sys::{self, Checked, Cx, Start, cstring};
-
-/// What a step returns when it went well: nothing, for the process has become PROG.
-pub type Never = Infallible;
+use crate::sys::{self, Checked, Handed, cstring};
 
 /// PROG: a program with its arguments, of which the first is its name.
-#[derive(Default)]
-pub struct Prog(Vec<CString>);
+#[derive(Clone, Copy, Default)]
+pub struct Prog(&'static [CString]);
 
 impl Prog {
-    /// From a command line; `None` for an empty one.
-    pub fn new(args: Vec<CString>) -> Option<Prog> {
+    /// The tail of a command line; `None` for an empty one.
+    pub fn new(args: &'static [CString]) -> Option<Prog> {
         (!args.is_empty()).then_some(Prog(args))
     }
 
@@ -35,8 +31,8 @@ impl Prog {
     }
 
     /// The arguments, the name too.
-    pub fn args(&self) -> &[CString] {
-        &self.0
+    pub fn args(&self) -> &'static [CString] {
+        self.0
     }
 }
 
@@ -54,14 +50,11 @@ pub struct Cli {
     parser: lexopt::Parser,
     tool: &'static str,
     help: &'static str,
-    trace: Option<(RawFd, i32)>,
-    dry: bool,
-    mask: Option<SigSet>,
-    ready: Vec<RawFd>,
+    args: &'static [CString],
+    /// What was handed on, with what this command line says of it.
+    pub handed: Handed,
     /// Descriptors that were asked for.
-    checked: Vec<Checked>,
-    locks: &'static [u8],
-    sealed: Option<&'static [u8]>,
+    pub checked: Vec<Checked>,
     operand: Option<OsString>,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
@@ -84,31 +77,17 @@ impl Display for Word {
     }
 }
 
-/// A tool's `main`: read the command line, do the step, and say what failed.
-pub fn run<O>(
-    tool: &'static str,
-    help: &'static str,
-    start: &Start,
-    parse: fn(&mut Cli) -> Result<O, Error>,
-    apply: fn(&Cx, &O) -> Result<Never, Error>,
-) -> c_int {
-    let args = start.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
-    let mut cli = Cli::new(tool, help, lexopt::Parser::from_args(args));
-    let parsed = parse(&mut cli);
-    let cx = Cx::new(tool, start, cli.trace, cli.dry, cli.ready, &cli.checked);
-    cli.mask.into_iter().for_each(|mask| cx.block_until_prog(mask));
-    cx.hold_locks(cli.locks);
-    cli.sealed.into_iter().for_each(|path| cx.is_sealed_copy_of(path));
-    let Err(error) = parsed.and_then(|opts| apply(&cx, &opts));
-    cx.say(&error);
-    sys::exit(&cx, error.status())
-}
-
 impl Cli {
-    fn new(tool: &'static str, help: &'static str, parser: lexopt::Parser) -> Cli {
-        let (trace, dry, mask, ready, checked) = (None, false, None, Vec::new(), Vec::new());
-        let (locks, sealed, operand, ahead) = ([].as_slice(), None, None, None);
-        Cli { parser, tool, help, trace, dry, mask, ready, checked, locks, sealed, operand, ahead }
+    /// Of `tool`, whose name is the first of `args`.
+    pub fn new(
+        tool: &'static str,
+        help: &'static str,
+        args: &'static [CString],
+        handed: Handed,
+    ) -> Cli {
+        let words = args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
+        let parser = lexopt::Parser::from_args(words);
+        Cli { parser, tool, help, args, handed, checked: Vec::new(), operand: None, ahead: None }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -120,16 +99,17 @@ impl Cli {
                 "--version" => {
                     self.print(&[self.tool, concat!(" ", env!("CARGO_PKG_VERSION"), "\n")])?;
                 }
-                "--trace" => self.trace = Some(self.trace_to()?),
-                "--dry-run" => self.dry = true,
+                "--trace" => self.handed.trace = Some(self.trace_to()?),
+                "--dry-run" => self.handed.dry = true,
                 "--ready" => {
                     let fd = self.ready_fd()?;
-                    self.ready.push(fd);
+                    self.handed.ready.push(fd);
                 }
-                "--signal-mask" => self.mask = Some(self.signal_mask()?),
-                sys::LOCK => self.locks = self.value()?.into_vec().leak(),
+                "--signal-mask" => self.handed.mask = Some(self.signal_mask()?),
+                sys::LOCK => self.handed.locks = self.value()?.into_vec().leak(),
                 sys::SEALED => {
-                    self.sealed = Some(self.optional().unwrap_or_default().into_vec().leak());
+                    self.handed.sealed =
+                        Some(self.optional().unwrap_or_default().into_vec().leak());
                 }
                 _ => return Ok(Some(option)),
             }
@@ -209,7 +189,7 @@ impl Cli {
     pub fn fd(&mut self) -> Result<RawFd, Error> {
         let fd = self.number()?;
         // In a dry run an earlier step has not opened it.
-        if self.dry { Ok(fd) } else { self.inherited(fd) }
+        if self.handed.dry { Ok(fd) } else { self.inherited(fd) }
     }
 
     /// The same of one that no step opens, and that is no standard stream: PROG does not have it.
@@ -238,7 +218,7 @@ impl Cli {
 
     /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
     fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
-        if self.ready.contains(&fd) {
+        if self.handed.ready.contains(&fd) {
             return Err(self.is_of_ready(fd));
         }
         let checked = Checked::new(fd);
@@ -290,12 +270,9 @@ impl Cli {
 
     /// PROG and its arguments, where a tool can do without.
     pub fn optional_prog(&mut self) -> Option<Prog> {
-        let mut args = Vec::new();
-        args.extend(self.operand.take().map(|arg| cstring(arg.into_vec())));
-        for arg in self.parser.raw_args().ok()? {
-            args.push(cstring(arg.into_vec()));
-        }
-        Prog::new(args)
+        let left =
+            self.parser.raw_args().ok()?.count() + usize::from(self.operand.take().is_some());
+        Prog::new(self.args.get(self.args.len().checked_sub(left)?..)?)
     }
 
     /// There is no such option.
@@ -343,7 +320,8 @@ mod tests {
             ("-n --trace=2 PROG", "-n PROG"),
             ("-mn", "-m -n"),
         ] {
-            let mut cli = Cli::new("x", "", lexopt::Parser::from_args(line.split(' ')));
+            let args: Vec<_> = ["x"].into_iter().chain(line.split(' ')).map(cstring).collect();
+            let mut cli = Cli::new("x", "", args.leak(), Handed::default());
             let mut read = Vec::new();
             while let Some(option) = cli.option().expect("every option is one") {
                 let value = cli.optional_path().map(|value| ascii(value.to_bytes()));

@@ -2,7 +2,7 @@
 //!
 //! A *tool* is one file in [`tools`]. It does one step to the calling process and then becomes the
 //! rest of its command line, PROG. Read its `HELP` for what it is for and its `apply` for every
-//! system call that it makes, in order. `src/bin` makes a program of each. What the tools share
+//! system call that it makes, in order. `src/bin` makes a program of each, and one of all. What the tools share
 //! lies in wings, each of which uses those above it in this list.
 
 // The rules of the house: `unsafe` in `sys` alone, and no way to a panic.
@@ -48,6 +48,7 @@ pub mod root {
     pub mod remove;
     pub mod restrict;
     pub mod temporary_file;
+    pub mod working_directory;
 }
 
 /// Who a process is, and what it may do.
@@ -97,7 +98,9 @@ pub mod process {
     pub mod lock;
     pub mod lock_file;
     pub mod namespaces;
+    pub mod own_file;
     pub mod pid_file;
+    pub mod prog;
     pub mod session;
     pub mod target;
 }

@@ -11,15 +11,13 @@ mod root {
     use crate::common::house::{HOLD, Held, House, hierarchies, hold};
     use crate::common::*;
 
-    const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-run");
-
     /// Run a script in a container as td-run makes it by default.
     #[track_caller]
     fn inside(name: &str, script: &str) -> String {
         private_mounts();
         let dir = TempDir::new();
         image(&dir.dir("images/default"));
-        let mut cmd = std::process::Command::new(TD_RUN);
+        let mut cmd = std::process::Command::new(bin("td-run"));
         cmd.arg("--state").arg(dir.path()).args([name, "sh", "-c", script]);
         run(cmd.env("SECRET", "of the host")).ok().out()
     }

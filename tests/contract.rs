@@ -233,7 +233,8 @@ fn a_closed_standard_stream_is_no_descriptor_that_can_be_named() {
 fn every_program_is_static() {
     for name in programs() {
         assert!(is_static(bin(&name)), "{name} has a loader");
-        let file = run(Command::new("file").arg(bin(&name))).exits(0).out();
+        let program = fs::canonicalize(bin(&name)).expect("a program");
+        let file = run(Command::new("file").arg(program)).exits(0).out();
         assert!(file.contains("static"), "{file}");
         let ldd = run(Command::new("ldd").arg(bin(&name)));
         let said = ldd.out() + &ldd.err();
@@ -620,8 +621,10 @@ mod root {
 fn a_dry_run_that_is_traced_prints_the_next_tool_once() {
     let line = ["--trace", "--dry-run", "-u", "td-unshare", "-i", "td-exec", "true"];
     let err = run(&mut td("td-unshare", line)).exits(0).err();
+    // In one program the tools follow one another without it.
+    let times = if is_one_program() { 1 } else { 3 };
     for (call, times) in
-        [("execve(", 3), ("unshare(CLONE_NEWUTS)", 1), ("unshare(CLONE_NEWIPC)", 1)]
+        [("execve(", times), ("unshare(CLONE_NEWUTS)", 1), ("unshare(CLONE_NEWIPC)", 1)]
     {
         assert_eq!(err.matches(call).count(), times, "{call}: {err}");
     }

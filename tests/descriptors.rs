@@ -353,14 +353,17 @@ mod root {
             assert!(!ended, "it has ended before {name} began: {}", running.err());
             let mut pids = vec![running.pid()];
             while let Some(pid) = pids.pop() {
-                let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let program = line.split('\0').next().unwrap_or_default();
+                let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}"));
+                let (comm, line) = (read("comm").unwrap_or_default(), read("cmdline"));
+                // In one program the first word is that of its first tool; a sealed copy is called memfd:NAME.
+                let is_named = comm.trim_end() == name
+                    || line.is_ok_and(|line| line.split('\0').next() == Some(name));
                 // The last of the chain that waits for the lock.
                 let file = format!("/proc/{pid}/task/{pid}/children");
                 let children = fs::read_to_string(file).unwrap_or_default();
                 let children = children.split_whitespace().map(|pid| pid.parse().expect("a pid"));
                 let children: Vec<i32> = children.collect();
-                if program == name && children.is_empty() {
+                if is_named && children.is_empty() {
                     return Some(pid);
                 }
                 pids.extend(children);

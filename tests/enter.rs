@@ -655,7 +655,7 @@ mod root {
             let options = [options, &["-u", "33", "-e", "LD_PRELOAD=/tmp/x"]].concat();
             let held = Entered::new(&house, &options, &format!("PATH=/tmp exec sh -c '{HOLD}'"));
             let out = held.sh("id -u; env | grep -v -e PWD -e SHLVL").ok().out();
-            assert_eq!(out, format!("0\nPATH={}\n", td::process::chain::DEFAULT_PATH), "{option}");
+            assert_eq!(out, format!("0\nPATH={}\n", td::process::prog::DEFAULT_PATH), "{option}");
             held.ends();
         }
     }

@@ -47,11 +47,11 @@ fn modes(directory: &Path) -> BTreeMap<PathBuf, u32> {
     modes
 }
 
-/// The files of a directory of the checkout whose names begin with "td-".
+/// The files of a directory of the checkout whose names begin with "td".
 fn names(directory: &str) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(Path::new(CHECKOUT).join(directory)).expect("a directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
-    names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("td-"))
+    names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("td"))
 }
 
 /// All of it may stand in PATH before the directories of the system: no name of another program is there.

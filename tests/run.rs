@@ -104,7 +104,7 @@ fn copy_of_td_run(dir: &TempDir, tools: &[&str], change: impl Fn(String) -> Stri
     for tool in tools {
         fs::copy(bin(tool), dir.join(tool)).expect("a copy");
     }
-    let text = change(fs::read_to_string(TD_RUN).expect("td-run"));
+    let text = change(fs::read_to_string(bin("td-run")).expect("td-run"));
     let path = dir.program("td-run", text);
     let image = dir.dir("image");
     let mut cmd = script(path.to_str().expect("a plain path"), ["--state"]);
@@ -194,7 +194,7 @@ fn a_volume_needs_two_paths() {
 #[test]
 fn help_names_every_option_that_is_parsed() {
     let help = run(&mut td_run(["--help"])).ok().out();
-    let script = fs::read_to_string(TD_RUN).expect("td-run");
+    let script = fs::read_to_string(bin("td-run")).expect("td-run");
     let parser = script.split("The options with a value.").nth(1).expect("the parser");
     let parser = parser.split("-d | --detach").next().expect("the end").replace("-ge", "");
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '-';
@@ -212,7 +212,7 @@ fn help_names_every_option_that_is_parsed() {
 fn a_variable_that_td_run_has_itself_is_not_taken_over() {
     refuses(&["-e", "image", "c"], "-e image: td-run has a variable of this name itself");
 
-    let script = fs::read_to_string(TD_RUN).expect("td-run");
+    let script = fs::read_to_string(bin("td-run")).expect("td-run");
     let own = script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
     let own: Vec<&str> = own.split([' ', '\\', '\n']).filter(|word| !word.is_empty()).collect();
     let code = script.split("\nEND\n").nth(1).expect("what comes after the help");
@@ -1215,7 +1215,7 @@ mod root {
                 assert_eq!(ns(parent, kind), ns("thread-self", kind));
             }
             let exe = fs::read_link(format!("/proc/{parent}/exe")).expect("exe");
-            assert_eq!(exe, house.bin("td-unshare"));
+            assert_eq!(exe, fs::canonicalize(house.bin("td-unshare")).expect("a program"));
             assert_eq!(children_of(command), [] as [i32; 0]);
             assert_eq!(status_of(first, "NSpid").split_whitespace().last(), Some("1"));
             held.go_on().ok();
@@ -1826,7 +1826,7 @@ mod root {
     #[test]
     fn variables_of_the_caller_change_nothing() {
         for house in House::each() {
-            let script = fs::read_to_string(TD_RUN).expect("td-run");
+            let script = fs::read_to_string(bin("td-run")).expect("td-run");
             let own =
                 script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
             let mut cmd = house.container(

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use common::house::TD_RUN;
 use common::*;
 use std::os::unix::process::CommandExt;
 
@@ -16,7 +15,7 @@ use std::os::unix::process::CommandExt;
 fn place() -> TempDir {
     let dir = TempDir::new();
     chmod(dir.path(), 0o755);
-    dir.program("td-run", fs::read(TD_RUN).expect("td-run"));
+    dir.program("td-run", fs::read(bin("td-run")).expect("td-run"));
     dir.program("td-unshare", "");
     dir.file("policy", "");
     chmod(dir.join("policy"), 0o644);
@@ -220,7 +219,7 @@ fn are_the_same(uid: u32) {
 
 #[test]
 fn every_option_is_among_them() {
-    let help = run(&mut script(TD_RUN, ["--help"])).ok().out();
+    let help = run(&mut script(text(&bin("td-run")), ["--help"])).ok().out();
     let tried: BTreeSet<&str> =
         LINES.concat().into_iter().map(|word| word.split('=').next().expect("a word")).collect();
     let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));

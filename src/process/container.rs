@@ -10,10 +10,10 @@ use syscalls::Errno;
 
 use crate::ids::policy::{self, Confinement};
 use crate::ids::users;
-use crate::process::chain;
 use crate::process::join::USER;
 use crate::process::lock;
 use crate::process::pid_file::{self, Named};
+use crate::process::prog;
 use crate::process::target::{Target, field, hexadecimal, number};
 use crate::root::directories::Place;
 use crate::root::mounts;
@@ -61,7 +61,7 @@ impl Container {
         let ids = users::smallest_mapped(&first.read(cx, c"uid_map")?);
         let environment = match ids {
             Some([_, uid]) if command.is_of(cx, uid)? => environment(cx, &command)?,
-            _ => vec![path(&["PATH=", chain::DEFAULT_PATH])],
+            _ => vec![path(&["PATH=", prog::DEFAULT_PATH])],
         };
         let owner = state.is_anothers(cx).then_some([state.group, state.owner]);
         let policy = state.policy(cx, no_new_privs)?;

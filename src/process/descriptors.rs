@@ -60,6 +60,27 @@ pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
         ))
 }
 
+/// Refuse what is a way out of the new root on a standard stream: a directory leads there, and a block device can be
+/// opened again inside, for writing too, through `/proc/self/fd`.
+pub fn refuse_ways_out(cx: &Cx) -> Result<(), Error> {
+    for fd in (0..3).filter(|fd| !cx.start.was_closed(*fd)) {
+        let (what, way_out) = match sys::fstatx(cx, sys::standard_fd(fd))?.file_type() {
+            libc::S_IFDIR => {
+                let way_out = format!("close it: {fd}<&-");
+                ("is a directory, which leads out of the new root", way_out)
+            }
+            libc::S_IFBLK => {
+                let pipe = if fd == 0 { "cat DEV |" } else { "| cat >DEV" };
+                let way_out = ["hand it over through a pipe: ", pipe].concat();
+                ("is a block device, which can be opened for writing inside", way_out)
+            }
+            _ => continue,
+        };
+        return Err(Error::refusal(format_args!("descriptor {fd} {what}")).way_out(way_out));
+    }
+    Ok(())
+}
+
 /// Tell those who gave `--ready` that PROG, which is not one of our tools, is executed now. The end of file says that
 /// it runs.
 pub fn say_ready(cx: &Cx) -> Result<(), Error> {

@@ -25,9 +25,9 @@ pub fn write_for(cx: &Cx, maps: &IdMaps, child: i32) -> Result<(), Error> {
 
 /// Have newuidmap(1) or newgidmap(1) write it.
 fn have_written(cx: &Cx, map: &Map, process: &str) -> Result<(), Error> {
-    let Some(prog) = Prog::new(map.command(process)?) else { return Ok(()) };
+    let Some(prog) = Prog::new(map.command(process)?.leak()) else { return Ok(()) };
     let part = Box::new(|side| match side {
-        Side::Child => prog.find(cx)?.exec(cx).map(|never| match never {}),
+        Side::Child => prog.find(cx)?.exec(cx).map(drop),
         Side::Parent(..) => Ok(()),
     });
     match child::help(cx, 0, part)? {

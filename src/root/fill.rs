@@ -19,7 +19,7 @@ const TRIES: u32 = 32;
 /// A directory that is becoming a root. It is opened once; every path in it is looked up from there,
 /// and no link of it leads out.
 pub struct Root<'a> {
-    cx: &'a Cx<'a>,
+    cx: &'a Cx,
     path: &'a CStr,
     dir: OwnedFd,
     stat: Statx,
@@ -66,7 +66,7 @@ pub fn open_made(cx: &Cx, dir: BorrowedFd, name: &CStr) -> Result<OwnedFd, Error
 
 impl<'a> Root<'a> {
     /// Open the directory `path`.
-    pub fn open(cx: &'a Cx<'a>, path: &'a CStr) -> Result<Root<'a>, Error> {
+    pub fn open(cx: &'a Cx, path: &'a CStr) -> Result<Root<'a>, Error> {
         let dir = match sys::openat(cx, None, path, libc::O_PATH | libc::O_DIRECTORY) {
             Err(e) if e.is(Errno::ENOENT) && cx.dry() => stand_in(cx)?,
             other => other?,

@@ -71,14 +71,35 @@ pub const LOCK: &str = "--lock";
 /// the tool.
 pub const SEALED: &str = "--sealed";
 
+/// What one tool hands on to the next: as values, or as options where execve(2) lies between.
+#[derive(Clone, Default)]
+pub struct Handed {
+    /// `--trace`: the descriptor, and the pid to print or 0.
+    pub trace: Option<(RawFd, i32)>,
+    /// `--dry-run`.
+    pub dry: bool,
+    /// `--signal-mask`: the signal mask that PROG gets, where it is not ours.
+    pub mask: Option<SigSet>,
+    /// `--ready`: where it is said that PROG is executed.
+    pub ready: Vec<RawFd>,
+    /// See [`LOCK`].
+    pub locks: &'static [u8],
+    /// See [`SEALED`].
+    pub sealed: Option<&'static [u8]>,
+}
+
 /// What `--trace` and `--dry-run` ask for, and what the program was started with.
-pub struct Cx<'a> {
-    /// The tool's name, for messages.
-    pub tool: &'static str,
+pub struct Cx {
     /// How the program was started.
-    pub start: &'a Start,
-    pub(in crate::sys) dry: bool,
-    pub(in crate::sys) trace: Option<RawFd>,
+    pub start: &'static Start,
+    /// The tools that this program has; none for a program of one, which has the others beside it.
+    pub tools: &'static [&'static str],
+    /// The tool whose step this is, for messages.
+    tool: Cell<&'static str>,
+    /// Its command line, and what was handed on to it beside that.
+    line_of_step: Cell<(&'static [CString], Handed)>,
+    pub(in crate::sys) dry: Cell<bool>,
+    pub(in crate::sys) trace: Cell<Option<RawFd>>,
     /// The pid that stands before each line, as strace does once there is a second process. 0: none.
     pub(in crate::sys) pid: Cell<i32>,
     /// What SIGPIPE did before we had it ignored.
@@ -101,76 +122,115 @@ pub struct Cx<'a> {
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
 pub(in crate::sys) const PIECE: usize = 32768;
 
-impl<'a> Cx<'a> {
-    /// A context. With `trace` (a descriptor, and the pid to print or 0) calls are printed, also those by which the
-    /// descriptors of the command line were `checked`.
-    pub fn new(
-        tool: &'static str,
-        start: &'a Start,
-        trace: Option<(RawFd, i32)>,
-        dry: bool,
-        ready: Vec<RawFd>,
-        checked: &[Checked],
-    ) -> Cx<'a> {
-        let pid = Cell::new(trace.map_or(0, |(_, pid)| pid));
-        let trace = trace.map(|(fd, _)| fd);
-        let (sigpipe, mask, pieces, text, line) = Default::default();
-        let (locks, sealed) = Default::default();
-        let ready = Cell::new(ready);
-        let cx = Cx {
-            tool,
-            start,
-            dry,
-            trace,
-            pid,
-            sigpipe,
-            mask,
-            pieces,
-            text,
-            line,
-            locks,
-            sealed,
-            ready,
-        };
-        if trace.is_some() {
-            cx.trace_start(checked);
-        }
-        cx
-    }
-
-    /// Is this a dry run?
-    pub fn dry(&self) -> bool {
-        self.dry
-    }
-
-    /// The options that hand trace, dry run, signal mask, locks and the descriptors of `--ready` on to the next tool.
-    pub fn handed_on(&self) -> Vec<CString> {
+impl Handed {
+    /// The options that say the same to the next tool; but not that it is a sealed copy, which this program is.
+    pub fn options(&self) -> Vec<CString> {
         let mut options = Vec::new();
-        if let Some(fd) = self.trace {
+        if let Some((fd, pid)) = self.trace {
             let mut option = String::new();
             show::signed("--trace=", fd.into(), &mut option);
-            if self.pid.get() != 0 {
-                show::signed(",", self.pid.get().into(), &mut option);
+            if pid != 0 {
+                show::signed(",", pid.into(), &mut option);
             }
             options.push(cstring(option));
         }
         if self.dry {
             options.push(c"--dry-run".into());
         }
-        if let Some(SigSet(set)) = self.mask.get() {
+        if let Some(SigSet(set)) = self.mask {
             let mut option = String::new();
             show::hexadecimal("--signal-mask=", set, &mut option);
             options.push(cstring(option));
         }
-        if !self.locks.get().is_empty() {
-            options.push(cstring([b"--lock=", self.locks.get()].concat()));
+        if !self.locks.is_empty() {
+            options.push(cstring([b"--lock=", self.locks].concat()));
         }
-        for fd in self.ready() {
+        for fd in &self.ready {
             let mut option = String::new();
-            show::signed("--ready=", fd.into(), &mut option);
+            show::signed("--ready=", (*fd).into(), &mut option);
             options.push(cstring(option));
         }
         options
+    }
+}
+
+impl Cx {
+    /// The context of a program that has these tools.
+    pub fn new(start: &'static Start, tools: &'static [&'static str]) -> Cx {
+        Cx {
+            start,
+            tools,
+            tool: Cell::default(),
+            line_of_step: Cell::default(),
+            dry: Cell::default(),
+            trace: Cell::default(),
+            pid: Cell::default(),
+            sigpipe: Cell::default(),
+            mask: Cell::default(),
+            pieces: Cell::default(),
+            text: Cell::default(),
+            line: Cell::default(),
+            locks: Cell::default(),
+            sealed: Cell::default(),
+            ready: Cell::default(),
+        }
+    }
+
+    /// Begin a step: that of `tool`, whose command line is `args`, and says `handed` together with what was handed on
+    /// to it. Where calls are traced, those by which the descriptors of the command line were `checked` are, too.
+    pub fn begin(
+        &self,
+        tool: &'static str,
+        args: &'static [CString],
+        handed: Handed,
+        checked: &[Checked],
+    ) {
+        let before = self.handed();
+        let was_traced = before.trace.is_some();
+        self.tool.set(tool);
+        self.line_of_step.set((args, before));
+        self.trace.set(handed.trace.map(|(fd, _)| fd));
+        self.pid.set(handed.trace.map_or(0, |(_, pid)| pid));
+        self.dry.set(handed.dry);
+        self.mask.set(handed.mask);
+        self.ready.set(handed.ready);
+        self.locks.set(handed.locks);
+        self.sealed.set(handed.sealed);
+        match self.trace.get() {
+            None => {}
+            Some(_) if was_traced => checked.iter().for_each(|fd| self.line(&fd.shown())),
+            Some(_) => self.trace_start(checked),
+        }
+    }
+
+    /// What is handed on to the next tool.
+    pub fn handed(&self) -> Handed {
+        Handed {
+            trace: self.trace.get().map(|fd| (fd, self.pid.get())),
+            dry: self.dry(),
+            mask: self.mask.get(),
+            ready: self.ready(),
+            locks: self.locks.get(),
+            sealed: self.sealed.get(),
+        }
+    }
+
+    /// The tool whose step this is, for messages.
+    pub fn tool(&self) -> &'static str {
+        self.tool.get()
+    }
+
+    /// The command line of the step: the name, the options that were handed on as values, and the rest.
+    pub fn command_line(&self) -> (&'static [CString], Vec<CString>) {
+        let (args, handed) = self.line_of_step.take();
+        let options = handed.options();
+        self.line_of_step.set((args, handed));
+        (args, options)
+    }
+
+    /// Is this a dry run?
+    pub fn dry(&self) -> bool {
+        self.dry.get()
     }
 
     /// The descriptors on which this process, or its parent, has locks that are to outlive the step: see [`LOCK`].
@@ -182,11 +242,6 @@ impl<'a> Cx<'a> {
     /// sealed copy. See [`SEALED`].
     pub fn sealed(&self) -> Option<&'static [u8]> {
         self.sealed.get()
-    }
-
-    /// We are a sealed copy of `path`.
-    pub fn is_sealed_copy_of(&self, path: &'static [u8]) {
-        self.sealed.set(Some(path));
     }
 
     /// These are the descriptors, with commas between.
@@ -249,13 +304,13 @@ impl<'a> Cx<'a> {
 
     /// The descriptor to which calls are traced.
     pub fn trace_fd(&self) -> Option<RawFd> {
-        self.trace
+        self.trace.get()
     }
 
     /// From here on we are a process that td made: its pid, in its own pid namespace, goes before each
     /// line. (In a dry run no process was made.)
     pub fn trace_child(&self) {
-        if self.trace.is_some() && !self.dry {
+        if self.trace.get().is_some() && !self.dry() {
             let pid = raw(nr::getpid, &[]);
             self.pid.set(pid.unwrap_or(0) as i32);
             self.print(nr::getpid, &[], Some(pid));
@@ -279,7 +334,10 @@ impl<'a> Cx<'a> {
             lines.push(openat);
         }
         lines.extend(checked.iter().map(Checked::shown));
-        self.ignore_sigpipe(&lines);
+        match self.sigpipe.get() {
+            None => self.ignore_sigpipe(&lines),
+            Some(_) => lines.iter().for_each(|line| self.line(line)),
+        }
     }
 
     /// A message into a pipe that nobody reads is a lost line, and not our end. `held` are lines that
@@ -289,7 +347,7 @@ impl<'a> Cx<'a> {
         let args = sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Out(&old));
         let result = raw(nr::rt_sigaction, &args);
         self.sigpipe.set(Some(old.get()));
-        if self.trace.is_some() {
+        if self.trace.get().is_some() {
             held.iter().for_each(|line| self.line(line));
             self.print(nr::rt_sigaction, &args, Some(result));
         }
@@ -301,11 +359,11 @@ impl<'a> Cx<'a> {
         let old = self.sigpipe.take();
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
         let args = sigaction(libc::SIGPIPE, act, Arg::Null);
-        if self.trace.is_some() {
+        if self.trace.get().is_some() {
             self.print(nr::rt_sigaction, &args, Some(Ok(0))); // it was valid before
         }
         // A dry run has printed it already.
-        if self.trace.is_some() && !self.dry {
+        if self.trace.get().is_some() && !self.dry() {
             self.line(&(show::call(call.1, exec, None) + " = ?"));
         }
         if old.is_some() {
@@ -326,7 +384,7 @@ impl<'a> Cx<'a> {
         args: &[Arg],
         expected: &[Errno],
     ) -> Result<Result<usize, Errno>, Error> {
-        if self.dry {
+        if self.dry() {
             self.print(call, args, None);
             return Ok(Ok(0));
         }
@@ -338,7 +396,7 @@ impl<'a> Cx<'a> {
 
     /// A call that changes something: a dry run prints it and takes it to have returned 0.
     pub(in crate::sys) fn change(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
-        if self.dry {
+        if self.dry() {
             self.print(call, args, None);
             return Ok(0);
         }
@@ -347,7 +405,7 @@ impl<'a> Cx<'a> {
 
     /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
     pub(in crate::sys) fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
-        if self.dry {
+        if self.dry() {
             self.print(call, args, None);
             return self.stand_in();
         }
@@ -372,7 +430,7 @@ impl<'a> Cx<'a> {
         }
         loop {
             let result = raw(call, args);
-            if self.trace.is_some() {
+            if self.trace.get().is_some() {
                 self.print(call, args, Some(result));
             }
             // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done, and
@@ -446,7 +504,7 @@ impl<'a> Cx<'a> {
         }
         show::escape(text.as_bytes(), b"", &mut line);
         line.push('\n');
-        raw_write(self.trace.unwrap_or(libc::STDOUT_FILENO), line.as_bytes());
+        raw_write(self.trace.get().unwrap_or(libc::STDOUT_FILENO), line.as_bytes());
         self.line.set(line);
     }
 
@@ -456,6 +514,6 @@ impl<'a> Cx<'a> {
         if self.sigpipe.get().is_none() {
             self.ignore_sigpipe(&[]);
         }
-        raw_write(libc::STDERR_FILENO, error.text(self.tool).as_bytes());
+        raw_write(libc::STDERR_FILENO, error.text(self.tool()).as_bytes());
     }
 }

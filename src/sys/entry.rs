@@ -9,31 +9,6 @@ use crate::say::show::Arg;
 use crate::sys::raw::{at, nr, owned, raw};
 use crate::sys::structs::{PollFd, TimeSpec};
 
-/// The entry of a program: C's `main`, and its allocator.
-///
-/// Rust's own start-up would ignore SIGPIPE for PROG as well, make some 20 calls, and double what a
-/// step costs; and it panics where a standard stream is closed.
-#[macro_export]
-macro_rules! program {
-    ($tool:ident) => {
-        #[global_allocator]
-        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new(concat!(
-            env!("CARGO_BIN_NAME"),
-            ": mmap: ENOMEM (Out of memory)\n"
-        ));
-
-        #[unsafe(no_mangle)]
-        extern "C" fn main(
-            _argc: std::ffi::c_int,
-            argv: *const *const std::ffi::c_char,
-            envp: *const *const std::ffi::c_char,
-        ) -> std::ffi::c_int {
-            let start = $crate::sys::Start::new(argv, envp);
-            $crate::tools::$tool::main(&start)
-        }
-    };
-}
-
 /// What a program is given at its start.
 pub struct Start {
     /// The arguments, of which the first is the tool's own name, as the caller wrote it.
@@ -56,7 +31,7 @@ impl Start {
     /// Take what C's `main` was given, and fill descriptors 0 to 2 where they are closed: the next
     /// open would become one of them, and a message for the user land in `memory.max`.
     ///
-    /// Takes raw pointers and is no `unsafe fn`, because its one caller is the macro [`program!`],
+    /// Takes raw pointers and is no `unsafe fn`, because its one caller is the macro [`crate::program!`],
     /// which hands on what the kernel laid out.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn new(argv: *const *const c_char, envp: *const *const c_char) -> Start {

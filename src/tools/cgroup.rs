@@ -45,7 +45,7 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
       --json              the same in JSON
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 
 use crate::cgroup::asked::{Used, Wanted};
 use crate::cgroup::hierarchies::{self, Hierarchy};
@@ -55,18 +55,21 @@ use crate::cgroup::places::{self, Place};
 use crate::cgroup::record::{self, Record};
 use crate::cgroup::write::Write;
 use crate::cgroup::{empty, freezer, kill, stat, tree};
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
+use crate::process::chain::{self, Tool};
+use crate::process::prog::Next;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::plain;
 use crate::say::text;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-cgroup", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-cgroup",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 #[derive(Default)]
 struct Opts {
@@ -221,7 +224,7 @@ fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
     Ok((cstring(file), cstring(value)))
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if opts.action == Action::Make {
         return make_and_become(cx, opts);
     }
@@ -242,7 +245,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         }
     }
     match prog {
-        Some(prog) => prog.exec(cx),
+        Some(prog) => prog.go_on(cx),
         None => sys::exit(cx, 0),
     }
 }
@@ -276,7 +279,7 @@ fn print(cx: &Cx, text: &str) -> Result<(), Error> {
     sys::write(cx, sys::standard_fd(1), text.as_bytes()).map(drop)
 }
 
-fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
     let mut made = Made::new(opts.move_to_leaf.clone(), opts.fresh);
     let done = match &opts.record {
@@ -284,7 +287,7 @@ fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
         None => make(cx, opts, &mut made),
     };
     done.and_then(|()| match prog {
-        Some(prog) => prog.exec(cx),
+        Some(prog) => prog.go_on(cx),
         None => sys::exit(cx, 0),
     })
     .inspect_err(|_| made.undo(cx))

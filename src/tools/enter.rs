@@ -28,35 +28,39 @@ closed.
       --state DIR     where td-run keeps its containers
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::cgroup::memberships::Memberships;
 use crate::cgroup::record::{Record, Wanted};
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
 use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use crate::ids::policy::Confinement;
 use crate::ids::users;
-use crate::process::chain;
+use crate::process::chain::{self, Tool};
 use crate::process::child::{self, Line, Side, Waited};
 use crate::process::container::Container;
 use crate::process::descriptors;
 use crate::process::join::{self, Join, PID, USER};
 use crate::process::namespaces;
+use crate::process::own_file;
+use crate::process::prog::Next;
 use crate::process::session;
 use crate::process::target::Target;
 use crate::root::fill;
+use crate::root::working_directory;
 use crate::say::error::{Error, FAILED};
 use crate::say::flags;
 use crate::say::show::plain;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 use syscalls::Errno;
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-enter", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-enter",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 #[derive(Default)]
 struct Opts {
@@ -142,12 +146,12 @@ struct Entry {
     ids: [Option<u32>; 2],
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
-    chain::reexec_sealed(cx)?;
+    own_file::reexec_sealed(cx)?;
     let prog = opts.prog.find(cx)?;
     let copy = prog.seal(cx)?;
-    chain::refuse_ways_out(cx)?;
+    descriptors::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.
     sys::prctl_set_undumpable(cx)?;
     let (target, container) = match (&opts.name, opts.target) {
@@ -357,7 +361,7 @@ fn enter(
     }
     let outside = container.and_then(|container| container.owner);
     let outside = outside.map_or(cx.start.euid, |[_, uid]| uid);
-    let there = chain::entered(change_directory(cx, opts, entry, outside))?;
+    let there = working_directory::entered(change_directory(cx, opts, entry, outside))?;
     let mut ids = [None, None];
     for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
         if let Some(own) = &own {
@@ -378,7 +382,7 @@ fn enter(
 fn change_directory(cx: &Cx, opts: &Opts, entry: &Entry, uid: u32) -> Result<(), Error> {
     match (&entry.wd, &opts.wd) {
         (Some(directory), _) => sys::fchdir(cx, directory.as_fd()),
-        (None, Some(Some(path))) => chain::enter(cx, path, uid),
+        (None, Some(Some(path))) => working_directory::enter(cx, path, uid),
         _ => Ok(()),
     }
 }

@@ -35,29 +35,32 @@ Descriptors above 2 are closed.
 ";
 
 use std::cell::Cell;
-use std::ffi::{CString, c_int};
+use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never, Word};
+use crate::cli::{Cli, Word};
 use crate::ids::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use crate::ids::policy::{self, Confinement, Policy};
 use crate::ids::users::{self, Databases, User};
-use crate::process::chain;
+use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
 use crate::process::init::{self, OnExit};
+use crate::process::prog::Next;
 use crate::process::session::{self, Terminal};
+use crate::root::working_directory;
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::number::parse_size;
 use crate::sys::structs::RLimit;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-exec", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-exec",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 #[derive(Default)]
 struct Opts {
@@ -181,7 +184,7 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
     })
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Process 1 of a machine does the rest in a child, so that no failure ends it.
     let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
     opts.wrong.take().map_or(first, Err)?;
@@ -232,7 +235,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     }
     caps::set(cx, held & keep, ambient)?;
     if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
-        chain::enter(cx, directory, user.uid)?;
+        working_directory::enter(cx, directory, user.uid)?;
     }
     prog.exec_as(cx, Some(&env), opts.argv0.as_ref(), &|path| {
         policy.map_or(Ok(()), |policy| policy.begin(cx, path))
@@ -296,8 +299,8 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
         users::give_pipes(cx, user.uid, None)?;
     }
     let Some(directory) = &opts.chdir else { return Ok(true) };
-    let done = chain::enter(cx, directory, cx.start.euid);
-    if user.is_some() { chain::entered(done) } else { done.map(|()| true) }
+    let done = working_directory::enter(cx, directory, cx.start.euid);
+    if user.is_some() { working_directory::entered(done) } else { done.map(|()| true) }
 }
 
 /// Why a limit was not set: look at the one that is.

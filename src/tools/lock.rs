@@ -20,24 +20,27 @@ them has closed it or has ended.
       --mkdir           create the directory of FILE if it does not exist
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
+use crate::process::chain::{self, Tool};
 use crate::process::lock;
 use crate::process::lock_file::{self, LockFile};
+use crate::process::prog::Next;
 use crate::say::error::{Error, FAILED};
 use crate::say::number::decimal;
 use crate::say::show::plain;
 use crate::sys::structs::Flock;
-use crate::sys::{self, Cx, Start};
+use crate::sys::{self, Cx};
 use syscalls::Errno;
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-lock", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-lock",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 struct Opts {
     /// For how many nanoseconds it is waited for. `None`: for ever.
@@ -111,13 +114,13 @@ fn no_prog(cli: &Cli, file: &CStr) -> Error {
     }
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     match inherited(cx, opts)? {
         Some(file) => take(cx, opts, file)?,
         None => take_new(cx, opts)?,
     }
-    prog.exec(cx)
+    prog.go_on(cx)
 }
 
 /// The descriptor of FILE on which a td-lock before us in the chain has its lock. On another one, that lock would be in

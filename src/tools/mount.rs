@@ -33,14 +33,16 @@ are made where they are missing; a PATH that is missing is left out.
                       tmpfs size=SIZE, mode=MODE ..., for proc hidepid=2 ...
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::cgroup;
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
 use crate::ids::users;
+use crate::process::chain::{self, Tool};
+use crate::process::prog::Next;
 use crate::root::devices;
 use crate::root::file_systems::{self, why_no_proc};
 use crate::root::fill::{self, Root};
@@ -51,17 +53,18 @@ use crate::say::error::Error;
 use crate::say::number::fits;
 use crate::say::show::{self, plain};
 use crate::say::text;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 use libc::{
     MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS,
 };
 use syscalls::Errno;
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-mount", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-mount",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 struct Opts {
     ops: Vec<Op>,
@@ -206,7 +209,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
     Ok(())
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     let mut root = Root::open(cx, &opts.root)?;
     if opts.ops.iter().any(|op| !matches!(op.what, What::Dir | What::Symlink(_))) {
@@ -215,12 +218,11 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     // What is made has the modes that are written here, whatever the caller's umask.
     let umask = sys::umask(cx, 0)?;
     let done = opts.ops.iter().try_for_each(|op| mount(cx, &mut root, op));
-    let Err(error) = done.and_then(|()| {
+    let next = done.and_then(|()| {
         sys::umask(cx, umask)?;
-        prog.exec(cx)
+        prog.go_on(cx)
     });
-    root.undo();
-    Err(error)
+    next.inspect_err(|_| root.undo())
 }
 
 fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {

@@ -17,12 +17,14 @@ to --upper, or is lost with --tmpfs; with neither the overlay is read-only.
       --option KEY[=VALUE]  another option of the overlay (index=off, ...)
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
+use crate::process::chain::{self, Tool};
+use crate::process::prog::Next;
 use crate::root::directories::{self, Last, Place};
 use crate::root::mounts;
 use crate::root::overlay::{self, Layer, Parameter, open_directory};
@@ -30,13 +32,14 @@ use crate::root::remove;
 use crate::say::error::Error;
 use crate::say::number::{decimal, fits, parse_size};
 use crate::say::show::{ascii, number, plain};
-use crate::sys::{self, Cx, Start};
+use crate::sys::{self, Cx};
 use syscalls::Errno;
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-overlay", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-overlay",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 #[derive(Default)]
 struct Opts {
@@ -123,13 +126,12 @@ fn key_value(cli: &mut Cli) -> Result<(CString, Option<CString>), Error> {
     Ok((half().unwrap_or_default(), half()))
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     mounts::warn_on_host(cx);
     let mut made = Made::default();
-    let Err(error) = build(cx, opts, &mut made).and_then(|()| prog.exec(cx));
-    undo(cx, made);
-    Err(error)
+    let next = build(cx, opts, &mut made).and_then(|()| prog.go_on(cx));
+    next.inspect_err(|_| undo(cx, made))
 }
 
 /// What is to be undone when the step fails.

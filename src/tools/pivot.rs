@@ -16,29 +16,33 @@ in the new root. Descriptors above 2 are closed.
       --keep-fd N      do not close descriptor N
 ";
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
-use crate::process::chain;
+use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
+use crate::process::own_file;
+use crate::process::prog::Next;
 use crate::root::initramfs;
 use crate::root::mounts;
 use crate::root::moves::Moves;
 use crate::root::pivot::{self, Cure};
 use crate::root::remove;
+use crate::root::working_directory;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
 use crate::sys::structs::MountAttr;
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-pivot", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-pivot",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 struct Opts {
     /// Where the old root goes, seen from NEW_ROOT.
@@ -85,12 +89,12 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
     Ok(paths)
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     if !prog.is_sibling() {
-        chain::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
+        own_file::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
     }
-    chain::refuse_ways_out(cx)?;
+    descriptors::refuse_ways_out(cx)?;
     descriptors::refuse_locks(cx, &opts.keep_fds)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
@@ -98,7 +102,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     let copy = prog.seal(cx)?; // before the step: it is not in the new root
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
-    chain::enter(cx, &opts.new_root, cx.start.euid)?;
+    working_directory::enter(cx, &opts.new_root, cx.start.euid)?;
     if opts.free_initramfs {
         initramfs::refuse_to_free(cx, old_root.as_fd())?;
     }

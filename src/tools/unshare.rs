@@ -47,16 +47,17 @@ use std::os::fd::{AsFd, RawFd};
 use crate::cgroup::memberships::{self, Memberships};
 use crate::cgroup::record::{self, Record};
 use crate::cgroup::{hierarchies, oom, places, tree};
+use crate::cli::Cli;
 use crate::cli::Prog;
-use crate::cli::{self, Cli, Never};
 use crate::ids::caps;
 use crate::ids::id_maps::{Asked, IdMaps};
-use crate::process::chain::Found;
+use crate::process::chain::{self, Tool};
 use crate::process::child::{self, Line, Side, Waited};
 use crate::process::descriptors::Ran;
 use crate::process::id_mapping::{self, Remove};
 use crate::process::namespaces;
 use crate::process::pid_file;
+use crate::process::prog::{Found, Next};
 use crate::root::directories::Place;
 use crate::root::remove;
 use crate::root::temporary_file::TemporaryFile;
@@ -66,13 +67,14 @@ use crate::say::number::{decimal, int};
 use crate::say::show::plain;
 use crate::say::text;
 use crate::sys::structs::{IfReq, WaitStatus};
-use crate::sys::{self, Cx, Start, cstring};
+use crate::sys::{self, Cx, cstring};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 
-/// The program.
-pub fn main(start: &Start) -> c_int {
-    cli::run("td-unshare", HELP, start, parse, apply)
-}
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "td-unshare",
+    step: |cx, args| chain::step(cx, (TOOL.name, HELP), args, parse, apply),
+};
 
 #[derive(Default)]
 struct Opts {
@@ -216,7 +218,7 @@ impl Opts {
     }
 }
 
-fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
+fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     let cgroups = match &opts.cgroup_record {
         Some(file) => match Record::read(cx, opts.state.as_deref(), file)? {
@@ -243,14 +245,14 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
             sys::unshare(cx, opts.namespaces).map_err(|e| why(cx, opts, e))?;
         }
         settle(cx, opts, &maps)?;
-        return prog.exec(cx);
+        return go_on(cx, opts, &prog);
     }
     // The parent enters no namespace: what it does when the container has ended, it does outside.
     let ended = match give_birth(cx, opts, &maps, &mut outside) {
         Ok((Side::Child, memberships, line)) => {
             move_in(cx, opts, &memberships)?;
             settle(cx, opts, &maps)?;
-            return finish(cx, &maps, line, &prog);
+            return finish(cx, opts, &maps, line, &prog);
         }
         Ok((Side::Parent(child, ran), _, line)) => {
             let ended = attend(cx, opts, &maps, child, line, &mut outside);
@@ -260,7 +262,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Never, Error> {
     };
     outside.failed |= ended.is_err();
     clean_up(cx, opts, Some(&maps), &outside);
-    sys::exit(cx, ended?)
+    ended.map(Next::End)
 }
 
 /// What the parent has made outside of the new namespaces, and how that ended.
@@ -370,14 +372,26 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
 }
 
 /// The child's last part: have the parent do what it has to do outside, take one's ids, become PROG.
-fn finish(cx: &Cx, maps: &IdMaps, line: Option<Line>, prog: &Found) -> Result<Never, Error> {
-    let Some(line) = line else { return prog.exec(cx) };
+fn finish(
+    cx: &Cx,
+    opts: &Opts,
+    maps: &IdMaps,
+    line: Option<Line>,
+    prog: &Found,
+) -> Result<Next, Error> {
+    let Some(line) = line else { return go_on(cx, opts, prog) };
     let end = line.call(cx)?;
     let taken = match maps.take(cx) {
         Ok(true) => end.die_with_parent(cx),
         other => other.map(drop),
     };
-    taken.and_then(|()| prog.exec(cx)).inspect_err(|_| end.give_up(cx))
+    taken.and_then(|()| go_on(cx, opts, prog)).inspect_err(|_| end.give_up(cx))
+}
+
+/// In a new user namespace PROG is executed, also where it is a tool of this program: the ids that we have there are not
+/// those that we were started with, and a process that was not executed there cannot be entered by its owner.
+fn go_on(cx: &Cx, opts: &Opts, prog: &Found) -> Result<Next, Error> {
+    if opts.has(libc::CLONE_NEWUSER) { prog.exec(cx) } else { prog.go_on(cx) }
 }
 
 /// The parent's part: what is to be done outside, then to wait.

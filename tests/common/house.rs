@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// The script.
-pub const TD_RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/td-run");
-
 /// A script that goes on when [`Held::go_on`] says so.
 pub const HOLD: &str = "echo ready; read x || :";
 
 /// td-run with these arguments.
 pub fn td_run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    script(TD_RUN, args)
+    script(text(&bin("td-run")), args)
 }
 
 /// Who runs td-run.
@@ -112,7 +109,7 @@ impl House {
     pub fn bin(&self, name: &str) -> PathBuf {
         match self.who {
             Who::Root => bin(name),
-            _ => self.dir.join("td/bin").join(name),
+            _ => self.dir.join("td").join(below_checkout(&bin_dir())).join(name),
         }
     }
 
@@ -158,7 +155,7 @@ impl House {
         let mut cmd = match self.who {
             Who::Root => td_run(["--state"]),
             who => {
-                let mut cmd = script(text(&self.dir.join("td/bin/td-run")), ["--state"]);
+                let mut cmd = script(text(&self.bin("td-run")), ["--state"]);
                 who.runs(&mut cmd);
                 cmd.current_dir(self.dir.path());
                 cmd
@@ -333,4 +330,9 @@ pub fn tree(dir: &Path) -> String {
         .collect();
     lines.sort();
     lines.join("\n")
+}
+
+/// A path in the checkout, from there.
+fn below_checkout(path: &Path) -> &Path {
+    path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("a path in the checkout")
 }

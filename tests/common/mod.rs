@@ -52,6 +52,11 @@ pub fn bin_dir() -> PathBuf {
     }
 }
 
+/// Are the programs links to `td`, which has all tools?
+pub fn is_one_program() -> bool {
+    fs::read_link(bin("td-exec")).is_ok_and(|to| to == Path::new("td"))
+}
+
 /// What is in bin/ must have been built of the sources that are there: no test runs an older build. (What TD_BIN names
 /// is another's to build.)
 #[track_caller]
@@ -69,13 +74,14 @@ pub fn is_built() {
     assert!(said.is_empty() || thread::panicking(), "{said}");
 }
 
-/// The programs there that are no scripts, in order.
+/// The programs there that are no scripts and have one tool, in order.
 pub fn programs() -> Vec<String> {
     let entries = fs::read_dir(bin_dir()).expect("run scripts/build first");
     let mut names: Vec<String> = entries
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")))
         .map(|path| path.file_name().and_then(OsStr::to_str).expect("a plain name").to_string())
+        .filter(|name| name != "td")
         .collect();
     names.sort();
     assert!(!names.is_empty(), "run scripts/build first");

@@ -138,13 +138,7 @@ impl Caller {
         let mut cmd = sh(&format!("{PRELUDE}{script}"));
         let house = &self.house;
         cmd.current_dir(&self.work).env("open", open.join(" "));
-        cmd.env(
-            "td_run",
-            match house.who {
-                Who::Root => PathBuf::from(TD_RUN),
-                _ => house.dir.join("td/bin/td-run"),
-            },
-        );
+        cmd.env("td_run", house.bin("td-run"));
         let bin = house.bin("td-exec");
         cmd.env("bin", bin.parent().expect("a directory"));
         cmd.env("state", house.state()).env("name", &house.name).env("image", house.image());

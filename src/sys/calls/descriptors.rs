@@ -28,7 +28,7 @@ pub fn inherited_fd(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
 
 /// As [`inherited_fd`], of one that an earlier step of the chain has made: a dry run takes it to be there.
 pub fn inherited_fd_made(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
-    if cx.dry {
+    if cx.dry() {
         // SAFETY: nothing is done with it but to print its number, which is not -1.
         return Ok(unsafe { BorrowedFd::borrow_raw(fd.max(0)) });
     }
@@ -48,7 +48,7 @@ pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<OwnedFd, 
 pub fn leave_to_prog(cx: &Cx, file: OwnedFd) -> Result<BorrowedFd<'static>, Error> {
     let number = file.as_raw_fd();
     fcntl_setfd(cx, number, 0)?;
-    if cx.dry {
+    if cx.dry() {
         let copy = fcntl_dupfd(cx, file.as_fd(), 0)?;
         drop(file);
         let lowest = Arg::Int(number.into());

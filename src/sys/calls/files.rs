@@ -37,7 +37,7 @@ pub fn openat_create(
 /// As [`openat`], of something that this step has made: a dry run takes it to be there, and prints
 /// nothing, unless it is opened for writing.
 pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
-    if cx.dry && flags & show::ACCESS_MODE == libc::O_RDONLY {
+    if cx.dry() && flags & show::ACCESS_MODE == libc::O_RDONLY {
         return cx.stand_in();
     }
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];

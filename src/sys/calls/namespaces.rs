@@ -58,7 +58,7 @@ pub fn socketpair(cx: &Cx, bits: c_int) -> Result<(OwnedFd, OwnedFd), Error> {
         Arg::Out(&pair),
     ];
     cx.change(nr::socketpair, &args)?;
-    if cx.dry {
+    if cx.dry() {
         return Ok((cx.stand_in()?, cx.stand_in()?));
     }
     let FdPair([first, second]) = pair.get();

@@ -49,11 +49,11 @@ pub fn clone(cx: &Cx, bits: u64) -> Result<i32, Error> {
 /// A call that returns in the child as well, which would print the line a second time: only the parent does,
 /// with the pid.
 fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
-    if cx.dry {
+    if cx.dry() {
         return cx.change(call, args).map(|_| 0);
     }
     let result = raw(call, args);
-    if cx.trace.is_some() && result != Ok(0) {
+    if cx.trace.get().is_some() && result != Ok(0) {
         cx.print(call, args, Some(result));
     }
     match result {
@@ -99,12 +99,12 @@ pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
 /// A success leaves nobody to print a result, so the line comes first and ends in `= ?`, as strace
 /// has it for a call that does not return; a failure resumes it in a second line, as strace has it.
 fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
-    if cx.dry {
+    if cx.dry() {
         return cx.change(call, args).map(drop);
     }
     cx.restore_sigpipe(call, args);
     let errno = raw(call, args).err().unwrap_or(Errno::ENOEXEC);
-    if cx.trace.is_some() {
+    if cx.trace.get().is_some() {
         let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
         cx.ignore_sigpipe(&[resumed]);
     }
@@ -129,7 +129,7 @@ pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Err
 
 /// `exit_group(status)`: _exit(2).
 pub fn exit(cx: &Cx, status: u8) -> ! {
-    if cx.trace.is_some() {
+    if cx.trace.get().is_some() {
         cx.line(&(show::call(nr::exit_group.1, &[Arg::Size(status.into())], None) + " = ?"));
     }
     exit_now(status)
@@ -172,11 +172,11 @@ pub fn reboot_cad_off(cx: &Cx) -> Result<(), Error> {
 /// not return where that goes well, so that its line comes first, see `exec`.
 pub fn reboot(cx: &Cx, command: c_int) -> Result<(), Error> {
     let args = reboot_args(command);
-    if cx.dry {
+    if cx.dry() {
         return cx.change(nr::reboot, &args).map(drop);
     }
     let text = show::call(nr::reboot.1, &args, None);
-    let trace = |rest: &[&str]| cx.trace.iter().for_each(|_| cx.line(&rest.concat()));
+    let trace = |rest: &[&str]| cx.trace.get().iter().for_each(|_| cx.line(&rest.concat()));
     trace(&[&text, " = ?"]);
     let Err(errno) = raw(nr::reboot, &args) else { return Ok(()) };
     trace(&["<... reboot resumed>) = -1 ", &show::errno(errno)]);

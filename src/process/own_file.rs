@@ -1,0 +1,146 @@
+//! The file of the running program: where it lies, and a copy of it to which nobody can write.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::process::executable;
+use crate::say::error::{Error, FAILED};
+use crate::say::flags::MFD_EXEC;
+use crate::say::show::plain;
+use crate::sys::structs::MountAttr;
+use crate::sys::{self, Cx, cstring};
+
+/// The file of the running program, whatever its name was, and whatever has that name now.
+const OWN_FILE: &CStr = c"/proc/self/exe";
+
+/// The absolute path of the running program. `None`: it is not known, or not one of this root.
+pub fn path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
+    if let Some(path) = cx.sealed() {
+        return Ok(path.starts_with(b"/").then(|| path.to_vec()));
+    }
+    if is_by_descriptor(cx) {
+        // A copy that the caller made in memory lies nowhere; the caller may give a path as its name.
+        let name = cx.start.args.first().map(|name| name.to_bytes().to_vec());
+        return Ok(located(cx).or(name.filter(|name| name.starts_with(b"/"))));
+    }
+    let path = cx.start.execfn.to_bytes();
+    if path.starts_with(b"/") {
+        return Ok(Some(path.to_vec()));
+    }
+    let mut absolute = sys::getcwd(cx)?;
+    absolute.push(b'/');
+    absolute.extend(path);
+    Ok(Some(absolute))
+}
+
+/// Were we executed by descriptor, as by fexecve(3)? Then the kernel gives no path. By now descriptor N may be closed
+/// or another file, and where a script was executed it is the script: it does not show what runs.
+fn is_by_descriptor(cx: &Cx) -> bool {
+    cx.start.execfn.to_bytes().starts_with(b"/dev/fd/")
+}
+
+/// Where the running program lies, as /proc shows. `None`: it was removed, or is in memory or another root, or /proc is
+/// not mounted.
+fn located(cx: &Cx) -> Option<Vec<u8>> {
+    let path = sys::readlinkat(cx, None, OWN_FILE).ok()?;
+    let stat = |path: &CStr| sys::statx(cx, None, path, 0).ok();
+    let is_there = path.starts_with(b"/") && stat(OWN_FILE)?.same_file(&stat(&cstring(&*path))?);
+    is_there.then_some(path)
+}
+
+/// Run from a sealed copy of ourselves, unless whoever executed us says that we do: see [`sys::SEALED`]. What executes
+/// a program of the container must not be a file of the host: through `/proc/PID/exe` the program could write to it
+/// (CVE-2019-5736). The copy still finds the other tools beside the file.
+pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
+    if cx.sealed().is_some() {
+        return Ok(());
+    }
+    let path = path(cx)?;
+    let (file, from) = own_file(cx, path.as_deref())?;
+    let name = cstring(cx.tool());
+    let copy = seal_file(cx, file.as_fd(), &from, &name)?;
+    let mut sealed = sys::SEALED.as_bytes().to_vec();
+    path.iter().for_each(|path| sealed.extend([b"=", &**path].concat()));
+    // A program of several tools is told by its name which of them it is.
+    let (args, handed) = cx.command_line();
+    let typed = args.first().filter(|_| cx.tools.is_empty());
+    let mut argv = vec![typed.cloned().unwrap_or(name), cstring(sealed)];
+    argv.extend(handed);
+    argv.extend_from_slice(args.get(1..).unwrap_or_default());
+    sys::execveat(cx, copy.as_fd(), &argv, None)
+}
+
+/// The file of the running program, and a path to it. `path` may be that of another file by now, or of a script, so it
+/// serves only where /proc does not.
+fn own_file(cx: &Cx, path: Option<&[u8]>) -> Result<(OwnedFd, CString), Error> {
+    let open = |path: &CStr| sys::openat(cx, None, path, libc::O_RDONLY);
+    match (open(OWN_FILE), path) {
+        (Ok(file), _) => Ok((file, OWN_FILE.into())),
+        (Err(_), Some(path)) if !is_by_descriptor(cx) => {
+            let path = cstring(path);
+            open(&path).map_err(|e| why_no_tool(cx, &path, e)).map(|file| (file, path))
+        }
+        (Err(error), _) if error.is(Errno::ENOENT) => Err(error
+            .because("this program was started by descriptor, and its file can be opened only through /proc")
+            .way_out("mount proc on /proc, or start it by its path")),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// A copy of the program `path` in memory that nobody can write to, not even through `/proc`.
+pub fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
+    let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
+    seal_file(cx, file.as_fd(), path, name)
+}
+
+/// A copy of an open file, to which `path` leads.
+fn seal_file(cx: &Cx, file: BorrowedFd, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
+    let bits = libc::MFD_ALLOW_SEALING as u64;
+    let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
+        // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
+        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits),
+        other => other,
+    };
+    let memfd = match memfd {
+        // vm.memfd_noexec is 2: nothing in memory may be executed. The file itself, read-only then.
+        Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
+        other => other?,
+    };
+    let mut left = sys::fstatx(cx, file)?.size as usize;
+    while left > 0 {
+        match sys::sendfile(cx, memfd.as_fd(), file, left)? {
+            0 if cx.dry() => break,
+            0 => {
+                return Err(Error::refusal(format_args!(
+                    "{} was cut short",
+                    plain(path.to_bytes())
+                )));
+            }
+            n => left = left.saturating_sub(n),
+        }
+    }
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // EBUSY: the kernel still has a page of it in its own hands, and has waited some 150 ms for that: mm/memfd.c.
+    let mut tries = 10;
+    loop {
+        match sys::fcntl_add_seals(cx, memfd.as_fd(), seals) {
+            Err(e) if e.is(Errno::EBUSY) && tries > 1 => tries -= 1,
+            other => return other.map(|()| memfd),
+        }
+    }
+}
+
+/// The program `path` on a mount of its own, which is nowhere and read-only.
+fn read_only(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
+    let tree = sys::open_tree(cx, None, path, libc::OPEN_TREE_CLONE)?;
+    let attr = MountAttr { attr_set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    sys::mount_setattr(cx, tree.as_fd(), 0, attr)?;
+    Ok(tree)
+}
+
+/// Why one of our tools was not executed. That is a failure of ours, and not of PROG.
+pub fn why_no_tool(cx: &Cx, path: &CStr, error: Error) -> Error {
+    executable::why(cx, path, error).with_status(FAILED)
+}

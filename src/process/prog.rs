@@ -1,0 +1,269 @@
+//! PROG, the rest of the command line: finding it and executing it, also across a change of root.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::cli::Prog;
+use crate::process::descriptors;
+use crate::process::executable;
+use crate::process::own_file;
+use crate::say::error::{Error, NOT_FOUND};
+use crate::say::show::plain;
+use crate::say::text::{split, split_name};
+use crate::sys::{self, Cx, cstring};
+
+/// The tools. Each is found beside the one that runs it, whatever PATH says.
+const TOOLS: [&str; 8] = [
+    "td-cgroup",
+    "td-unshare",
+    "td-overlay",
+    "td-mount",
+    "td-pivot",
+    "td-exec",
+    "td-enter",
+    "td-lock",
+];
+
+/// Where bare names are looked up when PATH is not set: execvp(3) has such a default too.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What comes after a step that went well, where that is not another program: execve(2) does not return.
+pub enum Next {
+    /// A tool of this program, by its name, with its command line.
+    Step(&'static str, &'static [CString]),
+    /// The end, with this status.
+    End(u8),
+}
+
+/// What is done before a file is executed.
+pub type Before<'a> = dyn Fn(&CStr) -> Result<(), Error> + 'a;
+
+/// PROG, looked for as far as that must be done before the step.
+pub struct Found {
+    args: &'static [CString],
+    name: &'static CStr,
+    /// One of the tools that this program has, by its name.
+    tool: Option<&'static str>,
+    /// One of our own tools, by its path.
+    sibling: Option<CString>,
+}
+
+impl Prog {
+    /// Is it one of our own tools, wherever that lies?
+    fn is_ours(&self) -> bool {
+        TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
+    }
+
+    /// What a message calls it once it has ended: one of our tools has become something else meanwhile.
+    pub fn shown(&self) -> String {
+        if self.is_ours() { "PROG".into() } else { plain(self.name().to_bytes()) }
+    }
+
+    /// Find the program if it is one of our tools, before the working directory or the root changes.
+    /// Any other is looked up where it will run, when it is executed.
+    pub fn find(&self, cx: &Cx) -> Result<Found, Error> {
+        let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
+        let is_this = |tool: &&&str| tool.as_bytes() == name.to_bytes();
+        let tool = cx.tools.iter().find(is_this).copied();
+        let own_path = if self.is_ours() { own_file::path(cx)? } else { None };
+        let sibling = own_path.map(|path| match tool {
+            Some(_) => cstring(path),
+            None => sibling(cx, path, name),
+        });
+        Ok(Found { args: self.args(), name, tool, sibling })
+    }
+}
+
+/// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
+/// far as links lead. (So a directory may also hold links to all tools, of whatever names.)
+fn sibling(cx: &Cx, mut path: Vec<u8>, name: &CStr) -> CString {
+    let nearest = beside(&path, name);
+    let mut found = nearest.clone();
+    // The kernel follows as many: path_resolution(7).
+    for _ in 0..=40 {
+        if may_execute(cx, &found).is_ok_and(|is_there| is_there) {
+            return found;
+        }
+        let Ok(target) = sys::readlinkat(cx, None, &cstring(&*path)) else { break };
+        // From an absolute path, this and what is behind it is all; `..` in it is the kernel's to resolve.
+        path =
+            if target.starts_with(b"/") { target } else { [split_name(&path).0, &target].concat() };
+        found = beside(&path, name);
+    }
+    nearest
+}
+
+/// `name` in the directory of `path`, which has a slash.
+fn beside(path: &[u8], name: &CStr) -> CString {
+    cstring([split_name(path).0, name.to_bytes()].concat())
+}
+
+impl Found {
+    /// Is it one of our own tools?
+    pub fn is_sibling(&self) -> bool {
+        self.sibling.is_some()
+    }
+
+    /// Go on with PROG, in this process where it is a tool of this program, with our own environment.
+    pub fn go_on(&self, cx: &Cx) -> Result<Next, Error> {
+        match self.tool {
+            Some(tool) => Ok(Next::Step(tool, self.args)),
+            None => self.exec(cx),
+        }
+    }
+
+    /// Execute PROG, also where that is a tool of this program: execve(2) makes a process what its ids, its
+    /// capabilities and its user namespace allow.
+    pub fn exec(&self, cx: &Cx) -> Result<Next, Error> {
+        self.exec_as(cx, None, None, &|_| Ok(()))
+    }
+
+    /// Become PROG in the environment `env` (`None`: our own) and under the name `argv0` (`None`: as
+    /// it was written). `before` is the last thing that is done before a file is executed, of which PATH may have
+    /// several. A dry run ends here, unless PROG is one of our tools: that goes on dry.
+    pub fn exec_as(
+        &self,
+        cx: &Cx,
+        env: Option<&[CString]>,
+        argv0: Option<&CString>,
+        before: &Before,
+    ) -> Result<Next, Error> {
+        let argv = self.argv(cx, argv0, None);
+        if let Some(path) = &self.sibling {
+            before(path)?;
+            sys::execve(cx, path, &argv, env).map_err(|e| own_file::why_no_tool(cx, path, e))?;
+            return Err(sys::execve_dry(cx, path, &argv));
+        }
+        if let Some(mask) = cx.mask_of_prog() {
+            sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
+        }
+        descriptors::say_ready(cx)?;
+        self.exec_prog(cx, &argv, env, before).inspect_err(|_| descriptors::say_failed(cx))
+    }
+
+    /// Execute PROG, which is not one of our tools.
+    fn exec_prog(
+        &self,
+        cx: &Cx,
+        argv: &[CString],
+        env: Option<&[CString]>,
+        before: &Before,
+    ) -> Result<Next, Error> {
+        if self.name.to_bytes().contains(&b'/') {
+            before(self.name)?;
+            sys::execve(cx, self.name, argv, env).map_err(|e| executable::why(cx, self.name, e))?;
+            sys::exit_now(0);
+        }
+        let path = match env {
+            None => cx.start.getenv("PATH"),
+            Some(env) => {
+                env.iter().find_map(|v| Some(v.to_bytes().strip_prefix(b"PATH=")?.to_vec()))
+            }
+        };
+        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), argv, env, before)
+    }
+
+    /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
+    /// `first` comes before them.
+    fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<&str>) -> Vec<CString> {
+        let mut argv = Vec::new();
+        argv.extend(argv0.or(self.args.first()).cloned());
+        argv.extend(first.map(cstring));
+        if self.is_sibling() {
+            argv.extend(cx.handed().options());
+        }
+        argv.extend_from_slice(self.args.get(1..).unwrap_or_default());
+        argv
+    }
+
+    /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
+    /// executed is passed over, and said when there is no other.
+    fn search(
+        &self,
+        cx: &Cx,
+        path: &[u8],
+        argv: &[CString],
+        env: Option<&[CString]>,
+        before: &Before,
+    ) -> Result<Next, Error> {
+        let mut refused = None;
+        // An empty name is that of no program, though every directory has it.
+        let directories = split(path, b':').filter(|_| !self.name.is_empty());
+        for directory in directories {
+            let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
+            file.push(b'/');
+            file.extend(self.name.to_bytes());
+            let file = cstring(file);
+            match may_execute(cx, &file) {
+                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
+                Err(e) => refused = refused.or(Some((file, e))),
+                Ok(is_there) => {
+                    before(&file)?;
+                    match sys::execve(cx, &file, argv, env) {
+                        Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
+                        Err(e) if !is_there && (e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR)) => {}
+                        Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
+                        Err(e) => return Err(executable::why(cx, &file, e)),
+                    }
+                }
+            }
+        }
+        if let Some((file, e)) = refused {
+            return Err(executable::why(cx, &file, e));
+        }
+        if cx.dry() {
+            // The root in which it will be looked up may be one that this dry run did not change to.
+            before(self.name)?;
+            sys::execve(cx, self.name, argv, env)?;
+            sys::exit_now(0);
+        }
+        let name = plain(self.name.to_bytes());
+        Err(Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)))
+            .with_status(NOT_FOUND))
+    }
+
+    /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
+    pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
+        self.sibling.as_ref().map(|path| own_file::seal(cx, path, self.name)).transpose()
+    }
+
+    /// Become the sealed copy, in the environment `env` (`None`: our own).
+    pub fn exec_sealed(
+        &self,
+        cx: &Cx,
+        copy: &OwnedFd,
+        env: Option<&[CString]>,
+    ) -> Result<Next, Error> {
+        let argv = self.argv(cx, None, Some(sys::SEALED));
+        sys::execveat(cx, copy.as_fd(), &argv, env)?;
+        let path = self.sibling.as_deref().unwrap_or_default();
+        // A dry run has made no copy.
+        Err(sys::execve_dry(cx, path, &self.argv(cx, None, None)))
+    }
+}
+
+/// May the file be executed by us? False: only execve(2) will tell, for a policy refuses to say whether it is there.
+fn may_execute(cx: &Cx, file: &CStr) -> Result<bool, Error> {
+    // What a policy, or a kernel without the call, says in place of it; of X_OK and of a path itself neither is said.
+    let refused = |e: &Error| e.is(Errno::ENOSYS) || e.is(Errno::EPERM);
+    match sys::faccessat2(cx, None, file, libc::X_OK) {
+        Err(e) if refused(&e) => match sys::statx(cx, None, file, 0) {
+            Err(e) if refused(&e) => Ok(false),
+            other => other.map(|_| true),
+        },
+        other => other.map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sibling_is_in_the_same_directory() {
+        assert_eq!(beside(b"/usr/bin/td-unshare", c"td-exec").as_c_str(), c"/usr/bin/td-exec");
+        assert_eq!(beside(b"/td-unshare", c"td-exec").as_c_str(), c"/td-exec");
+    }
+}
