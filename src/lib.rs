@@ -1,9 +1,10 @@
 //! td: a container run, one system call step at a time.
 //!
-//! A *tool* is one file in [`tools`]. It does one step to the calling process and then becomes the
-//! rest of its command line, PROG. Read its `HELP` for what it is for and its `apply` for every
-//! system call that it makes, in order. `src/bin` makes a program of each, and one of all. What the tools share
-//! lies in wings, each of which uses those above it in this list.
+//! A *tool* is one file in [`tools`]. It does one step to the calling process; then comes the rest of its
+//! command line, PROG: by execve(2), or in the same process where PROG is a tool that the same program
+//! has. Read a tool's `HELP` for what it is for and its `apply` for every system call that it makes, in
+//! order. `src/bin` makes a program of each, and one of all. What the tools share lies in the modules
+//! below, each of which uses only those above it in this list.
 
 // The rules of the house: `unsafe` in `sys` alone, and no way to a panic.
 #![deny(unsafe_code)]
@@ -20,7 +21,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
-/// How things are written down, and read: as strace writes a call, as the kernel writes a file.
+/// How things are written down, and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines and
+/// programs as the kernel reads them.
 pub mod say {
     pub mod error;
     pub mod flags;
@@ -33,6 +35,15 @@ pub mod say {
 pub mod sys;
 
 pub mod cli;
+
+/// Who a process is, and what it may do.
+pub mod ids {
+    pub mod caps;
+    pub mod id_maps;
+    pub mod policy;
+    pub mod user_namespace;
+    pub mod users;
+}
 
 /// Mounts and files: a root, what it is made of, and what a hostile one may hold.
 pub mod root {
@@ -49,15 +60,6 @@ pub mod root {
     pub mod restrict;
     pub mod temporary_file;
     pub mod working_directory;
-}
-
-/// Who a process is, and what it may do.
-pub mod ids {
-    pub mod caps;
-    pub mod id_maps;
-    pub mod policy;
-    pub mod user_namespace;
-    pub mod users;
 }
 
 /// cgroups(7): the file of one at the bottom; above it the hierarchies, limits, and what is done with a cgroup.

@@ -15,14 +15,14 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+use calls::Arch;
+use program::{Data, Program, answer};
 use syscalls::{Errno, Sysno};
 
 use crate::cli::Cli;
 use crate::say::error::Error;
 use crate::say::show::{number, plain};
 use crate::sys::{self, Cx};
-use calls::Arch;
-use program::{Data, Program, answer};
 
 /// No policy is larger: the longest program has 32 KB.
 const LARGEST: usize = 1 << 20;

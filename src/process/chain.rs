@@ -107,8 +107,8 @@ pub fn run(start: &'static Start, tools: &'static [Tool], names: &'static [&'sta
     }
 }
 
-/// The tool that is begun with, and its command line: that by whose name this program was called, or the one that the
-/// first word names.
+/// The first tool, and its command line: the tool by whose name this program was called, or the one that the first word
+/// names.
 fn first(
     start: &'static Start,
     names: &'static [&'static str],
@@ -136,7 +136,7 @@ as execve(2) would not change what the process is.
 
 ";
 
-/// `td` alone, of which no tool is asked.
+/// `td` called without a known tool: --help, --version, or a mistake.
 fn no_tool(cx: &Cx, args: &[CString]) -> c_int {
     let word = args.first().map(|word| word.to_bytes()).unwrap_or_default();
     match word {

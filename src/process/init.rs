@@ -1,4 +1,5 @@
 //! Process 1: of a container, which ends with PROG, and of a machine, which never ends by itself.
+//! How signals are passed on is in [`crate::process::child`].
 
 use std::ffi::CString;
 

@@ -89,7 +89,8 @@ fn own_file(cx: &Cx, path: Option<&[u8]>) -> Result<(OwnedFd, CString), Error> {
     }
 }
 
-/// A copy of the program `path` in memory that nobody can write to, not even through `/proc`.
+/// A copy of the program `path` in memory that nobody can write to, not even through `/proc`; or, where nothing in
+/// memory may be executed, the file itself on a read-only mount of its own.
 pub fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
     seal_file(cx, file.as_fd(), path, name)
@@ -104,7 +105,7 @@ fn seal_file(cx: &Cx, file: BorrowedFd, path: &CStr, name: &CStr) -> Result<Owne
         other => other,
     };
     let memfd = match memfd {
-        // vm.memfd_noexec is 2: nothing in memory may be executed. The file itself, read-only then.
+        // vm.memfd_noexec is 2: nothing in memory may be executed.
         Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
         other => other?,
     };

@@ -14,7 +14,7 @@ use crate::say::show::plain;
 use crate::say::text::{split, split_name};
 use crate::sys::{self, Cx, cstring};
 
-/// The tools. Each is found beside the one that runs it, whatever PATH says.
+/// The tools. Each is in this program or beside it, whatever PATH says.
 const TOOLS: [&str; 8] = [
     "td-cgroup",
     "td-unshare",
@@ -46,7 +46,7 @@ pub struct Found {
     name: &'static CStr,
     /// One of the tools that this program has, by its name.
     tool: Option<&'static str>,
-    /// One of our own tools, by its path.
+    /// The file to execute for one of our own tools: this program where it has that tool, else the one beside it.
     sibling: Option<CString>,
 }
 
@@ -102,7 +102,7 @@ fn beside(path: &[u8], name: &CStr) -> CString {
 
 impl Found {
     /// Is it one of our own tools?
-    pub fn is_sibling(&self) -> bool {
+    pub fn is_tool(&self) -> bool {
         self.sibling.is_some()
     }
 
@@ -166,12 +166,12 @@ impl Found {
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
-    /// `first` comes before them.
+    /// `first` comes right behind the name, before those.
     fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<&str>) -> Vec<CString> {
         let mut argv = Vec::new();
         argv.extend(argv0.or(self.args.first()).cloned());
         argv.extend(first.map(cstring));
-        if self.is_sibling() {
+        if self.is_tool() {
             argv.extend(cx.handed().options());
         }
         argv.extend_from_slice(self.args.get(1..).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The door itself: the one place where a call is made, traced, printed by a dry run, and reported.
+//! The door itself: the one place where a call of a step is made, traced, printed by a dry run, and reported.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -88,7 +88,7 @@ pub struct Handed {
     pub sealed: Option<&'static [u8]>,
 }
 
-/// What `--trace` and `--dry-run` ask for, and what the program was started with.
+/// The state of a run: how the program was started, the step that it is in, and what one step hands on to the next.
 pub struct Cx {
     /// How the program was started.
     pub start: &'static Start,
@@ -123,7 +123,7 @@ pub struct Cx {
 pub(in crate::sys) const PIECE: usize = 32768;
 
 impl Handed {
-    /// The options that say the same to the next tool; but not that it is a sealed copy, which this program is.
+    /// The same as options, for execve(2). Not `--sealed`: that is about this program alone.
     pub fn options(&self) -> Vec<CString> {
         let mut options = Vec::new();
         if let Some((fd, pid)) = self.trace {
@@ -143,7 +143,7 @@ impl Handed {
             options.push(cstring(option));
         }
         if !self.locks.is_empty() {
-            options.push(cstring([b"--lock=", self.locks].concat()));
+            options.push(cstring([LOCK.as_bytes(), b"=", self.locks].concat()));
         }
         for fd in &self.ready {
             let mut option = String::new();
@@ -176,8 +176,8 @@ impl Cx {
         }
     }
 
-    /// Begin a step: that of `tool`, whose command line is `args`, and says `handed` together with what was handed on
-    /// to it. Where calls are traced, those by which the descriptors of the command line were `checked` are, too.
+    /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as changed
+    /// by this command line. Where calls are traced, the fcntl(2) calls that `checked` its descriptors are traced too.
     pub fn begin(
         &self,
         tool: &'static str,
@@ -244,15 +244,10 @@ impl Cx {
         self.sealed.get()
     }
 
-    /// These are the descriptors, with commas between.
-    pub fn hold_locks(&self, list: &'static [u8]) {
-        self.locks.set(list);
-    }
-
-    /// There is a lock on one more.
+    /// The list of [`LOCK`] has one descriptor more.
     pub fn hold_lock(&self, file: BorrowedFd) {
         let number = show::number(file.as_raw_fd() as u64);
-        self.hold_locks([self.locks.get(), b",", number.as_bytes()].concat().leak());
+        self.locks.set([self.locks.get(), b",", number.as_bytes()].concat().leak());
     }
 
     /// The locks are the parent's from here on: close their descriptors, by close(2), which is in no trace.

@@ -11,7 +11,7 @@ use crate::sys::structs::{PollFd, TimeSpec};
 
 /// What a program is given at its start.
 pub struct Start {
-    /// The arguments, of which the first is the tool's own name, as the caller wrote it.
+    /// The arguments, of which the first is the program's name, as the caller wrote it.
     pub args: Vec<CString>,
     /// The environment, `NAME=VALUE` each. Both are copies, which `forget` leaves.
     pub env: Vec<CString>,

@@ -44,7 +44,8 @@ pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
     let done =
         unsafe { syscalls::syscall3(nr::write.0, fd as usize, text.as_ptr() as usize, text.len()) };
     if done == Err(Errno::EPIPE) {
-        // Nobody reads it. Who has every signal blocked, to pass them on, has a SIGPIPE by this, which is nobody's.
+        // With EPIPE comes a SIGPIPE. Where all signals are blocked, to be passed on, it is pending now: take it, or the
+        // child would get it.
         let (pipe, now) = (SigSet(1 << (libc::SIGPIPE - 1)), TimeSpec { sec: 0, nsec: 0 });
         let args = [Arg::In(&pipe), Arg::Null, Arg::In(&now), Arg::Size(size_of::<SigSet>())];
         let _ = raw(nr::rt_sigtimedwait, &args);
@@ -98,7 +99,7 @@ pub(in crate::sys) fn sigaction<'a>(signal: c_int, act: Arg<'a>, old: Arg<'a>) -
     [name(signal, flags::SIGNAL), act, old, Arg::Size(size_of::<SigSet>())]
 }
 
-/// `exit_group(status)`: _exit(2), before there is anything to trace.
+/// `exit_group(status)`: _exit(2), without a line in the trace.
 pub fn exit_now(status: u8) -> ! {
     loop {
         // SAFETY: it takes a number and does not return.

@@ -31,10 +31,11 @@ closed.
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use syscalls::Errno;
+
 use crate::cgroup::memberships::Memberships;
 use crate::cgroup::record::{Record, Wanted};
-use crate::cli::Cli;
-use crate::cli::Prog;
+use crate::cli::{Cli, Prog};
 use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT};
 use crate::ids::policy::Confinement;
 use crate::ids::users;
@@ -54,7 +55,6 @@ use crate::say::error::{Error, FAILED};
 use crate::say::flags;
 use crate::say::show::plain;
 use crate::sys::{self, Cx, cstring};
-use syscalls::Errno;
 
 /// The tool.
 pub const TOOL: Tool = Tool {
@@ -198,7 +198,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
             sys::exit(cx, FAILED);
         }
     }
-    descriptors::close_on_exec(cx, &[], prog.is_sibling())?;
+    descriptors::close_on_exec(cx, &[], prog.is_tool())?;
     let env = environment(cx, opts, &entry, container.as_ref());
     let env = env.as_deref();
     // The policy is loaded: what is left is whether PROG can run under it.

@@ -39,8 +39,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::cli::Prog;
-use crate::cli::{Cli, Word};
+use crate::cli::{Cli, Prog, Word};
 use crate::ids::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
 use crate::ids::policy::{self, Confinement, Policy};
 use crate::ids::users::{self, Databases, User};
@@ -210,7 +209,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if opts.setsid && opts.ctty.is_none() {
         session::refuse_free_terminals(cx, held & keep, policy)?;
     }
-    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_tool())?;
     if opts.session_keyring {
         session::join_keyring(cx)?;
     }

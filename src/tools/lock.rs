@@ -23,8 +23,9 @@ them has closed it or has ended.
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
-use crate::cli::Cli;
-use crate::cli::Prog;
+use syscalls::Errno;
+
+use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::lock;
 use crate::process::lock_file::{self, LockFile};
@@ -34,7 +35,6 @@ use crate::say::number::decimal;
 use crate::say::show::plain;
 use crate::sys::structs::Flock;
 use crate::sys::{self, Cx};
-use syscalls::Errno;
 
 /// The tool.
 pub const TOOL: Tool = Tool {
@@ -43,7 +43,7 @@ pub const TOOL: Tool = Tool {
 };
 
 struct Opts {
-    /// For how many nanoseconds it is waited for. `None`: for ever.
+    /// How long to wait for the lock, in nanoseconds. `None`: for ever.
     wait: Option<i64>,
     conflict: u8,
     key: Option<CString>,
@@ -86,7 +86,7 @@ fn status(cli: &mut Cli) -> Result<u8, Error> {
     word.parse().map_err(|_| cli.usage(format_args!("{word}: an exit status is 0 to 255")))
 }
 
-/// An option of flock(1) that td does otherwise, or of nobody.
+/// An option of flock(1) that td-lock does not take, or an unknown one.
 fn elder(cli: &Cli, option: &str) -> Error {
     let (why, way_out) = match option.trim_start_matches('-') {
         "c" | "command" => ("no shell is started for PROG", "td-lock FILE sh -c COMMAND"),
@@ -153,12 +153,12 @@ fn take_new(cx: &Cx, opts: &Opts) -> Result<(), Error> {
 /// longest.
 const PAUSES: (i64, i64) = (1_000_000, 64_000_000);
 
-/// Take the lock. To wait for one has no limit of time: only a signal that has a handler would end it,
-/// and a handler needs a way back that only the C library has. So with a limit we ask again and again.
+/// Take the lock. Neither flock(2) nor fcntl(2) takes a limit of time: only a signal with a handler interrupts
+/// them, and a handler needs a way back that only the C library has. So with a limit we try again and again.
 fn take(cx: &Cx, opts: &Opts, file: BorrowedFd) -> Result<(), Error> {
     let (mut pause, longest) = PAUSES;
     let mut left = opts.wait;
-    // flock(2) would wait for this process itself: whether that is so is looked at first.
+    // flock(2) could wait for this very process: try once without waiting, and look.
     let mut waits = left.is_none() && opts.key.is_some();
     loop {
         let error = match ask(cx, opts, file, waits) {

@@ -37,9 +37,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use libc::{
+    MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS,
+};
+use syscalls::Errno;
+
 use crate::cgroup;
-use crate::cli::Cli;
-use crate::cli::Prog;
+use crate::cli::{Cli, Prog};
 use crate::ids::users;
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
@@ -54,11 +59,6 @@ use crate::say::number::fits;
 use crate::say::show::{self, plain};
 use crate::say::text;
 use crate::sys::{self, Cx, cstring};
-use libc::{
-    MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
-    MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS,
-};
-use syscalls::Errno;
 
 /// The tool.
 pub const TOOL: Tool = Tool {

@@ -21,8 +21,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use crate::cli::Cli;
-use crate::cli::Prog;
+use syscalls::Errno;
+
+use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::directories::{self, Last, Place};
@@ -33,7 +34,6 @@ use crate::say::error::Error;
 use crate::say::number::{decimal, fits, parse_size};
 use crate::say::show::{ascii, number, plain};
 use crate::sys::{self, Cx};
-use syscalls::Errno;
 
 /// The tool.
 pub const TOOL: Tool = Tool {

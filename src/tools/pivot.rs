@@ -20,8 +20,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::cli::Cli;
-use crate::cli::Prog;
+use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
 use crate::process::own_file;
@@ -91,15 +90,15 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
-    if !prog.is_sibling() {
-        own_file::reexec_sealed(cx)?; // we execute a file of the new root ourselves, then
+    if !prog.is_tool() {
+        own_file::reexec_sealed(cx)?; // this process executes a file of the new root
     }
     descriptors::refuse_ways_out(cx)?;
     descriptors::refuse_locks(cx, &opts.keep_fds)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }
-    let copy = prog.seal(cx)?; // before the step: it is not in the new root
+    let copy = prog.seal(cx)?; // while its file can be reached: the new root does not have it
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     working_directory::enter(cx, &opts.new_root, cx.start.euid)?;
@@ -116,7 +115,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         remove::empty(cx, old_root.as_fd())?;
     }
 
-    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_sibling())?;
+    descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_tool())?;
     match copy {
         Some(copy) => prog.exec_sealed(cx, &copy, None),
         None => prog.exec(cx),
@@ -134,7 +133,7 @@ fn change_root(cx: &Cx, opts: &Opts, old_root: BorrowedFd) -> Result<(), Error> 
     }
 }
 
-/// Detach the old root, which lies on the new one: `.` is the one that covers.
+/// Detach the old root. It is stacked on the new one, so `.` names the old.
 fn let_go(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     // What is unmounted from a shared mount is unmounted for its peers as well, which are the host's.
     let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
@@ -205,7 +204,7 @@ fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<O
     }
 }
 
-/// Bind the working directory on itself, which is no mount of its own, and try again.
+/// The working directory is not a mount point: bind it on itself, and try again.
 fn bind_and_pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let copy = mounts::copy_tree(cx, here.as_fd(), 0, 0)?;

@@ -44,11 +44,12 @@ The first eight take =FILE, which keeps the namespace.
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, RawFd};
 
+use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
+
 use crate::cgroup::memberships::{self, Memberships};
 use crate::cgroup::record::{self, Record};
 use crate::cgroup::{hierarchies, oom, places, tree};
-use crate::cli::Cli;
-use crate::cli::Prog;
+use crate::cli::{Cli, Prog};
 use crate::ids::caps;
 use crate::ids::id_maps::{Asked, IdMaps};
 use crate::process::chain::{self, Tool};
@@ -68,7 +69,6 @@ use crate::say::show::plain;
 use crate::say::text;
 use crate::sys::structs::{IfReq, WaitStatus};
 use crate::sys::{self, Cx, cstring};
-use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 
 /// The tool.
 pub const TOOL: Tool = Tool {
