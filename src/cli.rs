@@ -198,7 +198,8 @@ impl Cli {
         if fd < 3 {
             return Err(self.usage(format_args!("--ready {fd}: it must be above 2")));
         }
-        if self.checked.iter().any(|checked| checked.fd() == fd) {
+        let is_of_trace = self.handed.trace.is_some_and(|(trace, _)| trace == fd);
+        if is_of_trace || self.checked.iter().any(|checked| checked.fd() == fd) {
             return Err(self.is_of_ready(fd));
         }
         self.inherited(fd)

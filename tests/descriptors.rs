@@ -228,6 +228,7 @@ mod root {
 
     #[test]
     fn a_descriptor_of_ready_is_no_other() {
+        private_mounts();
         for option in ["--keep-fd=51", "--seccomp-fd=51", "--trace=51", "--ready=51"] {
             for options in [["--ready=51", option], [option, "--ready=51"]] {
                 let mut cmd = td("td-exec", options.iter().chain(&["true"]));
@@ -235,6 +236,12 @@ mod root {
                 run(&mut cmd).exits(125).says("descriptor 51 is that of --ready");
             }
         }
+        // Nor is it that of a trace that a tool before hands on.
+        let dir = place();
+        let line = "td-lock --trace=51 {T}/lock td-mount --ready 51 --dir /none";
+        let mut cmd = command(line, "", &[text(dir.path()), "true"], &dir);
+        give_fd(&mut cmd, READY, File::create(dir.join("trace")).expect("a file"));
+        run(&mut cmd).exits(125).says("descriptor 51 is that of --ready");
         for fd in 0..3 {
             let option = format!("--ready={fd}");
             let says = format!("--ready {fd}: it must be above 2");

@@ -82,6 +82,17 @@ fn a_bare_prog_is_looked_up_in_the_path_that_was_set() {
     run(&mut td("td-exec", ["--env", &set, ""])).exits(127);
 }
 
+/// That name is a program's: a tool is told by its own which it is.
+#[test]
+fn a_name_that_is_given_makes_no_other_tool_of_a_tool() {
+    let dir = TempDir::new();
+    let lock = dir.join("lock");
+    for name in ["x", "td-exec"] {
+        let line = ["--argv0", name, "td-lock", text(&lock), "echo", "locked"];
+        assert_eq!(run(&mut td("td-exec", line)).ok().out(), "locked\n");
+    }
+}
+
 #[test]
 fn prog_sees_the_name_that_is_given() {
     let mut cmd = td("td-exec", ["--argv0", "-login", "sh", "-c", "echo $0"]);

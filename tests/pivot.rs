@@ -298,6 +298,28 @@ mod root {
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     }
 
+    /// It would run with all that we may.
+    #[test]
+    fn a_tool_behind_it_is_never_a_program_of_the_image() {
+        let place = Place::new();
+        for name in programs().iter().chain(&["td".to_string()]) {
+            place.0.program(&format!("img/bin/{name}"), "#!/bin/busybox sh\necho of the image\n");
+        }
+        for line in [
+            "td-pivot {T}/img td-lock /lock td-exec echo ours",
+            "td-pivot {T}/img td-lock /lock td-unshare -u td-exec --clear-env /bin/echo ours",
+            "td-pivot {T}/img td-lock /lock td-unshare -r td-exec --clear-env /bin/echo ours",
+        ] {
+            let output = run(&mut place.td(line));
+            assert!(!output.out().contains("of the image"), "{line}: {output}");
+            if is_one_program() && !line.contains(" -r ") {
+                assert_eq!(output.ok().out(), "ours\n", "{line}");
+            } else {
+                output.exits(125); // nothing lies beside a sealed copy
+            }
+        }
+    }
+
     #[test]
     fn pid_1_runs_from_a_sealed_copy() {
         let place = Place::new();

@@ -243,6 +243,12 @@ mod root {
             let held = hold(&mut where_cgroups_are(NOWHERE, &cmd));
             let all = cgroups::points().len();
             assert_eq!(house.cgroups().len(), all, "{:?}", house.cgroups());
+            // The waiting parent has a mount of each, and files of most for its child; but none of the step before.
+            let [parent, ..] = held.processes();
+            let fds = fs::read_dir(format!("/proc/{parent}/fd")).expect("its descriptors");
+            let fds = fds.map(|fd| fd.expect("a descriptor").file_name());
+            let kept = fds.filter(|fd| fd.to_string_lossy().len() > 1).count();
+            assert!((all..2 * all).contains(&kept), "{kept} for {all} hierarchies");
             held.go_on().ok();
             house.nothing_is_left();
             assert_eq!(own_mountinfo(), mounts);

@@ -4,7 +4,7 @@
 //! On a hybrid machine one name stands for several directories, one in each hierarchy that has it.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -95,14 +95,14 @@ pub fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hier
         }
     }
     let (controllers, own) = fields(line).unwrap_or_default();
-    // Away from the numbers that a command line may name, and open to the end: its number is in the path.
+    // Away from the numbers that a command line may name, and open to the end of the step: its number is in the path.
     const LOWEST: libc::c_int = 10;
     let mount = mount::detached(cx, &controllers, mounts).map_err(|e| match unreached {
         // It is mounted here, and that mount cannot be used. (Of a hierarchy's root a user needs none.)
         Some(unreached) if e.is(Errno::EPERM) && path != b"/" => unreached,
         _ => e,
     })?;
-    let mount = sys::fcntl_dupfd(cx, mount.as_fd(), LOWEST)?.into_raw_fd();
+    let mount = cx.hold_until_next_step(sys::fcntl_dupfd(cx, mount.as_fd(), LOWEST)?);
     let mut point = String::new();
     signed("/proc/self/fd/", mount.into(), &mut point);
     let id = text::pair(line, b':').unwrap_or_default().0;

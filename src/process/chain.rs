@@ -64,7 +64,19 @@ pub fn step<O>(
     let mut cli = Cli::new(tool, help, args, cx.handed());
     let parsed = parse(&mut cli);
     cx.begin(tool, args, cli.handed, &cli.checked);
-    parsed.and_then(|options| apply(cx, &options))
+    let options = parsed?;
+    if !is_called(cx, tool, args) {
+        // A process has the name of its tool, as execve(2) would set it.
+        sys::prctl_set_name(cx, &cstring(tool))?;
+    }
+    apply(cx, &options)
+}
+
+/// Is this the tool by whose name the program was executed? Then the process has that name.
+fn is_called(cx: &Cx, tool: &str, args: &[CString]) -> bool {
+    cx.tools.is_empty()
+        || args.len() == cx.start.args.len()
+            && args.first().is_some_and(|name| split_name(name.to_bytes()).1 == tool.as_bytes())
 }
 
 /// A program of one tool, from its start to its end.
@@ -99,10 +111,6 @@ pub fn run(start: &'static Start, tools: &'static [Tool], names: &'static [&'sta
         match (tool.step)(&cx, args) {
             Ok(Next::Step(next, line)) => (name, args) = (next, line),
             other => end(&cx, other),
-        }
-        // The process has the name of its tool, as execve(2) would set it.
-        if let Err(error) = sys::prctl_set_name(&cx, &cstring(name)) {
-            end(&cx, Err(error));
         }
     }
 }

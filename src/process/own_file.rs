@@ -58,8 +58,8 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
         return Ok(());
     }
     let path = path(cx)?;
-    let (file, from) = own_file(cx, path.as_deref())?;
     let name = cstring(cx.tool());
+    let (file, from) = own_file(cx, path.as_deref())?;
     let copy = seal_file(cx, file.as_fd(), &from, &name)?;
     let mut sealed = sys::SEALED.as_bytes().to_vec();
     path.iter().for_each(|path| sealed.extend([b"=", &**path].concat()));
@@ -86,6 +86,21 @@ fn own_file(cx: &Cx, path: Option<&[u8]>) -> Result<(OwnedFd, CString), Error> {
             .because("this program was started by descriptor, and its file can be opened only through /proc")
             .way_out("mount proc on /proc, or start it by its path")),
         (Err(error), _) => Err(error),
+    }
+}
+
+/// A path by which this program can be executed once more: its own, where that leads to it, for a script may be there, or
+/// another file by now; else that in /proc.
+pub fn to_execute(cx: &Cx) -> Result<CString, Error> {
+    let path = path(cx)?.map(cstring);
+    let stat = |path: &CStr| sys::statx(cx, None, path, 0).ok();
+    match (stat(OWN_FILE), path) {
+        (Some(own), Some(path)) if stat(&path).is_some_and(|there| there.same_file(&own)) => {
+            Ok(path)
+        }
+        (Some(_), _) => Ok(OWN_FILE.into()),
+        (None, Some(path)) if cx.sealed().is_some() || !is_by_descriptor(cx) => Ok(path),
+        (None, _) => own_file(cx, None).map(|(_, path)| path),
     }
 }
 

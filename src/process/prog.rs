@@ -46,7 +46,7 @@ pub struct Found {
     name: &'static CStr,
     /// One of the tools that this program has, by its name.
     tool: Option<&'static str>,
-    /// The file to execute for one of our own tools: this program where it has that tool, else the one beside it.
+    /// Another of our own tools, by the path of its program.
     sibling: Option<CString>,
 }
 
@@ -66,14 +66,26 @@ impl Prog {
     pub fn find(&self, cx: &Cx) -> Result<Found, Error> {
         let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
         let is_this = |tool: &&&str| tool.as_bytes() == name.to_bytes();
-        let tool = cx.tools.iter().find(is_this).copied();
-        let own_path = if self.is_ours() { own_file::path(cx)? } else { None };
-        let sibling = own_path.map(|path| match tool {
-            Some(_) => cstring(path),
-            None => sibling(cx, path, name),
-        });
+        // What td-exec becomes behind a change of root is a program of the image, whatever its name.
+        let is_command = matches!(cx.tool(), "td-exec" | "td-enter");
+        let is_elsewhere = cx.sealed().is_some_and(<[u8]>::is_empty);
+        let tool = cx.tools.iter().find(is_this).copied().filter(|_| !(is_command && is_elsewhere));
+        let own_path = if self.is_ours() && tool.is_none() { own_file::path(cx)? } else { None };
+        let sibling = own_path.map(|path| sibling(cx, path, name));
+        if self.is_ours() && tool.is_none() && is_elsewhere && !is_command {
+            return Err(no_tool(name));
+        }
         Ok(Found { args: self.args(), name, tool, sibling })
     }
+}
+
+/// A tool that is neither in this program nor beside it. One of an image would have all our rights.
+fn no_tool(name: &CStr) -> Error {
+    let name = plain(name.to_bytes());
+    Error::refusal(format_args!(
+        "{name}: a tool is not looked up in PATH, and beside this program there is none"
+    ))
+    .way_out("name it by its path")
 }
 
 /// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
@@ -103,7 +115,7 @@ fn beside(path: &[u8], name: &CStr) -> CString {
 impl Found {
     /// Is it one of our own tools?
     pub fn is_tool(&self) -> bool {
-        self.sibling.is_some()
+        self.tool.is_some() || self.sibling.is_some()
     }
 
     /// Go on with PROG, in this process where it is a tool of this program, with our own environment.
@@ -130,8 +142,13 @@ impl Found {
         argv0: Option<&CString>,
         before: &Before,
     ) -> Result<Next, Error> {
-        let argv = self.argv(cx, argv0, None);
-        if let Some(path) = &self.sibling {
+        // A program of several tools is told by its name which of them it is.
+        let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), None);
+        let path = match self.tool {
+            Some(_) => Some(own_file::to_execute(cx)?),
+            None => self.sibling.clone(),
+        };
+        if let Some(path) = &path {
             before(path)?;
             sys::execve(cx, path, &argv, env).map_err(|e| own_file::why_no_tool(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
@@ -226,7 +243,11 @@ impl Found {
 
     /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
     pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
-        self.sibling.as_ref().map(|path| own_file::seal(cx, path, self.name)).transpose()
+        match (self.tool, &self.sibling) {
+            (Some(_), _) => own_file::seal(cx, &own_file::to_execute(cx)?, self.name).map(Some),
+            (None, Some(path)) => own_file::seal(cx, path, self.name).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Become the sealed copy, in the environment `env` (`None`: our own).
@@ -238,8 +259,9 @@ impl Found {
     ) -> Result<Next, Error> {
         let argv = self.argv(cx, None, Some(sys::SEALED));
         sys::execveat(cx, copy.as_fd(), &argv, env)?;
-        let path = self.sibling.as_deref().unwrap_or_default();
         // A dry run has made no copy.
+        let own = if self.tool.is_some() { Some(own_file::to_execute(cx)?) } else { None };
+        let path = own.as_deref().or(self.sibling.as_deref()).unwrap_or_default();
         Err(sys::execve_dry(cx, path, &self.argv(cx, None, None)))
     }
 }

@@ -117,6 +117,8 @@ pub struct Cx {
     sealed: Cell<Option<&'static [u8]>>,
     /// Where it is said that PROG is executed: see [`crate::process::descriptors`].
     ready: Cell<Vec<RawFd>>,
+    /// See [`Cx::hold_until_next_step`].
+    held: Cell<Vec<OwnedFd>>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -173,6 +175,7 @@ impl Cx {
             locks: Cell::default(),
             sealed: Cell::default(),
             ready: Cell::default(),
+            held: Cell::default(),
         }
     }
 
@@ -187,7 +190,9 @@ impl Cx {
     ) {
         let before = self.handed();
         let was_traced = before.trace.is_some();
-        self.tool.set(tool);
+        self.held.take();
+        // Before the first step there is no tool, or `td`.
+        let is_first = matches!(self.tool.replace(tool), "" | "td");
         self.line_of_step.set((args, before));
         self.trace.set(handed.trace.map(|(fd, _)| fd));
         self.pid.set(handed.trace.map_or(0, |(_, pid)| pid));
@@ -199,8 +204,16 @@ impl Cx {
         match self.trace.get() {
             None => {}
             Some(_) if was_traced => checked.iter().for_each(|fd| self.line(&fd.shown())),
-            Some(_) => self.trace_start(checked),
+            Some(_) => self.trace_start(is_first, checked),
         }
+    }
+
+    /// Keep a descriptor open to the end of the step, as one that is close-on-exec and that nobody owns would be.
+    pub fn hold_until_next_step(&self, file: OwnedFd) -> RawFd {
+        let (fd, mut held) = (file.as_raw_fd(), self.held.take());
+        held.push(file);
+        self.held.set(held);
+        fd
     }
 
     /// What is handed on to the next tool.
@@ -312,8 +325,18 @@ impl Cx {
         }
     }
 
-    /// Print what the entry did, once no closed pipe can end the tool: a lost line changes nothing else.
-    fn trace_start(&self, checked: &[Checked]) {
+    /// Print what was done before the first line, once no closed pipe can end the tool: a lost line changes nothing else.
+    fn trace_start(&self, is_first: bool, checked: &[Checked]) {
+        let mut lines = if is_first { self.entry() } else { Vec::new() };
+        lines.extend(checked.iter().map(Checked::shown));
+        match self.sigpipe.get() {
+            None => self.ignore_sigpipe(&lines),
+            Some(_) => lines.iter().for_each(|line| self.line(line)),
+        }
+    }
+
+    /// What the entry did.
+    fn entry(&self) -> Vec<String> {
         let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
         let zero = TimeSpec { sec: 0, nsec: 0 };
         let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
@@ -328,11 +351,7 @@ impl Cx {
             show::signed(" = ", fd.into(), &mut openat);
             lines.push(openat);
         }
-        lines.extend(checked.iter().map(Checked::shown));
-        match self.sigpipe.get() {
-            None => self.ignore_sigpipe(&lines),
-            Some(_) => lines.iter().for_each(|line| self.line(line)),
-        }
+        lines
     }
 
     /// A message into a pipe that nobody reads is a lost line, and not our end. `held` are lines that
