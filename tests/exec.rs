@@ -819,11 +819,11 @@ mod root {
         for (name, copy, mode) in [
             ("td-exec", "td-exec", "755"),
             ("td-unshare", "td-unshare", "755"),
-            ("td-exec", "root", "4755"),
+            ("td-exec", "root/td-exec", "4755"),
         ] {
             // By another process: a file that we have open for writing cannot be executed.
             let mut cmd = Command::new("install");
-            run(cmd.args(["-m", mode]).args([bin(name), dir.join(copy)])).ok();
+            run(cmd.args(["-D", "-m", mode]).args([bin(name), dir.join(copy)])).ok();
         }
         dir
     }
@@ -839,7 +839,7 @@ mod root {
         ] {
             let mut cmd = Command::new(path("td-exec"));
             cmd.args(["--user", "4242:4242", &path(tool)]).args(options.split(' '));
-            cmd.args([&path("root"), "--user", "0:0", "--groups", "", "sh", "-c"]);
+            cmd.args([&path("root/td-exec"), "--user", "0:0", "--groups", "", "sh", "-c"]);
             let running =
                 start(cmd.arg("trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"));
             running.prints("ready");

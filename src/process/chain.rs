@@ -22,8 +22,7 @@ macro_rules! program {
     ($($tool:ident),*) => {
         $crate::program!(@main |start| {
             const TOOLS: &[$crate::process::chain::Tool] = &[$($crate::tools::$tool::TOOL),*];
-            const NAMES: &[&str] = &[$($crate::tools::$tool::TOOL.name),*];
-            $crate::process::chain::run(start, TOOLS, NAMES)
+            $crate::process::chain::run(start, TOOLS)
         });
     };
     (@main |$start:ident| $run:expr) => {
@@ -65,18 +64,12 @@ pub fn step<O>(
     let parsed = parse(&mut cli);
     cx.begin(tool, args, cli.handed, &cli.checked);
     let options = parsed?;
-    if !is_called(cx, tool, args) {
-        // A process has the name of its tool, as execve(2) would set it.
-        sys::prctl_set_name(cx, &cstring(tool))?;
+    // In a copy of itself a tool begins once more.
+    if !cx.tools.is_empty() && cx.sealed().is_none_or(<[u8]>::is_empty) {
+        // A process has the name of its tool, as execve(2) of a program of its own would set it. Only ps(1) shows it.
+        let _ = sys::prctl_set_name(cx, &cstring(tool));
     }
     apply(cx, &options)
-}
-
-/// Is this the tool by whose name the program was executed? Then the process has that name.
-fn is_called(cx: &Cx, tool: &str, args: &[CString]) -> bool {
-    cx.tools.is_empty()
-        || args.len() == cx.start.args.len()
-            && args.first().is_some_and(|name| split_name(name.to_bytes()).1 == tool.as_bytes())
 }
 
 /// A program of one tool, from its start to its end.
@@ -89,7 +82,10 @@ pub fn run_one(start: &'static Start, tool: &Tool) -> c_int {
 fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
     let status = match result {
         Ok(Next::End(status)) => status,
-        Ok(Next::Step(..)) => FAILED, // a program of one tool has no other
+        Ok(Next::Step(tool, _)) => {
+            cx.say(&Error::refusal([tool, " is not in this program"].concat()));
+            FAILED
+        }
         Err(error) => {
             cx.say(&error);
             error.status()
@@ -100,7 +96,8 @@ fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
 
 /// A program that has these tools, from its start to its end. What a step has opened is closed when it returns, as
 /// execve(2) would close it.
-pub fn run(start: &'static Start, tools: &'static [Tool], names: &'static [&'static str]) -> c_int {
+pub fn run(start: &'static Start, tools: &[Tool]) -> c_int {
+    let names: &[&str] = tools.iter().map(|tool| tool.name).collect::<Vec<_>>().leak();
     let cx = Cx::new(start, names);
     cx.begin("td", &[], Handed::default(), &[]);
     let (mut name, mut args) = first(start, names);
@@ -165,7 +162,7 @@ fn no_tool(cx: &Cx, args: &[CString]) -> c_int {
             let what = if word.is_empty() {
                 "TOOL is missing".into()
             } else {
-                plain(word) + ": there is no such tool"
+                plain(word) + ": not a tool"
             };
             cx.say(&Error::refusal(what).way_out("see td --help"));
             FAILED.into()

@@ -10,10 +10,13 @@ use crate::say::error::{Error, FAILED};
 use crate::say::flags::MFD_EXEC;
 use crate::say::show::plain;
 use crate::sys::structs::MountAttr;
-use crate::sys::{self, Cx, cstring};
+use crate::sys::{self, Cx, cstring, proc};
 
 /// The file of the running program, whatever its name was, and whatever has that name now.
 const OWN_FILE: &CStr = c"/proc/self/exe";
+
+/// The same, from /proc.
+const IN_PROC: &CStr = c"self/exe";
 
 /// The absolute path of the running program. `None`: it is not known, or not one of this root.
 pub fn path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
@@ -59,7 +62,7 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     }
     let path = path(cx)?;
     let name = cstring(cx.tool());
-    let (file, from) = own_file(cx, path.as_deref())?;
+    let (file, from) = own_file(cx)?;
     let copy = seal_file(cx, file.as_fd(), &from, &name)?;
     let mut sealed = sys::SEALED.as_bytes().to_vec();
     path.iter().for_each(|path| sealed.extend([b"=", &**path].concat()));
@@ -72,35 +75,50 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     sys::execveat(cx, copy.as_fd(), &argv, None)
 }
 
-/// The file of the running program, and a path to it. `path` may be that of another file by now, or of a script, so it
-/// serves only where /proc does not.
-fn own_file(cx: &Cx, path: Option<&[u8]>) -> Result<(OwnedFd, CString), Error> {
-    let open = |path: &CStr| sys::openat(cx, None, path, libc::O_RDONLY);
-    match (open(OWN_FILE), path) {
+/// The file of the running program, and a path to it. The path by which we were executed may be that of another file by
+/// now, or of a script, so it serves only where /proc does not.
+fn own_file(cx: &Cx) -> Result<(OwnedFd, CString), Error> {
+    let open = |at: sys::At, path: &CStr| sys::openat(cx, at, path, libc::O_RDONLY);
+    let found = proc::root(cx).and_then(|proc| open(Some(proc.as_fd()), IN_PROC));
+    match (found, known_path(cx)?) {
         (Ok(file), _) => Ok((file, OWN_FILE.into())),
-        (Err(_), Some(path)) if !is_by_descriptor(cx) => {
-            let path = cstring(path);
-            open(&path).map_err(|e| why_no_tool(cx, &path, e)).map(|file| (file, path))
+        (Err(_), Some(path)) => {
+            let file = open(None, &path).map_err(|e| why_no_tool(cx, &path, e))?;
+            Ok((file, path))
         }
-        (Err(error), _) if error.is(Errno::ENOENT) => Err(error
-            .because("this program was started by descriptor, and its file can be opened only through /proc")
-            .way_out("mount proc on /proc, or start it by its path")),
-        (Err(error), _) => Err(error),
+        (Err(error), None) => Err(why_not_found(error)),
     }
 }
 
-/// A path by which this program can be executed once more: its own, where that leads to it, for a script may be there, or
-/// another file by now; else that in /proc.
+/// A path by which this program can be executed once more: its own, where that leads to it; else that in /proc.
 pub fn to_execute(cx: &Cx) -> Result<CString, Error> {
-    let path = path(cx)?.map(cstring);
-    let stat = |path: &CStr| sys::statx(cx, None, path, 0).ok();
-    match (stat(OWN_FILE), path) {
-        (Some(own), Some(path)) if stat(&path).is_some_and(|there| there.same_file(&own)) => {
-            Ok(path)
-        }
-        (Some(_), _) => Ok(OWN_FILE.into()),
-        (None, Some(path)) if cx.sealed().is_some() || !is_by_descriptor(cx) => Ok(path),
-        (None, _) => own_file(cx, None).map(|(_, path)| path),
+    let path = known_path(cx)?;
+    let stat = |at: sys::At, path: &CStr| sys::statx(cx, at, path, 0);
+    match (proc::root(cx).and_then(|proc| stat(Some(proc.as_fd()), IN_PROC)), path) {
+        (Ok(own), Some(path)) if stat(None, &path).is_ok_and(|it| it.same_file(&own)) => Ok(path),
+        (Ok(_), _) => Ok(OWN_FILE.into()),
+        (Err(_), Some(path)) => Ok(path),
+        (Err(error), None) => Err(why_not_found(error)),
+    }
+}
+
+/// [`path`], but not where it is only a guess: of a program that was started by descriptor.
+fn known_path(cx: &Cx) -> Result<Option<CString>, Error> {
+    let is_guess = cx.sealed().is_none() && is_by_descriptor(cx);
+    Ok(if is_guess { None } else { path(cx)?.map(cstring) })
+}
+
+/// Why [`path`] is not known. `None`: nothing but that the program lies nowhere in this root.
+pub fn why_unknown(cx: &Cx) -> Option<Error> {
+    if cx.sealed().is_some() { None } else { proc::root(cx).err().map(why_not_found) }
+}
+
+fn why_not_found(error: Error) -> Error {
+    match error.errno() {
+        None | Some(Errno::ENOENT) => error
+            .because("the path of this program is not known, and its file can be found only through /proc")
+            .way_out("mount proc on /proc, or start it by its path"),
+        _ => error,
     }
 }
 

@@ -62,30 +62,42 @@ impl Prog {
     }
 
     /// Find the program if it is one of our tools, before the working directory or the root changes.
-    /// Any other is looked up where it will run, when it is executed.
+    /// Any other is looked up where it will run, when it is executed. A tool never is: one of an image would have all
+    /// our rights.
     pub fn find(&self, cx: &Cx) -> Result<Found, Error> {
-        let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
-        let is_this = |tool: &&&str| tool.as_bytes() == name.to_bytes();
-        // What td-exec becomes behind a change of root is a program of the image, whatever its name.
-        let is_command = matches!(cx.tool(), "td-exec" | "td-enter");
-        let is_elsewhere = cx.sealed().is_some_and(<[u8]>::is_empty);
-        let tool = cx.tools.iter().find(is_this).copied().filter(|_| !(is_command && is_elsewhere));
-        let own_path = if self.is_ours() && tool.is_none() { own_file::path(cx)? } else { None };
-        let sibling = own_path.map(|path| sibling(cx, path, name));
-        if self.is_ours() && tool.is_none() && is_elsewhere && !is_command {
-            return Err(no_tool(name));
+        let mut found = self.ordinary();
+        if !self.is_ours() {
+            return Ok(found);
         }
-        Ok(Found { args: self.args(), name, tool, sibling })
+        found.tool = cx.tools.iter().find(|tool| tool.as_bytes() == found.name.to_bytes()).copied();
+        if found.tool.is_none() {
+            let Some(path) = own_file::path(cx)? else {
+                return Err(own_file::why_unknown(cx).unwrap_or_else(|| no_tool(found.name)));
+            };
+            found.sibling = Some(sibling(cx, path, found.name));
+        }
+        Ok(found)
+    }
+
+    /// The same of what is executed with no right but those of a container: behind a change of root it is a program of
+    /// the image, whatever its name.
+    pub fn find_command(&self, cx: &Cx) -> Result<Found, Error> {
+        if cx.sealed().is_some_and(<[u8]>::is_empty) { Ok(self.ordinary()) } else { self.find(cx) }
+    }
+
+    /// Taken for a program that is not one of our tools.
+    fn ordinary(&self) -> Found {
+        let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
+        Found { args: self.args(), name, tool: None, sibling: None }
     }
 }
 
-/// A tool that is neither in this program nor beside it. One of an image would have all our rights.
+/// A tool that is not in this program, which lies nowhere in this root.
 fn no_tool(name: &CStr) -> Error {
     let name = plain(name.to_bytes());
-    Error::refusal(format_args!(
-        "{name}: a tool is not looked up in PATH, and beside this program there is none"
-    ))
-    .way_out("name it by its path")
+    let what = ": tools are looked up beside this one, which has no place in this root";
+    Error::refusal([&name, what].concat())
+        .way_out("put it before td-pivot, name it by its path, or use td, which has all tools")
 }
 
 /// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
@@ -118,6 +130,14 @@ impl Found {
         self.tool.is_some() || self.sibling.is_some()
     }
 
+    /// The file to execute for one of our own tools.
+    fn file(&self, cx: &Cx) -> Result<Option<CString>, Error> {
+        match self.tool {
+            Some(_) => own_file::to_execute(cx).map(Some),
+            None => Ok(self.sibling.clone()),
+        }
+    }
+
     /// Go on with PROG, in this process where it is a tool of this program, with our own environment.
     pub fn go_on(&self, cx: &Cx) -> Result<Next, Error> {
         match self.tool {
@@ -144,11 +164,7 @@ impl Found {
     ) -> Result<Next, Error> {
         // A program of several tools is told by its name which of them it is.
         let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), None);
-        let path = match self.tool {
-            Some(_) => Some(own_file::to_execute(cx)?),
-            None => self.sibling.clone(),
-        };
-        if let Some(path) = &path {
+        if let Some(path) = &self.file(cx)? {
             before(path)?;
             sys::execve(cx, path, &argv, env).map_err(|e| own_file::why_no_tool(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
@@ -243,11 +259,7 @@ impl Found {
 
     /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
     pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
-        match (self.tool, &self.sibling) {
-            (Some(_), _) => own_file::seal(cx, &own_file::to_execute(cx)?, self.name).map(Some),
-            (None, Some(path)) => own_file::seal(cx, path, self.name).map(Some),
-            (None, None) => Ok(None),
-        }
+        self.file(cx)?.map(|path| own_file::seal(cx, &path, self.name)).transpose()
     }
 
     /// Become the sealed copy, in the environment `env` (`None`: our own).
@@ -260,9 +272,8 @@ impl Found {
         let argv = self.argv(cx, None, Some(sys::SEALED));
         sys::execveat(cx, copy.as_fd(), &argv, env)?;
         // A dry run has made no copy.
-        let own = if self.tool.is_some() { Some(own_file::to_execute(cx)?) } else { None };
-        let path = own.as_deref().or(self.sibling.as_deref()).unwrap_or_default();
-        Err(sys::execve_dry(cx, path, &self.argv(cx, None, None)))
+        let path = self.file(cx)?.unwrap_or_default();
+        Err(sys::execve_dry(cx, &path, &self.argv(cx, None, None)))
     }
 }
 

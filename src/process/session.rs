@@ -12,7 +12,7 @@ use crate::say::number::decimal;
 use crate::say::show::{self, ascii, plain};
 use crate::say::text;
 use crate::sys::structs::Statx;
-use crate::sys::{self, Cx, cstring};
+use crate::sys::{self, Cx, cstring, proc};
 
 /// A controlling terminal: this device, or `None`, the console of the machine.
 pub struct Terminal(pub Option<CString>);
@@ -43,12 +43,9 @@ pub fn join_keyring(cx: &Cx) -> Result<(), Error> {
     }
 }
 
-/// ENOSYS may be the answer of a filter too. What the image holds at /proc is not asked.
+/// ENOSYS may be the answer of a filter too.
 fn has_keyrings(cx: &Cx) -> Result<bool, Error> {
-    let proc = sys::openat(cx, None, c"/proc", libc::O_PATH | libc::O_DIRECTORY)?;
-    if sys::fstatfs(cx, proc.as_fd())?.f_type != libc::PROC_SUPER_MAGIC {
-        return Err(Error::refusal("/proc is not a proc"));
-    }
+    let proc = proc::root(cx)?;
     sys::statx(cx, Some(proc.as_fd()), c"sys/kernel", 0)?;
     match sys::statx(cx, Some(proc.as_fd()), c"sys/kernel/keys", 0) {
         Err(e) if e.is(Errno::ENOENT) => Ok(false),

@@ -1,6 +1,7 @@
 //! What the files of `/proc` say: proc(5).
 
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -13,6 +14,15 @@ use crate::sys::{self, Cx, cstring};
 /// A path put together.
 pub fn path(parts: &[&str]) -> CString {
     cstring(parts.concat())
+}
+
+/// `/proc`, where a proc is mounted there: an image may hold anything of that name.
+pub fn root(cx: &Cx) -> Result<OwnedFd, Error> {
+    let proc = sys::openat(cx, None, c"/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+    match sys::fstatfs(cx, proc.as_fd())?.f_type {
+        libc::PROC_SUPER_MAGIC => Ok(proc),
+        _ => Err(Error::refusal("/proc is not a proc file system")),
+    }
 }
 
 /// What a line of `/proc/self/status` says behind `name`.

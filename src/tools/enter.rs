@@ -149,7 +149,7 @@ struct Entry {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
     own_file::reexec_sealed(cx)?;
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_command(cx)?;
     let copy = prog.seal(cx)?;
     descriptors::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.

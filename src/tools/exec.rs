@@ -188,7 +188,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
     opts.wrong.take().map_or(first, Err)?;
     let policy = opts.policy.as_ref().map(|source| Policy::read(cx, source)).transpose()?;
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_command(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
     let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
     let user = opts.user.as_ref().map(|user| names.user(user)).transpose()?;

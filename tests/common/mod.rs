@@ -35,6 +35,9 @@ use std::time::{Duration, Instant};
 /// What takes longer hangs, also where the processor is emulated.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long what a process leaves behind may go on printing.
+const SOON: Duration = Duration::from_secs(5);
+
 // ---- programs ----
 
 /// The program `name`, built by scripts/build. TD_BIN names another directory than bin/.
@@ -247,8 +250,12 @@ impl Running {
     /// Wait until it has printed `text` on standard output; return all of that.
     #[track_caller]
     pub fn prints(&self, text: &str) -> String {
-        wait_for(&format!("{} to print {text:?}", self.command), || {
-            Some(self.out()).filter(|out| out.contains(text))
+        let printed = || Some(self.out()).filter(|out| out.contains(text));
+        // What it leaves behind may print, but not for ever.
+        let after = || ended_within(self.pid(), Duration::ZERO).then(|| within(SOON, printed));
+        within(LIMIT, || printed().map(Some).or_else(after)).flatten().unwrap_or_else(|| {
+            let (what, err) = (&self.command, self.err());
+            panic!("waited in vain for {what} to print {text:?}\nstderr: {err}")
         })
     }
 
@@ -625,10 +632,16 @@ impl TempDir {
     pub fn new() -> TempDir {
         as_usual();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("td-test-{}-{number}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a temporary directory");
-        TempDir(path)
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path =
+                std::env::temp_dir().join(format!("td-test-{}-{number}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                // A run that was killed had the same pid.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => return TempDir(made.map(|()| path).expect("a temporary directory")),
+            }
+        }
     }
 
     /// Its path.

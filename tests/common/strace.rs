@@ -435,7 +435,7 @@ pub fn comparable(process: &Process, fd: i32) -> Vec<Call> {
             call.result = String::from("?"); // nobody is left to print a result
         }
         calls.push(call);
-        if program.is_some_and(|name| name != "td" && !name.starts_with("td-")) {
+        if program.is_some_and(|name| !(name == "td" || name == "exe" || name.starts_with("td-"))) {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! The house: the files of the library use one another in one direction.
+//! The files of the library use one another in one direction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
