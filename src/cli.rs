@@ -17,22 +17,30 @@ use crate::sys::{self, Checked, Handed, cstring};
 
 /// PROG: a program with its arguments, of which the first is its name.
 #[derive(Clone, Copy, Default)]
-pub struct Prog(&'static [CString]);
+pub struct Prog {
+    args: &'static [CString],
+    behind_dashes: bool,
+}
 
 impl Prog {
     /// The tail of a command line; `None` for an empty one.
     pub fn new(args: &'static [CString]) -> Option<Prog> {
-        (!args.is_empty()).then_some(Prog(args))
+        (!args.is_empty()).then_some(Prog { args, behind_dashes: false })
+    }
+
+    /// Does `--` stand before it?
+    pub fn is_behind_dashes(&self) -> bool {
+        self.behind_dashes
     }
 
     /// The name of the program, as it was written.
     pub fn name(&self) -> &CStr {
-        self.0.first().map(CString::as_c_str).unwrap_or_default()
+        self.args.first().map(CString::as_c_str).unwrap_or_default()
     }
 
     /// The arguments, the name too.
     pub fn args(&self) -> &'static [CString] {
-        self.0
+        self.args
     }
 }
 
@@ -56,6 +64,8 @@ pub struct Cli {
     /// Descriptors that were asked for.
     pub checked: Vec<Checked>,
     operand: Option<OsString>,
+    /// Does `--` stand before the next operand?
+    behind_dashes: bool,
     /// What was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
 }
@@ -87,7 +97,8 @@ impl Cli {
     ) -> Cli {
         let words = args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
         let parser = lexopt::Parser::from_args(words);
-        Cli { parser, tool, help, args, handed, checked: Vec::new(), operand: None, ahead: None }
+        let (checked, operand, ahead) = (Vec::new(), None, None);
+        Cli { parser, tool, help, args, handed, checked, operand, behind_dashes: false, ahead }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -107,6 +118,10 @@ impl Cli {
                 }
                 "--signal-mask" => self.handed.mask = Some(self.signal_mask()?),
                 sys::LOCK => self.handed.locks = self.value()?.into_vec().leak(),
+                sys::PARENT => {
+                    let fd = self.number()?;
+                    self.handed.parent = Some(self.inherited(fd)?);
+                }
                 sys::SEALED => {
                     self.handed.sealed =
                         Some(self.optional().unwrap_or_default().into_vec().leak());
@@ -122,15 +137,23 @@ impl Cli {
         if let Some(next) = self.ahead.take() {
             return next;
         }
+        let ends = self.next_is_dashes();
         Ok(match self.parser.next()? {
             Some(Arg::Short(letter)) => Some(String::from_iter(['-', letter])),
             Some(Arg::Long(word)) => Some(["--", word].concat()),
             Some(Arg::Value(value)) => {
                 self.operand = Some(value);
+                self.behind_dashes = ends;
                 None
             }
             None => None,
         })
+    }
+
+    /// Is the next word `--`, and not the value of an option?
+    fn next_is_dashes(&mut self) -> bool {
+        let rest = self.parser.try_raw_args();
+        rest.is_some_and(|rest| rest.as_slice().first().is_some_and(|word| word == "--"))
     }
 
     /// Print what was asked for, and end; but not for `--help=x`, which is no option.
@@ -259,7 +282,13 @@ impl Cli {
     /// The first operand, after the last option, as a path.
     pub fn operand(&mut self, name: &str) -> Result<CString, Error> {
         match self.operand.take().or_else(|| self.parser.raw_args().ok()?.next()) {
-            Some(value) => Ok(cstring(value.into_vec())),
+            Some(value) => {
+                self.behind_dashes = self.next_is_dashes();
+                if self.behind_dashes {
+                    self.parser.raw_args().ok().and_then(|mut rest| rest.next());
+                }
+                Ok(cstring(value.into_vec()))
+            }
             None => Err(self.usage(format_args!("{name} is missing"))),
         }
     }
@@ -273,7 +302,8 @@ impl Cli {
     pub fn optional_prog(&mut self) -> Option<Prog> {
         let left =
             self.parser.raw_args().ok()?.count() + usize::from(self.operand.take().is_some());
-        Prog::new(self.args.get(self.args.len().checked_sub(left)?..)?)
+        let prog = Prog::new(self.args.get(self.args.len().checked_sub(left)?..)?)?;
+        Some(Prog { behind_dashes: self.behind_dashes, ..prog })
     }
 
     /// There is no such option.

@@ -95,10 +95,10 @@ pub mod process {
     pub mod descriptors;
     pub mod executable;
     pub mod id_mapping;
-    pub mod init;
     pub mod join;
     pub mod lock;
     pub mod lock_file;
+    pub mod machine;
     pub mod namespaces;
     pub mod own_file;
     pub mod pid_file;
@@ -112,6 +112,7 @@ pub mod tools {
     pub mod cgroup;
     pub mod enter;
     pub mod exec;
+    pub mod init;
     pub mod lock;
     pub mod mount;
     pub mod overlay;

@@ -35,7 +35,7 @@ pub use calls::namespaces::*;
 pub use calls::processes::*;
 pub use calls::signals::*;
 pub use calls::state::*;
-pub use door::{Checked, Cx, Handed, LOCK, SEALED};
+pub use door::{Checked, Cx, Handed, LOCK, PARENT, SEALED};
 pub use entry::{Start, cstring};
 pub use memory::Allocator;
 pub use raw::{At, exit_now, print, standard_fd};

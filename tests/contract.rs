@@ -35,6 +35,7 @@ const UNSHARE: Tool = Tool {
     adds_descriptor: false,
 };
 const EXEC: Tool = Tool { name: "td-exec", keeps_descriptors: false, ..UNSHARE };
+const INIT: Tool = Tool { name: "td-init", ..UNSHARE };
 const PIVOT: Tool = Tool { name: "td-pivot", root: "image", ..EXEC };
 const ENTER: Tool = Tool { name: "td-enter", ..EXEC };
 const LOCK: Tool = Tool { name: "td-lock", adds_descriptor: true, ..UNSHARE };
@@ -51,8 +52,10 @@ const TOOLS: &[Tool] = &[
     Tool { line: "td-lock {T}/lock", ..LOCK },
     Tool { line: "td-lock --shared --key word -- {T}/lock", ..LOCK },
     Tool { line: "td-exec", ..EXEC },
-    Tool { line: "td-exec --init --", ..EXEC },
-    Tool { line: "td-unshare -p td-exec --init", ..EXEC },
+    Tool { line: "td-exec --", ..EXEC },
+    Tool { line: "td-init", ..INIT },
+    Tool { line: "td-unshare -p td-init --", ..INIT },
+    Tool { line: "td-unshare -p td-exec td-init", keeps_descriptors: false, ..INIT },
     Tool { line: "td-enter", ..ENTER },
     Tool { line: "td-enter -m=/proc/self/ns/mnt --pid=/proc/self/ns/pid --", ..ENTER },
     Tool { line: "td-enter -p=/proc/self/ns/pid -r={T}/image", root: "image", ..ENTER },
@@ -60,7 +63,13 @@ const TOOLS: &[Tool] = &[
     Tool { line: "td-unshare -m td-overlay --lower /etc {T}/mnt", ..OVERLAY },
     Tool { line: "td-unshare -m td-pivot {T}/image", ..PIVOT },
     Tool { line: "td-unshare -m td-pivot -- {T}/image", ..PIVOT },
-    Tool { line: "td-unshare -m -p td-pivot {T}/image td-exec --init", root: "image", ..EXEC },
+    Tool { line: "td-unshare -m td-pivot {T}/image td-exec", root: "image", ..EXEC },
+    Tool {
+        line: "td-unshare -m -p td-pivot {T}/image td-exec td-init",
+        root: "image",
+        keeps_descriptors: false,
+        ..INIT
+    },
 ];
 
 /// Where PROG would run in a cgroup of the machine: these have tests of their own.
@@ -310,8 +319,10 @@ mod root {
     #[test]
     fn a_tool_that_is_called_by_a_link_finds_the_others() {
         each(|tool, dir| {
-            // Behind a pivot to an image there is none; what leads there has found two.
-            let behind = tool.name == "td-exec" && !tool.root.is_empty();
+            // Behind `--` it is a program like any other. Behind a pivot to an image there is none; what leads there has
+            // found two.
+            let behind = tool.line.ends_with("--")
+                || ["td-exec", "td-init"].contains(&tool.name) && !tool.root.is_empty();
             let prog =
                 if behind { ["echo", "td-unshare 0.1.0"] } else { ["td-unshare", "--version"] };
             let line = line(tool, &[], dir, &prog);

@@ -241,7 +241,7 @@ mod root {
         cmd.args(options.split(' '));
         cmd.args(["td-overlay", "--lower", text(&dir.join("image")), "--tmpfs", text(&root)]);
         cmd.args(["td-mount", "--proc", text(&root), "td-pivot", text(&root)]);
-        cmd.args(["td-exec", "--init", "--cap-keep", "chown,kill", "sleep", "1000"]);
+        cmd.args(["td-exec", "--cap-keep", "chown,kill", "td-init", "sleep", "1000"]);
         cmd
     }
 
@@ -649,13 +649,12 @@ mod root {
     /// the administrator's.
     #[test]
     fn a_command_of_another_user_does_not_choose_the_environment_of_root() {
-        for option in ["--init", "--no-init"] {
+        for option in [&[][..], &["--no-init"]] {
             let house = House::new();
-            let options: &[&str] = if option == "--init" { &[] } else { &["--no-init"] };
-            let options = [options, &["-u", "33", "-e", "LD_PRELOAD=/tmp/x"]].concat();
+            let options = [option, &["-u", "33", "-e", "LD_PRELOAD=/tmp/x"]].concat();
             let held = Entered::new(&house, &options, &format!("PATH=/tmp exec sh -c '{HOLD}'"));
             let out = held.sh("id -u; env | grep -v -e PWD -e SHLVL").ok().out();
-            assert_eq!(out, format!("0\nPATH={}\n", td::process::prog::DEFAULT_PATH), "{option}");
+            assert_eq!(out, format!("0\nPATH={}\n", td::process::prog::DEFAULT_PATH), "{option:?}");
             held.ends();
         }
     }
@@ -1090,7 +1089,7 @@ mod root {
 
     #[test]
     fn an_entry_waits_for_a_container_that_is_being_set_up() {
-        for init in [&["--init"][..], &[]] {
+        for init in [&["td-init"][..], &[]] {
             for call in ["umount2", "prctl", "capset", "faccessat2"] {
                 let house = House::new();
                 mount(["--bind", text(&house.image()), text(&house.image())]);
@@ -1109,7 +1108,7 @@ mod root {
         for call in ["umount2", "capset", "faccessat2"] {
             let house = House::new();
             mount(["--bind", text(&house.image()), text(&house.image())]);
-            let _running = slow(&house, &format!("{call}:delay_enter=60000000"), &["--init"]);
+            let _running = slow(&house, &format!("{call}:delay_enter=60000000"), &["td-init"]);
             run(&mut enter_name(&house, &["true"])).exits(125).says("is still being set up");
         }
     }

@@ -1,4 +1,4 @@
-//! td-exec: the state in which PROG finds itself, and PID 1.
+//! td-exec: the state in which PROG finds itself.
 
 mod common;
 
@@ -128,14 +128,14 @@ fn no_new_privs_is_for_good() {
     assert_eq!(out("--no-new-privs", script), "NoNewPrivs:\t1\n");
     // Of the process that stays, too.
     let script = "grep ^NoNewPrivs /proc/self/status /proc/$PPID/status | cut -d: -f2-";
-    assert_eq!(out("--init --no-new-privs", script), "NoNewPrivs:\t1\n".repeat(2));
+    assert_eq!(out("--no-new-privs td-init", script), "NoNewPrivs:\t1\n".repeat(2));
 }
 
 #[test]
 fn a_new_session_has_no_terminal_and_its_leader_is_prog() {
     let script = "cut -d' ' -f5,6,7 /proc/$$/stat; echo $$";
-    let mut shell = sh("exec \"$0\" --init --setsid sh -c \"$1\"");
-    let text = run(shell.arg(bin("td-exec")).arg(script)).ok().out();
+    let mut shell = sh("exec \"$0\" td-exec --setsid sh -c \"$1\"");
+    let text = run(shell.arg(bin("td-init")).arg(script)).ok().out();
     let (stat, pid) = text.trim().split_once('\n').expect("two lines");
     assert_eq!(stat, format!("{pid} {pid} 0"));
 }
@@ -148,52 +148,17 @@ fn a_process_group_leader_cannot_begin_a_session() {
         check(unsafe { libc::setpgid(0, 0) }).map(drop)
     });
     let output = run(&mut cmd).exits(125).says("setsid(): EPERM");
-    let output = output.says("this process leads a process group").says("with --init");
+    let output = output.says("this process leads a process group").says("behind td-init");
     assert_eq!(output.out(), "");
-}
-
-#[test]
-fn init_passes_on_how_prog_ended() {
-    for status in [0, 7, 125, 255] {
-        run(&mut prog("--init", &format!("exit {status}"))).exits(status);
-    }
-    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
-        run(&mut prog("--init", &format!("kill -{signal} $$"))).exits(128 + signal);
-    }
-    run(&mut td("td-exec", ["--init", "/nowhere"])).exits(127).says("there is no /nowhere");
-    run(&mut td("td-exec", ["--init", "/etc/passwd"])).exits(126);
-}
-
-#[test]
-fn outside_a_pid_namespace_init_adopts_and_reaps_orphans() {
-    let script = "pid=$(sh -c 'sleep 1000 >/dev/null & echo $!'); cat /proc/$PPID/comm; \
-        until grep -q \"^PPid:.*[[:blank:]]$PPID\\$\" /proc/$pid/status; do :; done; \
-        kill -9 $pid; until [ ! -e /proc/$pid ]; do :; done; echo reaped";
-    assert_eq!(out("--init", script), "td-init\nreaped\n");
-}
-
-#[test]
-fn prog_dies_with_an_init_that_is_killed() {
-    let running = start(&mut prog("--init", "echo $$; exec sleep 1000"));
-    let text = running.prints("\n");
-    let pid: i32 = text.trim().parse().expect("a pid");
-    running.kill(libc::SIGKILL);
-    assert_eq!(running.wait().signal, Some(libc::SIGKILL));
-    wait_for("PROG to die", || (!is_alive(pid)).then_some(()));
 }
 
 // ---- a terminal ----
 
-/// What a shell sees of its session: it leads it, and the foreground process group of its terminal; and
-/// where its standard streams go.
-const SESSION: &str = "read -r text </proc/$$/stat; set -- ${text##*) }; \
-    echo $(($3 == $$)) $(($4 == $$)) $(($6 == $$)); readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2";
-
 #[test]
 fn a_terminal_controls_the_session_of_prog_and_is_its_standard_streams() {
-    for init in ["", " --init"] {
+    for first in ["", "td-init td-exec "] {
         let mut terminal = Pty::new();
-        let options = format!("--ctty={}{init}", terminal.path);
+        let options = format!("{first}--ctty={}", terminal.path);
         let running = start(&mut prog(&options, SESSION));
         let expected = format!("1 1 1\r\n{}", format!("{}\r\n", terminal.path).repeat(3));
         assert_eq!(terminal.shows(&expected), expected);
@@ -203,20 +168,24 @@ fn a_terminal_controls_the_session_of_prog_and_is_its_standard_streams() {
 
 #[test]
 fn a_shell_on_a_terminal_has_job_control() {
-    let mut terminal = Pty::new();
-    let mut cmd = td("td-exec", ["--init", &format!("--ctty={}", terminal.path)]);
-    let running = start(cmd.args(["--env", "PS1=prompt> ", "sh", "-i"]));
-    let begin = terminal.shows("prompt> ");
-    assert!(!begin.contains("job control"), "{begin}");
-    // In two pieces, for the terminal shows what is typed as well.
-    terminal.types("sh -c 'echo be''gun; exec sleep 1000'\n");
-    terminal.shows("begun\r\n");
-    terminal.types("\x03");
-    terminal.shows("prompt> ");
-    terminal.types("echo status $?\n");
-    terminal.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
-    terminal.types("exit 9\n");
-    running.wait().exits(9);
+    for line in ["td-exec --ctty={}", "td-init td-exec --ctty={}", "td-exec --ctty={} td-init"] {
+        let mut terminal = Pty::new();
+        let line = line.replace("{}", &terminal.path);
+        let mut words = line.split(' ');
+        let mut cmd = td(words.next().expect("a tool"), words);
+        let running = start(cmd.args(["sh", "-i"]).env("PS1", "prompt> "));
+        let begin = terminal.shows("prompt> ");
+        assert!(!begin.contains("job control"), "{line}: {begin}");
+        // In two pieces, for the terminal shows what is typed as well.
+        terminal.types("sh -c 'echo be''gun; exec sleep 1000'\n");
+        terminal.shows("begun\r\n");
+        terminal.types("\x03");
+        terminal.shows("prompt> ");
+        terminal.types("echo status $?\n");
+        terminal.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
+        terminal.types("exit 9\n");
+        running.wait().exits(9);
+    }
 }
 
 #[test]
@@ -228,7 +197,7 @@ fn what_is_no_terminal_is_named() {
         ("/dev/nowhere", "ENOENT", "there is no /dev/nowhere in this root"),
         ("/dev/tty", "ENXIO", "there is no device behind /dev/tty"),
     ] {
-        let output = run(&mut prog(&format!("--init --ctty={file}"), "echo PROG ran")).exits(125);
+        let output = run(&mut prog(&format!("--ctty={file}"), "echo PROG ran")).exits(125);
         assert_eq!(output.says(call).says(why).out(), "");
     }
 }
@@ -236,7 +205,7 @@ fn what_is_no_terminal_is_named() {
 #[test]
 fn a_terminal_of_another_session_is_named_with_the_process_that_leads_it() {
     let mut terminal = Pty::new();
-    let ctty = format!("--init --ctty={}", terminal.path);
+    let ctty = format!("--ctty={}", terminal.path);
     let owner = start(&mut prog(&ctty, "echo pid $$ ready; exec sleep 1000"));
     let text = terminal.shows(" ready");
     let pid = text.trim_start_matches("pid ").trim_end_matches(" ready");
@@ -245,37 +214,13 @@ fn a_terminal_of_another_session_is_named_with_the_process_that_leads_it() {
     drop(owner);
 }
 
-#[test]
-fn only_process_1_has_something_to_do_on_exit() {
-    for word in ["poweroff", "reboot", "halt", "respawn"] {
-        let output =
-            run(&mut prog(&format!("--init --on-exit {word}"), "echo PROG ran")).exits(125);
-        let output = output.says("--on-exit is for process 1, and this is process ");
-        assert_eq!(output.says("td-unshare --pid").out(), "");
-    }
-    refused("--on-exit halt", "--on-exit needs --init");
-    refused("--init --on-exit stop", "--on-exit stop: poweroff, reboot, halt, respawn");
-    refused("--init --on-exit halt --no-such-option", "--no-such-option: there is no such option");
-}
-
 mod root {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
-    use std::time::{Duration, Instant};
 
-    use super::common::strace::{strace, under_strace};
+    use super::common::strace::strace;
     use super::*;
-
-    /// The same as PID 1 of a pid namespace with its own /proc.
-    fn as_pid_1(options: &str, script: &str) -> Command {
-        private_mounts();
-        let mut cmd = td("td-unshare", ["-m", "-p", "sh", "-c"]);
-        let outer = "mount -t proc proc /proc; td=$1; shift; exec \"$td\" \"$@\"";
-        cmd.args([outer.as_ref(), "sh".as_ref(), bin("td-exec").as_os_str()]);
-        cmd.arg("--init").args(options.split_whitespace()).args(["sh", "-c", script]);
-        cmd
-    }
 
     /// The sets of capabilities in a `status`: inheritable, permitted, effective, bounding, ambient.
     fn sets(status: &str) -> [u64; 5] {
@@ -427,7 +372,7 @@ mod root {
         must_be_root();
         for options in [
             "--user 4242",
-            "--user 4242:7 --init --setsid --cap-keep none --no-new-privs",
+            "--user 4242:7 --setsid --cap-keep none --no-new-privs td-init",
             "--user 4242 --seccomp default --ambient --cap-keep kill",
         ] {
             opens_again(&td("td-exec", options.split(' ')), 4242);
@@ -502,7 +447,7 @@ mod root {
             run(&mut prog("--cap-keep setuid,setgid", &inner))
         };
         for options in
-            ["--user 7", "--user 7 --init --setsid", "--user 7 --seccomp default --no-new-privs"]
+            ["--user 7", "--user 7 --setsid", "--user 7 --seccomp default --no-new-privs"]
         {
             for path in [&roots, &users, &format!("{users}/in")] {
                 assert_eq!(enter(options, path).ok().out(), format!("{path}\n"), "{options}");
@@ -658,7 +603,6 @@ mod root {
         let order = [
             prctl(libc::PR_CAPBSET_DROP),
             at("setgroups".into()),
-            // Before --init forks: for process 1 as well.
             prctl(libc::PR_SET_NO_NEW_PRIVS),
             prctl(libc::PR_SET_KEEPCAPS),
             at("setresgid".into()),
@@ -672,8 +616,8 @@ mod root {
     #[test]
     fn a_step_that_fails_never_goes_on_to_prog() {
         must_be_root();
-        let options = "--init --setsid --session-keyring --user 7 --cap-keep kill --ambient \
-            --no-new-privs --rlimit core=0 --chdir /";
+        let options = "--setsid --session-keyring --user 7 --cap-keep kill --ambient \
+            --no-new-privs --rlimit core=0 --chdir / td-init";
         let calls = [
             "close_range:when=1",
             "keyctl",
@@ -686,7 +630,7 @@ mod root {
             "chdir",
             "setresgid",
             "setresuid",
-            "getppid:when=2",
+            "getppid",
             "capset",
             "prctl:when=1",
             "prctl:when=2",
@@ -751,207 +695,6 @@ mod root {
         output.exits(125).says("/proc does not show whether this kernel has keyrings");
     }
 
-    // ---- PID 1 ----
-
-    #[test]
-    fn pid_1_is_called_td_init_and_shows_nothing_of_the_host() {
-        let script = "cat /proc/1/comm; tr '\\0' '|' </proc/1/cmdline; echo; \
-            tr -d '\\0' </proc/1/environ | wc -c; ls /proc/1/fd | tr '\\n' ' '; echo $$ $PPID";
-        let mut cmd = as_pid_1("--clear-env", script);
-        give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
-        let text = run(cmd.env("SECRET", "host")).ok().out();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "td-init");
-        assert_eq!(lines[1].trim_end_matches('|'), "td-init");
-        // And the end of the line to its child.
-        assert_eq!(lines[2..], ["0", "0 1 2 4 3 1"]);
-    }
-
-    #[test]
-    fn pid_1_drops_what_prog_drops_but_kill() {
-        let bounding = caps("")[3];
-        for (options, permitted, bounding) in [
-            ("--cap-keep chown", CHOWN | KILL, CHOWN),
-            ("--cap-keep none", KILL, 0),
-            ("--cap-keep all --user 7", KILL, bounding),
-            ("--cap-keep chown --user 7 --ambient", CHOWN | KILL, CHOWN),
-            ("", bounding, bounding),
-        ] {
-            // PROG may be there before PID 1 has dropped them.
-            let running = start(&mut as_pid_1(options, "exec sleep 1000"));
-            let init = wait_for("PID 1", || children_of(running.pid()).first().copied());
-            let expected = [0, permitted, permitted, bounding, 0];
-            wait_for(&format!("{options}: {expected:x?}"), || {
-                let status = fs::read_to_string(format!("/proc/{init}/status")).ok()?;
-                (status.starts_with("Name:\ttd-init") && sets(&status) == expected).then_some(())
-            });
-            assert_eq!(status_of(init, "Uid"), "0\t0\t0\t0");
-            kill(init, libc::SIGKILL);
-            running.wait();
-        }
-    }
-
-    #[test]
-    fn pid_1_reaps_a_thousand_orphans() {
-        let script = "i=0; while [ $i -lt 1000 ]; do (true & ); i=$((i + 1)); done; \
-            until [ $(ls -d /proc/[0-9]* | wc -l) -le 5 ]; do :; done; grep -l zombie /proc/*/status; \
-            exit 7";
-        let output = run(&mut as_pid_1("", script)).exits(7);
-        assert_eq!(output.out(), "");
-    }
-
-    #[test]
-    fn pid_1_passes_signals_on_also_to_another_user() {
-        let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.05; done";
-        for options in ["", "--user 7 --cap-keep none", "--setsid"] {
-            let running = start(&mut as_pid_1(options, script));
-            running.prints("ready");
-            running.kill(libc::SIGUSR1);
-            assert_eq!(running.wait().exits(9).out(), "ready\ngot\n", "{options}");
-        }
-    }
-
-    /// A directory that every user may search, with td-exec, which is root whoever executes `root`.
-    fn set_user_id() -> TempDir {
-        private_mounts();
-        let dir = TempDir::new();
-        chmod(dir.path(), 0o755);
-        for (name, copy, mode) in [
-            ("td-exec", "td-exec", "755"),
-            ("td-unshare", "td-unshare", "755"),
-            ("td-exec", "root/td-exec", "4755"),
-        ] {
-            // By another process: a file that we have open for writing cannot be executed.
-            let mut cmd = Command::new("install");
-            run(cmd.args(["-D", "-m", mode]).args([bin(name), dir.join(copy)])).ok();
-        }
-        dir
-    }
-
-    #[test]
-    fn a_signal_that_prog_refuses_is_said_once_and_ends_no_wait() {
-        let dir = set_user_id();
-        let path = |name: &str| text(&dir.join(name)).to_string();
-        for (tool, options) in [
-            ("td-exec", "--init"),
-            ("td-exec", "--init --setsid"),
-            ("td-unshare", "--rmdir /nowhere"),
-        ] {
-            let mut cmd = Command::new(path("td-exec"));
-            cmd.args(["--user", "4242:4242", &path(tool)]).args(options.split(' '));
-            cmd.args([&path("root/td-exec"), "--user", "0:0", "--groups", "", "sh", "-c"]);
-            let running =
-                start(cmd.arg("trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"));
-            running.prints("ready");
-            let prog = children_of(running.pid())[0];
-            running.kill(libc::SIGTERM);
-            wait_for("the refusal", || running.err().contains("EPERM").then_some(()));
-            for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR2, 40] {
-                running.kill(signal);
-            }
-            wait_for("all", || {
-                let pending = status_of(running.pid(), "ShdPnd");
-                (pending == "0000000000000000").then_some(())
-            });
-            assert!(
-                is_alive(running.pid()) && is_alive(prog),
-                "{tool} {options}: {}",
-                running.err()
-            );
-            kill(prog, libc::SIGUSR1);
-            let output = running.wait().exits(9);
-            let said = format!(
-                "{tool}: kill({prog}, SIGTERM): EPERM (Operation not permitted)\n\
-                 {tool}: this is reported once, and the wait continues\n"
-            );
-            assert_eq!(output.err(), said);
-        }
-    }
-
-    #[test]
-    fn process_1_passes_on_every_signal_but_those_that_are_its_own() {
-        let numbers = (1..32).chain(34..65).filter(|n| {
-            let own = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGCONT];
-            !own.contains(n) && ![libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(n)
-        });
-        must_be_root();
-        let traps = numbers.clone().map(|n| format!("trap 'echo {n}' {n}; ")).collect::<String>();
-        let script = traps + "trap 'exit 9' USR2; echo ready; while :; do sleep 0.01; done";
-        for options in [&["--init"][..], &["--init", "--setsid"]] {
-            let mut cmd = td("td-exec", options);
-            let running = start(cmd.args(["sh", "-c", &script]));
-            running.prints("ready\n");
-            for number in numbers.clone().filter(|n| *n != libc::SIGUSR2) {
-                running.kill(number);
-                running.prints(&format!("\n{number}\n"));
-            }
-            running.kill(libc::SIGUSR2);
-            running.wait().exits(9);
-        }
-    }
-
-    #[test]
-    fn lines_that_nobody_reads_send_prog_no_signal() {
-        must_be_root();
-        let script = "trap 'echo pipe' PIPE; trap 'echo got' USR1; trap 'exit 9' TERM; \
-            echo ready; while :; do sleep 0.05; done";
-        let mut cmd = prog("--init --trace=99", script);
-        give_fd(&mut cmd, 99, broken_pipe());
-        let running = start(&mut cmd);
-        running.prints("ready\n");
-        running.kill(libc::SIGUSR1);
-        running.prints("got\n");
-        running.kill(libc::SIGTERM);
-        assert_eq!(running.wait().exits(9).out(), "ready\ngot\n");
-    }
-
-    #[test]
-    fn the_container_dies_with_the_parent_also_after_a_change_of_ids() {
-        for options in ["", "--user 7"] {
-            for init in [true, false] {
-                let mut cmd = match init {
-                    true => as_pid_1(options, "echo ready; exec sleep 1000"),
-                    false => {
-                        let mut cmd = td("td-unshare", ["-p", "td-exec"]);
-                        cmd.args(options.split_whitespace());
-                        cmd.args(["sh", "-c", "echo ready; exec sleep 1000"]);
-                        cmd
-                    }
-                };
-                let running = start(&mut cmd);
-                running.prints("ready");
-                let child = children_of(running.pid())[0];
-                running.kill(libc::SIGKILL);
-                wait_for("its end", || (!is_alive(child)).then_some(()));
-            }
-        }
-    }
-
-    #[test]
-    fn progs_mask_and_dispositions_are_the_callers() {
-        let state = |cmd: &mut Command| {
-            before_exec(cmd, || {
-                // SAFETY: a set of the stack's own, and signal numbers.
-                unsafe {
-                    let mut set = std::mem::zeroed();
-                    libc::sigemptyset(&mut set);
-                    libc::sigaddset(&mut set, libc::SIGUSR1);
-                    libc::sigaddset(&mut set, libc::SIGCHLD);
-                    libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-                    libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-                    check(libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()))
-                }
-                .map(drop)
-            });
-            run(cmd).ok().out()
-        };
-        let grep = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"];
-        let direct = state(&mut td("td-exec", grep));
-        assert!(direct.contains("SigBlk:\t0000000000010200\n"), "{direct}");
-        assert!(direct.contains("11000\nSigCgt"), "{direct}");
-        assert_eq!(state(td("td-exec", ["--init"]).args(grep)), direct);
-    }
-
     // ---- the console ----
 
     #[test]
@@ -962,261 +705,29 @@ mod root {
         let name = terminal.path.strip_prefix("/dev/").expect("a device");
         let active = dir.file("active", format!("tty0 {name}\n"));
         mount(["--bind".as_ref(), active.as_os_str(), "/sys/class/tty/console/active".as_ref()]);
-        let running = start(&mut prog("--init --ctty", SESSION));
+        let running = start(&mut prog("--ctty", SESSION));
         terminal.shows("1 1 1\r\n");
         running.wait().ok();
         fs::write(&active, "\n").expect("a file");
-        refused("--ctty --init", "this machine has no console");
+        refused("--ctty", "this machine has no console");
     }
 
     #[test]
     fn without_sysfs_the_console_is_not_known_and_that_is_said() {
         private_mounts();
         mount(["-t", "tmpfs", "none", "/sys"]);
-        let output = run(&mut prog("--init --ctty", "echo PROG ran")).exits(125);
+        let output = run(&mut prog("--ctty", "echo PROG ran")).exits(125);
         let output = output.says("/sys/class/tty/console/active").says("ENOENT");
         let output = output.says("there is no sysfs on /sys, which knows the console");
         assert_eq!(output.says("name the terminal: --ctty=/dev/ttyS0").out(), "");
-        run(&mut prog("--init --ctty --dry-run", "true")).ok();
-    }
-
-    // ---- process 1 of a machine: here, of a pid namespace ----
-
-    fn machine(options: &str, script: &str) -> Command {
-        must_be_root();
-        let mut cmd = td("td-unshare", ["-p", "td-exec"]);
-        cmd.args(options.split_whitespace()).args(["sh", "-c", script]);
-        cmd
-    }
-
-    const POWERED_OFF: i32 = 128 + libc::SIGINT;
-    const RESTARTED: i32 = 128 + libc::SIGHUP;
-
-    #[test]
-    fn when_prog_has_ended_the_namespace_ends_as_reboot_ends_it() {
-        for (word, status) in
-            [("poweroff", POWERED_OFF), ("halt", POWERED_OFF), ("reboot", RESTARTED)]
-        {
-            let options = format!("--init --on-exit {word}");
-            let output = run(&mut machine(&options, "echo PROG ran")).exits(status);
-            assert_eq!((output.out().as_str(), output.err().as_str()), ("PROG ran\n", ""));
-            let output = run(&mut machine(&options, "exit 3")).exits(status);
-            assert_eq!(output.err(), "td-exec: PROG has ended with exit status 3\n");
-            let output = run(&mut machine(&options, "kill -KILL $$")).exits(status);
-            assert_eq!(output.err(), "td-exec: PROG was ended by SIGKILL\n");
-        }
-    }
-
-    #[test]
-    fn prog_has_the_environment_of_process_1_each_time_and_process_1_shows_none() {
-        let script = "echo $GIVEN $SET $(tr -d '\\0' </proc/1/environ | wc -c); exec kill -9 $$";
-        let options = "--on-exit respawn --init --env SET=it";
-        let running = start(machine(options, script).env("GIVEN", "was"));
-        wait_for("a second one", || (running.out() == "was it 0\nwas it 0\n").then_some(()));
-    }
-
-    #[test]
-    fn no_failure_ends_process_1_without_what_is_to_be_done_then() {
-        let on_exit = "--on-exit poweroff --init";
-        for (options, why) in [
-            ("--on-exit poweroff", "--on-exit needs --init"),
-            ("--on-exit off --init", "--on-exit off: poweroff, reboot, halt, respawn"),
-            (&format!("{on_exit} --nonsense"), "--nonsense: there is no such option"),
-            (&format!("{on_exit} --user nobody-of-this-name"), "does not exist in /etc/passwd"),
-            (&format!("{on_exit} --ctty=/dev/null"), "/dev/null is no terminal"),
-            (&format!("{on_exit} --chdir /nowhere"), "there is no /nowhere in this root"),
-            (&format!("{on_exit} --keep-fd 77"), "descriptor 77 is not open"),
-        ] {
-            let output = run(&mut machine(options, "echo PROG ran")).exits(POWERED_OFF).says(why);
-            let output = output.says("td-exec: PROG has ended with exit status 125\n");
-            assert_eq!(output.out(), "");
-        }
-        let words = |prog: &str| {
-            let mut cmd = td("td-unshare", ["-p", "td-exec"]);
-            cmd.args(on_exit.split(' ')).args(prog.split_whitespace());
-            run(&mut cmd).exits(POWERED_OFF)
-        };
-        words("").says("PROG is missing");
-        words("/nowhere").says("PROG has ended with exit status 127");
-        words("/etc/passwd").says("PROG has ended with exit status 126");
-    }
-
-    #[test]
-    fn no_call_that_fails_ends_process_1_as_long_as_reboot_works() {
-        must_be_root();
-        // The reboot(2) that ends the namespace is not the first.
-        for fault in [
-            "prctl:error=EPERM",
-            "rt_sigprocmask:error=EINVAL",
-            "rt_sigaction:error=EINVAL",
-            "pidfd_open:error=EMFILE",
-            "clone3:error=EAGAIN",
-            "rt_sigtimedwait:error=ENOSYS",
-            "wait4:error=EINVAL",
-            "kill:error=EPERM",
-            "reboot:error=EPERM:when=1",
-        ] {
-            let mut cmd = td("td-unshare", ["-p", "strace"]);
-            let inject = format!("inject={fault}");
-            // So strace is no parent of process 1; with all others it is killed at last.
-            cmd.args(["-D", "-f", "-o", "/dev/null", "-e", &inject]).arg(bin("td-exec"));
-            let output = run(cmd.args(["--on-exit", "reboot", "--init", "true"])).exits(RESTARTED);
-            let errno = fault.split(['=', ':']).nth(2).expect("an errno");
-            output.says(&format!(": {errno} ("));
-        }
-    }
-
-    #[test]
-    fn where_reboot_fails_process_1_says_so_and_stays() {
-        must_be_root();
-        let mut cmd = td("td-unshare", ["-p", "td-exec", "--cap-keep", "kill", "td-exec"]);
-        let running = start(cmd.args(["--on-exit", "halt", "--init", "true"]));
-        let last = "reboot(2) has not ended this machine: process 1 waits for ever\n";
-        wait_for("process 1 to say so", || running.err().contains(last).then_some(()));
-        let why = "LINUX_REBOOT_CMD_HALT): EPERM (Operation not permitted)\n\
-            td-exec: this process has no CAP_SYS_BOOT\n";
-        assert!(running.err().contains(why), "{}", running.err());
-        let first = children_of(running.pid())[0];
-        kill(first, libc::SIGTERM);
-        kill(first, libc::SIGINT);
-        assert!(!ended_within(running.pid(), Duration::from_millis(300)), "{}", running.err());
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn who_does_not_end_at_sigterm_is_killed_in_the_end() {
-        let script = "(trap '' TERM; echo left; exec sleep 1000) & \
-            (trap 'echo ended by TERM; exit' TERM; echo ready; while :; do sleep 0.1; done) & \
-            until [ -e \"$0\" ]; do sleep 0.1; done";
-        let dir = TempDir::new();
-        let running = start(machine("--on-exit poweroff --init", script).arg(dir.join("go")));
-        running.prints("left\n");
-        running.prints("ready\n");
-        dir.file("go", "");
-        let output = running.wait().exits(POWERED_OFF);
-        assert!(output.out().ends_with("ended by TERM\n"), "{output}");
-    }
-
-    #[test]
-    fn prog_is_started_again_after_a_second_each_time() {
-        let begin = Instant::now();
-        let mut cmd = machine("--on-exit respawn --init", "echo begun; exit 7");
-        let running = start(&mut cmd);
-        running.prints("begun\nbegun\nbegun\n");
-        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
-        let again = "td-exec: PROG has ended with exit status 7, and is started again\n";
-        assert!(running.err().starts_with(&again.repeat(2)), "{}", running.err());
-        running.kill(libc::SIGKILL);
-        running.wait();
-        // The same of a PROG that is not there.
-        let mut cmd = td("td-unshare", ["-p", "td-exec", "--on-exit", "respawn", "--init"]);
-        let running = start(cmd.arg("/nowhere"));
-        let again = "td-exec: PROG has ended with exit status 127, and is started again\n";
-        wait_for("a second try", || (running.err().matches(again).count() == 2).then_some(()));
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn each_prog_has_the_mask_and_the_dispositions_of_the_first() {
-        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo end";
-        let mut cmd = machine("--on-exit respawn --init", script);
-        before_exec(&mut cmd, || {
-            // SAFETY: numbers.
-            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-            Ok(())
-        });
-        let running = start(&mut cmd);
-        let text = wait_for("two of them", || {
-            Some(running.out()).filter(|out| out.matches("end\n").count() == 2)
-        });
-        let (first, second) = text.split_at(text.len() / 2);
-        assert_eq!(first, second);
-        assert!(first.contains("SigBlk:\t0000000000000000\n"), "{first}");
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn a_signal_is_for_prog_and_between_two_of_them_for_the_next() {
-        let script = "trap 'echo got it; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
-        let running = start(&mut machine("--on-exit respawn --init", script));
-        running.prints("ready\n");
-        running.kill(libc::SIGTERM);
-        running.prints("got it\n");
-        // It lies between two of them, and has a second for it.
-        running.kill(libc::SIGTERM);
-        running.kill(libc::SIGUSR1);
-        running.prints("got it\nready\n");
-        running.kill(libc::SIGTERM);
-        running.prints("ready\ngot it\n");
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn each_prog_has_the_terminal_anew() {
-        must_be_root();
-        let mut terminal = Pty::new();
-        let ctty = format!("--on-exit respawn --ctty={}", terminal.path);
-        // What the last one has left is hung up: it can neither read what is typed nor write.
-        let script = format!("{SESSION}; (trap '' HUP; sleep 1000) & read -r line; exit $line");
-        let running = start(&mut as_pid_1(&ctty, &script));
-        for status in ["0", "4", "5"] {
-            terminal.shows("1 1 1\r\n");
-            terminal.types(&format!("{status}\n"));
-        }
-        terminal.shows("1 1 1\r\n");
-        for status in ["0", "4", "5"] {
-            let said = format!("exit status {status}, and is started again\n");
-            assert!(running.err().contains(&said), "{}", running.err());
-        }
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn the_memory_of_process_1_does_not_grow_with_each_prog() {
-        let running = start(&mut machine("--on-exit respawn --init --setsid", "echo begun"));
-        running.prints("begun\n");
-        let first = children_of(running.pid())[0];
-        let memory = || status_of(first, "VmSize");
-        let before = memory();
-        running.prints(&"begun\n".repeat(4));
-        assert_eq!(memory(), before);
-        running.kill(libc::SIGKILL);
-        running.wait();
-    }
-
-    #[test]
-    fn an_idle_init_wakes_nobody() {
-        must_be_root();
-        let dir = TempDir::new();
-        let mut cmd = under_strace(&[], &prog("--init", "echo $$; exec sleep 1000"), &dir);
-        let running = start(&mut cmd);
-        let pid: i32 = running.prints("\n").trim().parse().expect("a pid");
-        let init: i32 = status_of(pid, "PPid").parse().expect("a pid");
-        let log = || fs::read_to_string(dir.join(format!("log.{init}"))).expect("its log");
-        let waits = || {
-            log()
-                .lines()
-                .last()
-                .is_some_and(|call| call.starts_with("rt_sigtimedwait(") && !call.contains(" = "))
-        };
-        wait_for("init to wait", || waits().then_some(()));
-        let (calls, switches) = (log(), status_of(init, "voluntary_ctxt_switches"));
-        run(Command::new("sleep").arg("1")).ok();
-        assert_eq!((log(), status_of(init, "voluntary_ctxt_switches")), (calls, switches));
-        kill(pid, libc::SIGKILL);
-        running.wait().exits(128 + libc::SIGKILL);
+        run(&mut prog("--ctty --dry-run", "true")).ok();
     }
 
     #[test]
     fn a_trace_goes_on_to_the_next_tool_on_its_own_descriptor() {
         must_be_root();
         for fd in [3, 4, 77] {
-            for init in ["", " --init"] {
+            for init in ["", " td-init"] {
                 let dir = TempDir::new();
                 let trace = dir.file("trace", "");
                 let mut cmd = sh(&format!(

@@ -62,7 +62,7 @@ mod root {
             let script =
                 format!("{orphans}; orphans 20; echo few; read x; orphans 600; echo many; read x");
             let mut cmd = td("td-unshare", options);
-            cmd.args(["--pid", "td-exec", "--init"]).arg(busybox()).args(["sh", "-c", &script]);
+            cmd.args(["--pid", "td-init"]).arg(busybox()).args(["sh", "-c", &script]);
             give_fd(&mut cmd, 100, fs::File::create("/dev/null").expect("/dev/null"));
             let (reader, pipe) = house::pipe();
             cmd.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -88,7 +88,7 @@ mod root {
     fn the_memory_of_the_waiting_parent_does_not_grow_with_signals() {
         private_mounts();
         let script = "trap '' USR1; echo ready; read x";
-        let mut cmd = td("td-unshare", ["--trace=100", "--pid", "td-exec", "--init"]);
+        let mut cmd = td("td-unshare", ["--trace=100", "--pid", "td-init"]);
         cmd.arg(busybox()).args(["sh", "-c", script]);
         give_fd(&mut cmd, 100, fs::File::create("/dev/null").expect("/dev/null"));
         let (reader, pipe) = house::pipe();

@@ -112,10 +112,10 @@ fn a_directory_may_stand_for_the_root_meanwhile_and_both_are_named_from_where_th
 fn a_program_that_runs_and_one_that_is_a_link_are_replaced() {
     let dir = TempDir::new();
     install_below(dir.path());
-    let program = dir.join("bin/td-exec");
-    let before = fs::metadata(&program).expect("td-exec").ino();
-    let running = start(Command::new(&program).args(["--init", "sleep", "1000"]));
-    wait_for("td-exec to run", || (!children_of(running.pid()).is_empty()).then_some(()));
+    let program = dir.join("bin/td-init");
+    let before = fs::metadata(&program).expect("td-init").ino();
+    let running = start(Command::new(&program).args(["sleep", "1000"]));
+    wait_for("td-init to run", || (!children_of(running.pid()).is_empty()).then_some(()));
     // As of one who had linked it to a checkout: it must not be written through.
     let (link, file) = (dir.join("bin/td-run"), dir.file("file", "theirs"));
     fs::remove_file(&link).expect("td-run");

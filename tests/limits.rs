@@ -15,7 +15,7 @@ const KIB: u64 = 1024;
 /// `mnt` and an image `img`.
 const STEPS: &[&str] = &[
     "td-mount --dry-run --tmpfs /mnt / {P}",
-    "td-mount --dry-run --proc --dev --sys --bind /etc /a/b {T}/mnt td-pivot {T}/mnt td-exec --init {P}",
+    "td-mount --dry-run --proc --dev --sys --bind /etc /a/b {T}/mnt td-pivot {T}/mnt td-exec td-init {P}",
     "td-unshare --dry-run --map-root-user --mount --net --loopback --pid {P}",
     "td-overlay --dry-run --lower /etc --upper {T}/u --work {T}/w {T}/mnt {P}",
     "td-cgroup --dry-run --pids 5 /td-limits {P}",
@@ -29,8 +29,8 @@ const STEPS: &[&str] = &[
 /// The same of steps that are for root, in a mount namespace of the test's own.
 const ROOTS: &[&str] = &[
     "td-unshare --mount td-mount --dev --tmpfs /a --bind /etc /b --mask /b/passwd {T}/mnt {P}",
-    "td-unshare --mount --pid td-mount --proc --dev --sys {T}/img td-pivot {T}/img td-exec --init --user root \
-     --seccomp default --cap-keep chown --no-new-privs /bin/prog --version",
+    "td-unshare --mount --pid td-mount --proc --dev --sys {T}/img td-pivot {T}/img td-exec --user root \
+     --seccomp default --cap-keep chown --no-new-privs td-init /bin/prog --version",
     "td-unshare --mount td-overlay --lower /etc --lower {T}/mnt {T}/mnt {P}",
     "td-unshare --map-root-user --mount --uts --hostname x {P}",
     "td-unshare --pid --fresh --remove {T}/run {P}",

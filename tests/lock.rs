@@ -562,8 +562,8 @@ fn what_flock_has_and_td_does_otherwise_is_answered() {
         (&[path, "-c", "echo run"], "td-lock FILE sh -c COMMAND"),
         (&[path, "--command", "echo run"], "td-lock FILE sh -c COMMAND"),
         (&["-n", "9"], "td-lock FILE sh -c COMMANDS"),
-        (&["-o", path, "echo", "run"], "td-lock FILE td-exec --init PROG: its parent has the lock"),
-        (&["--close", path, "echo", "run"], "td-lock FILE td-exec --init PROG"),
+        (&["-o", path, "echo", "run"], "td-lock FILE td-init PROG: its parent has the lock"),
+        (&["--close", path, "echo", "run"], "td-lock FILE td-init PROG"),
         (&["-u", path, "echo", "run"], "put td-lock before that part of the work alone"),
         (&["--unlock", "9"], "put td-lock before that part of the work alone"),
     ] {
@@ -573,7 +573,7 @@ fn what_flock_has_and_td_does_otherwise_is_answered() {
     // What is answered is a way.
     let out = run(&mut td("td-lock", ["-F", path, "sh", "-c", "echo run"])).ok().out();
     assert_eq!(out, "run\n");
-    let out = run(&mut td("td-lock", ["--no-fork", path, "td-exec", "--init", "echo", "run"]));
+    let out = run(&mut td("td-lock", ["--no-fork", path, "td-init", "echo", "run"]));
     assert_eq!(out.ok().out(), "run\n");
 }
 
@@ -810,9 +810,9 @@ mod root {
         ("td-unshare -m td-mount --tmpfs /tmp {T}/mnt", Keeper::Prog),
         ("td-unshare -m td-pivot {T}/image", Keeper::Nobody),
         ("td-unshare -m td-pivot {T}/image td-exec", Keeper::Nobody),
-        ("td-unshare -m td-pivot {T}/image td-exec --init", Keeper::Nobody),
+        ("td-unshare -m td-pivot {T}/image td-exec td-init", Keeper::Nobody),
         ("td-unshare -m -p td-pivot {T}/image", Keeper::Parent),
-        ("td-exec --init td-unshare -m td-pivot {T}/image", Keeper::Parent),
+        ("td-init td-unshare -m td-pivot {T}/image", Keeper::Parent),
         ("td-unshare -m td-pivot --keep-fd 10 {T}/image td-exec", Keeper::Prog),
         ("td-exec", Keeper::Prog),
         ("td-exec --", Keeper::Prog),
@@ -821,16 +821,16 @@ mod root {
             Keeper::Prog,
         ),
         ("td-exec td-exec td-unshare -u td-exec", Keeper::Prog),
-        ("td-exec --init", Keeper::Parent),
-        ("td-exec --init --setsid td-exec", Keeper::Parent),
-        ("td-unshare -u td-exec --init --user 12345:12345 --seccomp default", Keeper::Parent),
+        ("td-exec td-init", Keeper::Parent),
+        ("td-init td-exec --setsid td-exec", Keeper::Parent),
+        ("td-unshare -u td-exec --user 12345:12345 --seccomp default td-init", Keeper::Parent),
         ("td-enter", Keeper::Prog),
         ("td-enter --net=/proc/self/ns/net -u=/proc/self/ns/uts", Keeper::Prog),
         ("td-enter --pid=/proc/self/ns/pid", Keeper::Parent),
         ("td-enter --pid=/proc/self/ns/pid -r={T}/image", Keeper::Parent),
         ("td-enter -r={T}/image", Keeper::Nobody),
         ("td-enter -m=/proc/self/ns/mnt", Keeper::Nobody),
-        ("td-exec --init td-enter -m=/proc/self/ns/mnt -r={T}/image", Keeper::Parent),
+        ("td-init td-enter -m=/proc/self/ns/mnt -r={T}/image", Keeper::Parent),
         ("td-lock {T}/other", Keeper::Prog),
         ("td-lock {T}/other td-exec td-lock --key other {T}/other", Keeper::Prog),
         ("td-lock --key other {T}/lock td-exec", Keeper::Prog),

@@ -119,7 +119,7 @@ mod root {
         let place = Place::new();
         for new_root in ["img", "mnt"] {
             let mut cmd = td("td-unshare", ["-m", "-p", "td-pivot", &place.path(new_root)]);
-            cmd.args(["td-exec", "--init", "sh", "-c"]);
+            cmd.args(["td-exec", "td-init", "sh", "-c"]);
             cmd.arg("mount -t proc p /proc; cut -d' ' -f5 /proc/self/mountinfo; ls -A /..");
             let out = run(&mut cmd).ok().out();
             assert!(out.starts_with("/\n/proc\nbin\n"), "{new_root}: {out}");
@@ -326,7 +326,7 @@ mod root {
     #[test]
     fn pid_1_runs_from_a_sealed_copy() {
         let place = Place::new();
-        let running = start(&mut place.td("-p td-pivot {T}/img td-exec --init sleep 1000"));
+        let running = start(&mut place.td("-p td-pivot {T}/img td-exec td-init sleep 1000"));
         let is_init = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "td-init\n")
         };
@@ -395,7 +395,7 @@ mod root {
     fn where_nothing_in_memory_may_be_executed_the_tool_is_on_a_read_only_mount() {
         let place = Place::new();
         // As vm.memfd_noexec=2 has it, which is of Linux 6.3.
-        let mut cmd = place.td("-p td-pivot --trace {T}/img td-exec --init sh -c");
+        let mut cmd = place.td("-p td-pivot --trace {T}/img td-exec td-init sh -c");
         cmd.arg("mount -t proc p /proc; : >/proc/1/exe");
         let size = fs::metadata(bin("td-exec")).expect("td-exec").size();
         let (output, _) = strace(&["-e", "inject=memfd_create:error=EACCES"], &cmd);

@@ -202,7 +202,7 @@ mod root {
         for call in calls.split(' ') {
             let own = Cgroup::new("interrupted");
             let mut cmd = cgroup(["-m", "64M", "--stay", &own.0, "td-unshare", "--pid"]);
-            cmd.args(["--into-cgroup", &own.0, "--remove-cgroup", &own.0, "td-exec", "--init"]);
+            cmd.args(["--into-cgroup", &own.0, "--remove-cgroup", &own.0, "td-init"]);
             cmd.arg(busybox()).arg("true");
             let options =
                 [format!("trace={call}"), format!("inject={call}:error=EINTR:when=1..9+2")];

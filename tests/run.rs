@@ -898,7 +898,8 @@ mod root {
             let stat = fs::read_to_string(format!("/proc/{command}/stat")).expect("stat");
             let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
             assert_eq!(fields[5], "0", "no controlling terminal: {stat}");
-            assert_eq!(fields[4], command.to_string(), "a session of its own: {stat}");
+            assert_eq!(fields[4], first.to_string(), "the session of process 1: {stat}");
+            assert_eq!(fields[3], command.to_string(), "a process group of its own: {stat}");
             held.go_on().ok();
         }
     }
@@ -1106,7 +1107,7 @@ mod root {
         chmod(&suid, 0o4755);
         let uids = |options: &[&str]| {
             let options = [options, &["-u", "1000"]].concat();
-            let held = hold(&mut house.container(&options, &["suid", "--init", "sh", "-c", HOLD]));
+            let held = hold(&mut house.container(&options, &["suid", "td-init", "sh", "-c", HOLD]));
             let [.., command] = held.processes();
             let uids = status_of(command, "Uid") + " " + &status_of(command, "CapEff");
             held.go_on().ok();
@@ -1129,7 +1130,7 @@ mod root {
             let script = "readlink /proc/$PPID/exe; (echo x >>/proc/$PPID/exe) || echo refused; \
                           (exec 5</proc/$PPID/exe; echo x >>/proc/self/fd/5) || echo refused";
             for options in [&[][..], &["--privileged"]] {
-                for first in [&["sh", "-c"][..], &["/evil", "--init", "--", "sh", "-c"]] {
+                for first in [&["sh", "-c"][..], &["/evil", "td-init", "--", "sh", "-c"]] {
                     let output = run(house.container(options, first).arg(script)).exits(0);
                     let lines: Vec<String> = output.out().lines().map(String::from).collect();
                     // By default the program of PID 1 cannot even be named.

@@ -188,10 +188,10 @@ mod root {
             [
                 format!("td-pivot {root}"),
                 format!("td-pivot {root} td-exec"),
-                format!("td-pivot {root} td-exec --init"),
+                format!("td-pivot {root} td-exec td-init"),
                 format!("td-enter --root={root}"),
                 format!("td-enter --root={root} td-exec"),
-                format!("td-enter --root={root} td-exec --init"),
+                format!("td-enter --root={root} td-exec td-init"),
             ]
             .map(|line| line.split(' ').map(String::from).collect())
         }
@@ -287,7 +287,7 @@ mod root {
         for line in place.lines() {
             for how in all() {
                 let found = caught(tool(Machine::Usual, how, &line, &["/evil"]), &place);
-                let processes = if line.iter().any(|word| word == "--init") { 2 } else { 1 };
+                let processes = if line.iter().any(|word| word == "td-init") { 2 } else { 1 };
                 assert_eq!(found.len(), processes, "{line:?} {how:?}");
                 assert!(found.iter().all(|it| *it == Runs::Sealed), "{line:?} {how:?}: {found:?}");
             }

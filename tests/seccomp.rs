@@ -46,7 +46,7 @@ fn a_policy_holds_for_prog_and_all_that_it_executes() {
     under("default\nENOSYS mkdir mkdirat", "--no-new-privs", script)
         .exits(0)
         .says("not implemented");
-    under("unconfined\nkill getppid", "--no-new-privs --init", "echo $PPID")
+    under("unconfined\nkill getppid", "--no-new-privs td-init", "echo $PPID")
         .exits(128 + libc::SIGSYS);
 }
 
@@ -153,29 +153,52 @@ fn what_process_1_needs_is_checked_before_the_policy_is_loaded() {
         "rt_sigaction",
         "write",
         "exit_group",
+        "prctl",
+        "getsid",
+        "pidfd_open",
+        "socketpair",
+        "ppoll",
+        "fcntl",
+        "setpgid",
+        "close_range",
+        "clone clone3",
+    ];
+    let and_shells = [
+        "write",
+        "exit_group",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "getpid",
+        "prctl",
+        "ppoll",
+        "fcntl",
+        "clone clone3",
     ];
     for (name, answer) in needed.into_iter().flat_map(|name| [(name, "EPERM"), (name, "kill")]) {
+        let call = name.split(' ').next().expect("a name");
         let output = under(
             &format!("unconfined\n{answer} {name}"),
-            "--no-new-privs --init",
+            "--no-new-privs td-init",
             "echo PROG ran",
         );
         let output =
-            output.exits(125).says(&format!("the policy refuses {name}(2), which process 1 needs"));
-        assert_eq!(output.says("leave out --init").out(), "");
-        if !["write", "exit_group", "rt_sigaction", "rt_sigprocmask", "getpid"].contains(&name) {
+            output.exits(125).says(&format!("the policy refuses {call}(2), which process 1 needs"));
+        assert_eq!(output.says("leave out td-init").out(), "");
+        if !and_shells.contains(&name) {
             under(&format!("unconfined\n{answer} {name}"), "--no-new-privs", ": only a shell")
                 .exits(0);
         }
     }
     for test in ["arg1 = 15", "arg1 > 60", "arg0 > 1"] {
         let policy = format!("unconfined\nEPERM kill if {test}");
-        under(&policy, "--no-new-privs --init", "echo PROG ran").exits(125).says("refuses kill(2)");
+        under(&policy, "--no-new-privs td-init", "echo PROG ran")
+            .exits(125)
+            .says("refuses kill(2)");
     }
     // It does not wait for one child, and does not send signal 0.
     under(
         "unconfined\nEPERM wait4 if arg0 < 0x1000\nEPERM kill if arg1 = 0\nlog getpid",
-        "--no-new-privs --init",
+        "--no-new-privs td-init",
         "exit 7",
     )
     .exits(7);
@@ -252,14 +275,14 @@ mod root {
     #[test]
     fn without_no_new_privs_the_policy_lets_ids_and_capabilities_change() {
         let script = format!("{SECCOMP}; id -u; grep -h -e ^NoNew -e ^CapEff /proc/self/status");
-        for init in ["", "--init "] {
-            let options = format!("{init}--user 1000:1000 --cap-keep chown,kill");
-            let output = under("default", &options, &script).ok();
+        for init in ["", " td-init"] {
+            let options = "--user 1000:1000 --cap-keep chown,kill";
+            let output = under("default", &[options, init].concat(), &script).ok();
             assert_eq!(
                 output.out(),
                 "Seccomp:\t2\n1000\nCapEff:\t0000000000000000\nNoNewPrivs:\t0\n"
             );
-            let ambient = format!("{options} --ambient");
+            let ambient = format!("{options} --ambient{init}");
             let output = under("default", &ambient, &script).ok();
             assert_eq!(
                 output.out(),
@@ -322,25 +345,19 @@ mod root {
 
     #[test]
     fn process_1_is_under_the_policy_that_prog_is_under() {
-        // PROG may begin before it.
-        let script = "until grep ^Seccomp:.2 /proc/$PPID/status; do :; done; echo $PPID";
-        for options in
-            ["--init --no-new-privs", "--init", "--init --setsid --cap-keep none --no-new-privs"]
-        {
+        let script = "grep ^Seccomp: /proc/$PPID/status; echo $PPID";
+        for options in ["--no-new-privs", "", "--setsid --cap-keep none --no-new-privs"] {
             let mut cmd = td(
                 "td-unshare",
                 ["-p", "-m", "td-mount", "--proc", "/", "td-exec", "--seccomp", "default"],
             );
-            cmd.args(options.split_whitespace()).args(["sh", "-c", script]);
+            cmd.args(options.split_whitespace()).args(["td-init", "sh", "-c", script]);
             private_mounts();
             assert_eq!(run(&mut cmd).ok().out(), "Seccomp:\t2\n1\n", "{options}");
         }
     }
 
     // ---- td-run ----
-
-    /// PROG may begin before process 1 is under the policy.
-    const AWAIT: &str = "until grep -q ^Seccomp:.2 /proc/1/status; do :; done";
 
     const STATE: &str = "grep -h -e ^Seccomp: /proc/1/status /proc/self/status; \
         unshare -U true 2>/dev/null || echo no user namespace";
@@ -350,16 +367,13 @@ mod root {
         let on = "Seccomp:\t2\nSeccomp:\t2\nno user namespace\n";
         let off = "Seccomp:\t0\nSeccomp:\t0\n";
         for house in House::each() {
-            let script = format!("{AWAIT}; {STATE}");
-            assert_eq!(house.sh(&[], &script).ok().out(), on);
-            assert_eq!(house.sh(&["--no-init"], &script).ok().out(), on);
+            assert_eq!(house.sh(&[], STATE).ok().out(), on);
+            assert_eq!(house.sh(&["--no-init"], STATE).ok().out(), on);
             for options in [&["--security-opt", "seccomp=unconfined"][..], &["--privileged"]] {
                 assert_eq!(house.sh(options, STATE).ok().out(), off, "{options:?}");
             }
             let policy = ["--privileged", "--security-opt=seccomp=default"];
-            assert!(
-                house.sh(&policy, &script).ok().out().starts_with("Seccomp:\t2\nSeccomp:\t2\n")
-            );
+            assert!(house.sh(&policy, STATE).ok().out().starts_with("Seccomp:\t2\nSeccomp:\t2\n"));
             house.nothing_is_left();
         }
     }
@@ -378,8 +392,6 @@ mod root {
             ] {
                 let [nnp, mode] = expected;
                 let expected = format!("NoNewPrivs:\t{nnp}\nSeccomp:\t{mode}\n").repeat(2);
-                let script = if mode == 0 { script.into() } else { format!("{AWAIT}; {script}") };
-                let script = script.as_str();
                 assert_eq!(house.sh(options, script).ok().out(), expected, "{options:?}");
             }
         }
@@ -406,8 +418,7 @@ mod root {
         refused("seccomp=", "it must be seccomp=default|unconfined|FILE or no-new-privileges");
         refused("apparmor=x", "it must be seccomp=default|unconfined|FILE");
         let file = house.dir.file("policy", "default\nEPERM kill if arg1 = 1\n");
-        let says =
-            "the policy refuses kill(2), which process 1 needs to wait, reap and forward signals";
+        let says = "the policy refuses kill(2), which process 1 needs to start PROG, reap, and forward signals";
         refused(&format!("seccomp={}", text(&file)), says);
         let option = format!("--security-opt=seccomp={}", text(&file));
         house.sh(&["--no-init", &option], "exit 7").exits(7);
@@ -492,7 +503,7 @@ END
     fn a_shell_on_a_terminal_has_job_control_under_the_default() {
         let mut terminal = Pty::new();
         let ctty = format!("--ctty={}", terminal.path);
-        let mut cmd = td("td-exec", ["--init", &ctty, "--no-new-privs", "--seccomp", "default"]);
+        let mut cmd = td("td-init", ["td-exec", &ctty, "--no-new-privs", "--seccomp", "default"]);
         let running = start(cmd.args(["--env", "PS1=prompt> ", "sh", "-i"]));
         let begin = terminal.shows("prompt> ");
         assert!(!begin.contains("job control"), "{begin}");

@@ -91,11 +91,11 @@ const OVERLAY_OF_A_USER: &[(&str, i32)] =
     &[("td-unshare -r -m td-overlay --lower {T}/lower1 --tmpfs --mkdir {T}/x true", 0)];
 const EXEC: &[(&str, i32)] = &[
     ("td-exec true", 0),
-    ("td-exec --init true", 0),
-    ("td-exec --init {T}/exit3", 3),
-    ("td-exec --init {T}/killed", 128 + libc::SIGKILL),
-    ("td-exec --init {T}/signals", 3),
-    ("td-unshare -p td-exec --init {T}/exit3", 3),
+    ("td-init true", 0),
+    ("td-init {T}/exit3", 3),
+    ("td-init {T}/killed", 128 + libc::SIGKILL),
+    ("td-exec td-init {T}/signals", 3),
+    ("td-unshare -p td-exec --user 7 td-init {T}/exit3", 3),
     ("td-exec --chdir / --env A=b --unset HOME --argv0 name --home true", 0),
     ("td-exec --clear-env --env PATH=/usr/bin:/bin true", 0),
     ("td-exec --user 12345:54321 --groups 7,8,9 true", 0),
@@ -104,34 +104,34 @@ const EXEC: &[(&str, i32)] = &[
     ("td-exec --cap-keep chown,kill true", 0),
     ("td-exec --user 12345 --groups 7 --cap-keep chown --ambient true", 0),
     ("td-exec --rlimit nofile=64:128 --rlimit core=0 true", 0),
-    ("td-exec --init --setsid --session-keyring --cap-keep kill true", 0),
+    ("td-exec --setsid --session-keyring --cap-keep kill td-init true", 0),
     ("td-exec --no-new-privs --seccomp default true", 0),
-    ("td-exec --no-new-privs --seccomp default --init --cap-keep none {T}/exit3", 3),
+    ("td-exec --no-new-privs --seccomp default --cap-keep none td-init {T}/exit3", 3),
     ("td-exec --seccomp default --user 12345 --cap-keep kill true", 0),
     ("td-exec --no-new-privs --seccomp {T}/plain true", 125),
     ("td-exec --no-new-privs --seccomp-fd 77 true", 125),
     ("td-exec --no-new-privs --seccomp unconfined true", 0),
     ("td-exec --keep-fd 99 true", 0),
     ("td-exec --keep-fd 77 true", 125),
-    ("td-exec --init --ctty=/dev/null true", 125),
-    ("td-exec --ctty={T}/nowhere --init true", 125),
-    ("td-exec --on-exit poweroff --init true", 125),
+    ("td-init td-exec --ctty=/dev/null true", 125),
+    ("td-exec --ctty={T}/nowhere td-init true", 125),
+    ("td-init --on-exit poweroff true", 125),
     ("td-exec --chdir {T}/nowhere true", 125),
     ("td-exec --user nobody-of-this-name true", 125),
 ];
 
 /// reboot(2) ends the namespace, and its process 1 by a signal.
 const ON_EXIT: &[(&str, i32)] = &[
-    ("td-unshare -p td-exec --on-exit poweroff --init {T}/exit3", 128 + libc::SIGINT),
-    ("td-unshare -p td-exec --on-exit halt --init --nonsense", 128 + libc::SIGINT),
-    ("td-unshare -p td-exec --on-exit reboot --init {T}/killed", 128 + libc::SIGHUP),
+    ("td-unshare -p td-init --on-exit poweroff {T}/exit3", 128 + libc::SIGINT),
+    ("td-unshare -p td-init --on-exit halt --nonsense", 128 + libc::SIGINT),
+    ("td-unshare -p td-init --on-exit reboot {T}/killed", 128 + libc::SIGHUP),
 ];
 
 // In a namespace of its own, for td-pivot changes the root of all that is in it.
 const PIVOT: &[(&str, i32)] = &[
     ("td-unshare -m td-pivot {T}/mounted /bin/true", 0),
     ("td-unshare -m td-pivot --put-old /root {T}/mounted /bin/true", 0),
-    ("td-unshare -m -p td-pivot {T}/mounted td-exec --init /bin/true", 0),
+    ("td-unshare -m -p td-pivot {T}/mounted td-exec td-init /bin/true", 0),
     ("td-unshare -m td-pivot --no-bind {T}/image true", 125),
     ("td-unshare -m td-pivot {T}/image /nowhere", 127),
     ("td-unshare -m td-pivot {T}/nowhere true", 125),
@@ -165,7 +165,7 @@ const ENTER: &[(&str, i32)] = &[
 const ENTER_A_PROCESS: &[(&str, i32)] = &[
     ("td-enter -t {P} -a true", 0),
     ("td-enter -t {P} -un --join-cgroup td-unshare -u false", 1),
-    ("td-enter -t {P} -mprw td-exec --init true", 0),
+    ("td-enter -t {P} -mprw td-exec td-init true", 0),
     ("td-enter -t {P} -r /bin/true", 0),
 ];
 
@@ -177,7 +177,7 @@ const LOCK: &[(&str, i32)] = &[
     ("td-lock {T}/plain td-lock --key word {T}/lock td-lock --wait=1 {T}/plain {T}/exit3", 3),
     ("td-lock {T}/lock td-unshare --rmdir {T}/empty td-lock --wait=0.01 {T}/lock true", 125),
     ("td-lock --key word {T}/lock td-unshare -p td-lock -n --key word {T}/lock true", 125),
-    ("td-lock {T}/lock td-lock --key word {T}/lock td-exec --init {T}/exit3", 3),
+    ("td-lock {T}/lock td-lock --key word {T}/lock td-exec td-init {T}/exit3", 3),
     ("td-lock {T}/lock td-enter --pid=/proc/self/ns/pid td-exec true", 0),
     ("td-lock {T}/lock td-unshare -m td-pivot {T}/image true", 125),
     ("td-lock --mkdir {T}/x/y/ true", 125),
@@ -291,7 +291,7 @@ mod root {
         ("/dev/fd/{N}/td-enter -r={T}/image /bin/true", 0),
         ("/dev/fd/{N}/td-enter td-unshare -u {T}/exit3", 3),
         ("/dev/fd/{N}/td-exec td-exec true", 0),
-        ("/dev/fd/{N}/td-unshare -m td-pivot {T}/mounted td-exec --init /bin/true", 0),
+        ("/dev/fd/{N}/td-unshare -m td-pivot {T}/mounted td-exec td-init /bin/true", 0),
     ];
 
     #[test]
@@ -346,7 +346,7 @@ mod root {
         let file = house.state().join("containers").join(&house.name).join("pid");
         wait_for("the pid file", || file.exists().then_some(()));
         let line = format!("td-enter --state {} --name {}", text(&house.state()), house.name);
-        traces_what_strace_sees(&[(&format!("{line} td-exec --init sh -c false"), 1)]);
+        traces_what_strace_sees(&[(&format!("{line} td-exec td-init sh -c false"), 1)]);
         dry_run_is_true(&[(&format!("{line} /bin/true"), 0)]);
         held.go_on().exits(0);
         house.nothing_is_left();
@@ -392,7 +392,7 @@ mod root {
         let lines = [
             ("td-unshare -muinpCUT true".into(), 0),
             ("td-unshare -r -p /nowhere".into(), 127),
-            ("td-exec --init true".into(), 0),
+            ("td-exec td-init true".into(), 0),
             ("td-enter --pid=/proc/self/ns/pid {T}/exit3".into(), 3),
             (line(&format!("{unshare} -p -C -r {{T}}/exit3")), 3),
         ];
@@ -437,7 +437,7 @@ mod root {
     fn td_exec_traces_what_strace_sees_of_a_terminal_and_its_dry_run_prints_it() {
         let terminal = Pty::new();
         let _open = terminal.open();
-        let line = format!("td-exec --init --ctty={} true", terminal.path);
+        let line = format!("td-init td-exec --ctty={} true", terminal.path);
         traces_what_strace_sees(&[(&line, 0)]);
         dry_run_is_true(&[(&line, 0)]);
     }

@@ -502,7 +502,7 @@ mod root {
         private_mounts();
         let script = "sleep 1000 & echo ready; wait";
         for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-            for options in ["-p td-exec --setsid", "--rmdir /nowhere td-exec --setsid --init"] {
+            for options in ["-p td-exec --setsid", "--rmdir /nowhere td-exec --setsid td-init"] {
                 let mut cmd = td("td-unshare", options.split(' '));
                 let running = start(cmd.args(["sh", "-c", script]).process_group(0));
                 running.prints("ready\n");

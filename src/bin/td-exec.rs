@@ -1,4 +1,4 @@
-//! td-exec by itself.
+//! td-exec, with td-init within: behind td-pivot nothing lies beside it.
 #![no_main]
 
-td::program!(exec);
+td::program!(exec: init);

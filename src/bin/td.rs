@@ -1,4 +1,4 @@
 //! All tools in one program: `td pivot M sh`, or called by the name of a tool.
 #![no_main]
 
-td::program!(cgroup, unshare, overlay, mount, pivot, exec, enter, lock);
+td::program!(: cgroup, unshare, overlay, mount, pivot, exec, init, enter, lock);

@@ -213,12 +213,14 @@ pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
     if signal == 0 {
         return Ok(());
     }
-    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile?
+    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile? A parent that waits has
+    // handed on its pidfd, for in a new pid namespace getppid(2) is 0 whether it lives or not.
     sys::prctl_set_pdeathsig(cx, signal)?;
-    if sys::getppid(cx)? != parent {
-        sys::exit(cx, FAILED);
-    }
-    Ok(())
+    let died = match cx.parent() {
+        Some(parent) => sys::readable(cx, parent)?,
+        None => sys::getppid(cx)? != parent,
+    };
+    if died { sys::exit(cx, FAILED) } else { Ok(()) }
 }
 
 /// Why ids were not taken: look whether they are mapped, and whether we may.

@@ -6,11 +6,10 @@ use crate::cli::Cli;
 use crate::process::prog::Next;
 use crate::say::error::{Error, FAILED};
 use crate::say::show::plain;
-use crate::say::text::split_name;
 use crate::sys::{self, Cx, Handed, Start, cstring};
 
-/// The entry of a program: C's `main`, and its allocator. `program!(pivot)` is that of one tool, `program!(pivot, exec)`
-/// that of several.
+/// The entry of a program: C's `main`, and its allocator. `program!(pivot)` is that of one tool; `program!(exec: init)`
+/// that of one tool which has another within; `program!(: pivot, exec)` that of several, told by name which it is.
 ///
 /// Rust's own start-up would ignore SIGPIPE for PROG as well, make some 20 calls, and double what a
 /// step costs; and it panics where a standard stream is closed.
@@ -19,10 +18,17 @@ macro_rules! program {
     ($tool:ident) => {
         $crate::program!(@main |start| $crate::process::chain::run_one(start, &$crate::tools::$tool::TOOL));
     };
-    ($($tool:ident),*) => {
+    ($first:ident: $($tool:ident),*) => {
+        $crate::program!(@main |start| {
+            const TOOLS: &[$crate::process::chain::Tool] =
+                &[$crate::tools::$first::TOOL, $($crate::tools::$tool::TOOL),*];
+            $crate::process::chain::run(start, TOOLS, TOOLS.first())
+        });
+    };
+    (: $($tool:ident),*) => {
         $crate::program!(@main |start| {
             const TOOLS: &[$crate::process::chain::Tool] = &[$($crate::tools::$tool::TOOL),*];
-            $crate::process::chain::run(start, TOOLS)
+            $crate::process::chain::run(start, TOOLS, None)
         });
     };
     (@main |$start:ident| $run:expr) => {
@@ -65,7 +71,7 @@ pub fn step<O>(
     cx.begin(tool, args, cli.handed, &cli.checked);
     let options = parsed?;
     // In a copy of itself a tool begins once more.
-    if !cx.tools.is_empty() && cx.sealed().is_none_or(<[u8]>::is_empty) {
+    if cx.sealed().is_none_or(<[u8]>::is_empty) && !cx.has_name_of(tool) {
         // A process has the name of its tool, as execve(2) of a program of its own would set it. Only ps(1) shows it.
         let _ = sys::prctl_set_name(cx, &cstring(tool));
     }
@@ -94,13 +100,15 @@ fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
     sys::exit(cx, status)
 }
 
-/// A program that has these tools, from its start to its end. What a step has opened is closed when it returns, as
-/// execve(2) would close it.
-pub fn run(start: &'static Start, tools: &[Tool]) -> c_int {
+/// A program that has these tools, from its start to its end: that of its name, or else `usual`, or else that of the
+/// first word. What a step has opened is closed when it returns, as execve(2) would close it.
+pub fn run(start: &'static Start, tools: &[Tool], usual: Option<&Tool>) -> c_int {
     let names: &[&str] = tools.iter().map(|tool| tool.name).collect::<Vec<_>>().leak();
     let cx = Cx::new(start, names);
-    cx.begin("td", &[], Handed::default(), &[]);
-    let (mut name, mut args) = first(start, names);
+    if usual.is_none() {
+        cx.begin("td", &[], Handed::default(), &[]);
+    }
+    let (mut name, mut args) = first(start, names, usual);
     loop {
         let Some(tool) = tools.iter().find(|tool| tool.name == name) else {
             return no_tool(&cx, args);
@@ -112,23 +120,22 @@ pub fn run(start: &'static Start, tools: &[Tool]) -> c_int {
     }
 }
 
-/// The first tool, and its command line: the tool by whose name this program was called, or the one that the first word
-/// names.
+/// The first tool, and its command line.
 fn first(
     start: &'static Start,
     names: &'static [&'static str],
+    usual: Option<&Tool>,
 ) -> (&'static str, &'static [CString]) {
     let args = &start.args[..];
-    let name = |word: &CString| split_name(word.to_bytes()).1.to_vec();
-    let called = args.first().map(name).unwrap_or_default();
     let of = |name: &[u8]| names.iter().find(|known| known.as_bytes() == name).copied();
-    match of(&called) {
-        Some(tool) => (tool, args),
-        None => {
+    match (start.name_of(names), usual) {
+        ("", None) => {
             let rest = args.get(1..).unwrap_or_default();
             let word = rest.first().map(|word| word.to_bytes()).unwrap_or_default();
             (of(word).or_else(|| of(&[b"td-", word].concat())).unwrap_or_default(), rest)
         }
+        ("", Some(usual)) => (usual.name, args),
+        (tool, _) => (tool, args),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A child: cloning it, passing signals on to it, reaping, and how it ended.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -87,7 +87,7 @@ pub fn spawn_for(
         cx.block_until_prog(mask);
     }
     // What the caller does after a failure is the parent's to do.
-    let begun = be_child(cx, &parent, &sigchld, (!is_first).then_some(mask));
+    let begun = be_child(cx, parent, &sigchld, (!is_first).then_some(mask));
     if let Err(error) = begun.and_then(|()| ready.of_child(cx)) {
         cx.say(&error);
         sys::exit(cx, FAILED);
@@ -106,11 +106,11 @@ fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     sys::clone(cx, flags & !later)
 }
 
-/// Die with the parent, leave it the locks of the chain, and have the signals as the caller had them, the mask too
-/// where it is given.
+/// Die with the parent, whose pidfd is handed on; leave it the locks of the chain, and have the signals as the caller had
+/// them, the mask too where it is given.
 fn be_child(
     cx: &Cx,
-    parent: &OwnedFd,
+    parent: OwnedFd,
     sigchld: &SigAction,
     mask: Option<SigSet>,
 ) -> Result<(), Error> {
@@ -119,6 +119,7 @@ fn be_child(
     if sys::readable(cx, parent.as_fd())? {
         sys::exit(cx, FAILED);
     }
+    cx.set_parent(Some(sys::leave_to_prog(cx, parent)?.as_raw_fd()));
     // The parent has them, which waits: they are free when that has ended, whoever lives on.
     cx.leave_locks();
     if sigchld.loses_children() {
@@ -153,7 +154,7 @@ impl Waited {
     }
 }
 
-/// Does a process lead its session (field 6), and is it not td-exec --init?
+/// Does a process lead its session (field 6), and is it not td-init?
 fn is_apart(stat: &[u8], pid: u64) -> bool {
     let name = text::split(stat, b' ').nth(1);
     proc::stat_field(stat, 6) == Some(pid) && name != Some(b"(td-init)")
@@ -378,6 +379,7 @@ pub fn help(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
     if child == 0 {
         cx.trace_child();
         cx.close_ready(); // what it may execute is not PROG
+        cx.set_parent(None);
         let Err(error) = help_parent(cx, parent).and_then(|()| part(Side::Child)) else {
             sys::exit(cx, 0)
         };

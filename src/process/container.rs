@@ -254,7 +254,7 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
     if first.stat(cx, c"root")?.same_file(&sys::statx(cx, None, c"/", 0)?) {
         return Ok(None); // before pivot_root(2)
     }
-    // Without --init it is process 1 itself. That has every signal blocked until the last tool executes
+    // Without td-init it is process 1 itself. That has every signal blocked until the last tool executes
     // it (td-unshare --pid), long after pivot_root(2), and a tool is then in no mount of the container.
     let blocked = hexadecimal(field(&first.read(cx, c"status")?, b"SigBlk:"));
     let program = first.stat(cx, c"exe")?;

@@ -8,10 +8,10 @@
 //! | of a lock that td-lock holds | the parent, which waits, keeps it | keep it; refused for another root | `--lock=FD,...` | has it where no parent waits |
 //! | of `--keep-fd N` | both sides keep it | keep it | nothing | has it |
 //! | of `--seccomp-fd N`, `--record-fd N` | both sides keep it | close it | nothing: `--keep-fd N` | has it, but not behind those three |
-//! | the pidfd of a parent | the child keeps it | close it | nothing | does not have it |
+//! | the pidfd of the parent that waits | the child keeps it | keep it for a tool | `--parent=FD` | does not have it |
 //! | any other above 2 | both sides keep it | close it | nothing | has it, but not behind those three |
 //!
-//! Of a parent that waits behind td-exec `--init` or td-enter, the column of those three is true as well: it has the
+//! Of a parent that waits behind td-init or td-enter, the column of those three is true as well: it has the
 //! trace, locks, and its end of the line to its child, and no other.
 
 use std::cell::Cell;
@@ -29,8 +29,16 @@ use crate::sys::{self, Cx};
 pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error> {
     sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
     let told = cx.trace_fd().filter(|fd| *fd > 2).into_iter().chain(cx.ready());
+    let told = told.chain(cx.parent().map(|parent| parent.as_raw_fd()));
     let mut kept = keep.iter().copied().chain(cx.locks()).chain(told.filter(|_| is_tool));
     kept.try_for_each(|fd| sys::fcntl_setfd(cx, fd, 0))
+}
+
+/// The same for td-init, which follows in this process: what it is told of is its own, and not PROG's.
+pub fn keep_from_prog(cx: &Cx) -> Result<(), Error> {
+    cx.set_parent(None);
+    let fd = cx.trace_fd().filter(|fd| *fd > 2);
+    fd.map_or(Ok(()), |fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))
 }
 
 /// Close every descriptor above 2, but for the trace, locks and `keep`.
@@ -56,7 +64,7 @@ pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
     Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
         .because("closed, it frees the lock; kept, it is a file of the host for PROG")
         .way_out(
-            "put td-lock before td-unshare --pid or td-exec --init, whose parent keeps the lock, or behind this tool",
+            "put td-lock before td-unshare --pid or td-init, whose parent keeps the lock, or behind this tool",
         ))
 }
 
@@ -81,10 +89,18 @@ pub fn refuse_ways_out(cx: &Cx) -> Result<(), Error> {
     Ok(())
 }
 
+/// A tool that is executed has the trace, also behind td-init.
+pub fn leave_trace(cx: &Cx) -> Result<(), Error> {
+    let fd = cx.trace_fd().filter(|fd| *fd > 2);
+    fd.map_or(Ok(()), |fd| sys::fcntl_setfd(cx, fd, 0))
+}
+
 /// Tell those who gave `--ready` that PROG, which is not one of our tools, is executed now. The end of file says that
 /// it runs.
 pub fn say_ready(cx: &Cx) -> Result<(), Error> {
-    cx.ready().into_iter().try_for_each(|fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))?;
+    let parent = cx.parent().map(|parent| parent.as_raw_fd());
+    let mut ends = cx.ready().into_iter().chain(parent);
+    ends.try_for_each(|fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))?;
     say(cx, b"R")
 }
 

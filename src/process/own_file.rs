@@ -72,7 +72,7 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let mut argv = vec![typed.cloned().unwrap_or(name), cstring(sealed)];
     argv.extend(handed);
     argv.extend_from_slice(args.get(1..).unwrap_or_default());
-    sys::execveat(cx, copy.as_fd(), &argv, None)
+    sys::execveat(cx, copy.as_fd(), &argv)
 }
 
 /// The file of the running program, and a path to it. The path by which we were executed may be that of another file by

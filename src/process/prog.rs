@@ -15,12 +15,13 @@ use crate::say::text::{split, split_name};
 use crate::sys::{self, Cx, cstring};
 
 /// The tools. Each is in this program or beside it, whatever PATH says.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 9] = [
     "td-cgroup",
     "td-unshare",
     "td-overlay",
     "td-mount",
     "td-pivot",
+    "td-init",
     "td-exec",
     "td-enter",
     "td-lock",
@@ -37,9 +38,6 @@ pub enum Next {
     End(u8),
 }
 
-/// What is done before a file is executed.
-pub type Before<'a> = dyn Fn(&CStr) -> Result<(), Error> + 'a;
-
 /// PROG, looked for as far as that must be done before the step.
 pub struct Found {
     args: &'static [CString],
@@ -51,9 +49,10 @@ pub struct Found {
 }
 
 impl Prog {
-    /// Is it one of our own tools, wherever that lies?
+    /// Is it one of our own tools, wherever that lies? Behind `--` it is a program like any other.
     fn is_ours(&self) -> bool {
-        TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
+        !self.is_behind_dashes()
+            && TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
     }
 
     /// What a message calls it once it has ended: one of our tools has become something else meanwhile.
@@ -65,7 +64,8 @@ impl Prog {
     /// Any other is looked up where it will run, when it is executed. A tool never is: one of an image would have all
     /// our rights.
     pub fn find(&self, cx: &Cx) -> Result<Found, Error> {
-        let mut found = self.ordinary();
+        let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
+        let mut found = Found { args: self.args(), name, tool: None, sibling: None };
         if !self.is_ours() {
             return Ok(found);
         }
@@ -78,18 +78,6 @@ impl Prog {
         }
         Ok(found)
     }
-
-    /// The same of what is executed with no right but those of a container: behind a change of root it is a program of
-    /// the image, whatever its name.
-    pub fn find_command(&self, cx: &Cx) -> Result<Found, Error> {
-        if cx.sealed().is_some_and(<[u8]>::is_empty) { Ok(self.ordinary()) } else { self.find(cx) }
-    }
-
-    /// Taken for a program that is not one of our tools.
-    fn ordinary(&self) -> Found {
-        let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
-        Found { args: self.args(), name, tool: None, sibling: None }
-    }
 }
 
 /// A tool that is not in this program, which lies nowhere in this root.
@@ -97,7 +85,7 @@ fn no_tool(name: &CStr) -> Error {
     let name = plain(name.to_bytes());
     let what = ": tools are looked up beside this one, which has no place in this root";
     Error::refusal([&name, what].concat())
-        .way_out("put it before td-pivot, name it by its path, or use td, which has all tools")
+        .way_out("put it before td-pivot, or use td, which has all tools; for a program of this root, put -- before it")
 }
 
 /// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
@@ -130,6 +118,11 @@ impl Found {
         self.tool.is_some() || self.sibling.is_some()
     }
 
+    /// Is it td-init, of this program?
+    pub fn is_init(&self) -> bool {
+        self.tool == Some("td-init")
+    }
+
     /// The file to execute for one of our own tools.
     fn file(&self, cx: &Cx) -> Result<Option<CString>, Error> {
         match self.tool {
@@ -138,7 +131,7 @@ impl Found {
         }
     }
 
-    /// Go on with PROG, in this process where it is a tool of this program, with our own environment.
+    /// Go on with PROG, in this process where it is a tool of this program.
     pub fn go_on(&self, cx: &Cx) -> Result<Next, Error> {
         match self.tool {
             Some(tool) => Ok(Next::Step(tool, self.args)),
@@ -149,53 +142,36 @@ impl Found {
     /// Execute PROG, also where that is a tool of this program: execve(2) makes a process what its ids, its
     /// capabilities and its user namespace allow.
     pub fn exec(&self, cx: &Cx) -> Result<Next, Error> {
-        self.exec_as(cx, None, None, &|_| Ok(()))
+        self.exec_as(cx, None)
     }
 
-    /// Become PROG in the environment `env` (`None`: our own) and under the name `argv0` (`None`: as
-    /// it was written). `before` is the last thing that is done before a file is executed, of which PATH may have
-    /// several. A dry run ends here, unless PROG is one of our tools: that goes on dry.
-    pub fn exec_as(
-        &self,
-        cx: &Cx,
-        env: Option<&[CString]>,
-        argv0: Option<&CString>,
-        before: &Before,
-    ) -> Result<Next, Error> {
+    /// Become PROG under the name `argv0` (`None`: as it was written). A dry run ends here, unless PROG is one of our
+    /// tools: that goes on dry.
+    pub fn exec_as(&self, cx: &Cx, argv0: Option<&CString>) -> Result<Next, Error> {
         // A program of several tools is told by its name which of them it is.
         let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), None);
         if let Some(path) = &self.file(cx)? {
-            before(path)?;
-            sys::execve(cx, path, &argv, env).map_err(|e| own_file::why_no_tool(cx, path, e))?;
+            cx.before_prog(path)?;
+            descriptors::leave_trace(cx)?;
+            sys::execve(cx, path, &argv).map_err(|e| own_file::why_no_tool(cx, path, e))?;
             return Err(sys::execve_dry(cx, path, &argv));
         }
         if let Some(mask) = cx.mask_of_prog() {
             sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
         }
         descriptors::say_ready(cx)?;
-        self.exec_prog(cx, &argv, env, before).inspect_err(|_| descriptors::say_failed(cx))
+        self.exec_prog(cx, &argv).inspect_err(|_| descriptors::say_failed(cx))
     }
 
     /// Execute PROG, which is not one of our tools.
-    fn exec_prog(
-        &self,
-        cx: &Cx,
-        argv: &[CString],
-        env: Option<&[CString]>,
-        before: &Before,
-    ) -> Result<Next, Error> {
+    fn exec_prog(&self, cx: &Cx, argv: &[CString]) -> Result<Next, Error> {
         if self.name.to_bytes().contains(&b'/') {
-            before(self.name)?;
-            sys::execve(cx, self.name, argv, env).map_err(|e| executable::why(cx, self.name, e))?;
+            cx.before_prog(self.name)?;
+            sys::execve(cx, self.name, argv).map_err(|e| executable::why(cx, self.name, e))?;
             sys::exit_now(0);
         }
-        let path = match env {
-            None => cx.start.getenv("PATH"),
-            Some(env) => {
-                env.iter().find_map(|v| Some(v.to_bytes().strip_prefix(b"PATH=")?.to_vec()))
-            }
-        };
-        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), argv, env, before)
+        let path = cx.getenv("PATH");
+        self.search(cx, &path.unwrap_or_else(|| DEFAULT_PATH.into()), argv)
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
@@ -213,14 +189,7 @@ impl Found {
 
     /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
     /// executed is passed over, and said when there is no other.
-    fn search(
-        &self,
-        cx: &Cx,
-        path: &[u8],
-        argv: &[CString],
-        env: Option<&[CString]>,
-        before: &Before,
-    ) -> Result<Next, Error> {
+    fn search(&self, cx: &Cx, path: &[u8], argv: &[CString]) -> Result<Next, Error> {
         let mut refused = None;
         // An empty name is that of no program, though every directory has it.
         let directories = split(path, b':').filter(|_| !self.name.is_empty());
@@ -233,8 +202,8 @@ impl Found {
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
                 Err(e) => refused = refused.or(Some((file, e))),
                 Ok(is_there) => {
-                    before(&file)?;
-                    match sys::execve(cx, &file, argv, env) {
+                    cx.before_prog(&file)?;
+                    match sys::execve(cx, &file, argv) {
                         Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
                         Err(e) if !is_there && (e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR)) => {}
                         Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
@@ -248,8 +217,8 @@ impl Found {
         }
         if cx.dry() {
             // The root in which it will be looked up may be one that this dry run did not change to.
-            before(self.name)?;
-            sys::execve(cx, self.name, argv, env)?;
+            cx.before_prog(self.name)?;
+            sys::execve(cx, self.name, argv)?;
             sys::exit_now(0);
         }
         let name = plain(self.name.to_bytes());
@@ -262,15 +231,11 @@ impl Found {
         self.file(cx)?.map(|path| own_file::seal(cx, &path, self.name)).transpose()
     }
 
-    /// Become the sealed copy, in the environment `env` (`None`: our own).
-    pub fn exec_sealed(
-        &self,
-        cx: &Cx,
-        copy: &OwnedFd,
-        env: Option<&[CString]>,
-    ) -> Result<Next, Error> {
+    /// Become the sealed copy.
+    pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Next, Error> {
         let argv = self.argv(cx, None, Some(sys::SEALED));
-        sys::execveat(cx, copy.as_fd(), &argv, env)?;
+        descriptors::leave_trace(cx)?;
+        sys::execveat(cx, copy.as_fd(), &argv)?;
         // A dry run has made no copy.
         let path = self.file(cx)?.unwrap_or_default();
         Err(sys::execve_dry(cx, &path, &self.argv(cx, None, None)))

@@ -29,6 +29,18 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
     (0..3).try_for_each(|fd| sys::dup3(cx, file.as_fd(), fd))
 }
 
+/// Be process 1 as PROG and its children may see it.
+pub fn hide(cx: &Cx) -> Result<(), Error> {
+    // What we were started with is of the host: inside, /proc/1 would show it.
+    sys::prctl_set_name(cx, c"td-init")?;
+    if !cx.dry() {
+        cx.set_env(cx.env().to_vec());
+        cx.start.forget(c"td-init");
+    }
+    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
+    sys::prctl_set_undumpable(cx)
+}
+
 /// Join a session keyring of our own: keyrings(7). A kernel without keyrings has none to share.
 pub fn join_keyring(cx: &Cx) -> Result<(), Error> {
     match sys::keyctl_join_session_keyring(cx) {
@@ -127,7 +139,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
     match (sys::getpid(cx), sys::getpgid(cx, 0)) {
         (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
             .because("this process leads a process group")
-            .way_out("with --init PROG leads none"),
+            .way_out("behind td-init it leads none"),
         _ => error,
     }
 }

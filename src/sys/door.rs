@@ -1,7 +1,7 @@
 //! The door itself: the one place where a call of a step is made, traced, printed by a dry run, and reported.
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
@@ -71,6 +71,10 @@ pub const LOCK: &str = "--lock";
 /// the tool.
 pub const SEALED: &str = "--sealed";
 
+/// `--parent=FD` tells the next tool of a chain the pidfd of the parent that waits for it, with which it dies. It is not
+/// for people: a tool that changes its ids needs it, for that clears the signal of PR_SET_PDEATHSIG(2const).
+pub const PARENT: &str = "--parent";
+
 /// What one tool hands on to the next: as values, or as options where execve(2) lies between.
 #[derive(Clone, Default)]
 pub struct Handed {
@@ -86,7 +90,12 @@ pub struct Handed {
     pub locks: &'static [u8],
     /// See [`SEALED`].
     pub sealed: Option<&'static [u8]>,
+    /// See [`PARENT`].
+    pub parent: Option<RawFd>,
 }
+
+/// What is done before a file is executed as PROG.
+pub type Before = Box<dyn Fn(&Cx, &CStr) -> Result<(), Error>>;
 
 /// The state of a run: how the program was started, the step that it is in, and what one step hands on to the next.
 pub struct Cx {
@@ -96,6 +105,8 @@ pub struct Cx {
     pub tools: &'static [&'static str],
     /// The tool whose step this is, for messages.
     tool: Cell<&'static str>,
+    /// The tool whose name the process has, as far as that is known.
+    name: Cell<&'static str>,
     /// Its command line, and what was handed on to it beside that.
     line_of_step: Cell<(&'static [CString], Handed)>,
     pub(in crate::sys) dry: Cell<bool>,
@@ -117,6 +128,14 @@ pub struct Cx {
     sealed: Cell<Option<&'static [u8]>>,
     /// Where it is said that PROG is executed: see [`crate::process::descriptors`].
     ready: Cell<Vec<RawFd>>,
+    /// See [`PARENT`].
+    parent: Cell<Option<RawFd>>,
+    /// The environment, where a step before has changed it.
+    env: Cell<Option<&'static [CString]>>,
+    /// See [`Cx::before_prog`].
+    before: Cell<Option<Before>>,
+    /// Would setsid(2) have been called, were this no dry run?
+    pub(in crate::sys) dry_session: Cell<bool>,
     /// See [`Cx::hold_until_next_step`].
     held: Cell<Vec<OwnedFd>>,
 }
@@ -134,6 +153,11 @@ impl Handed {
             if pid != 0 {
                 show::signed(",", pid.into(), &mut option);
             }
+            options.push(cstring(option));
+        }
+        if let Some(fd) = self.parent {
+            let mut option = String::from(PARENT);
+            show::signed("=", fd.into(), &mut option);
             options.push(cstring(option));
         }
         if self.dry {
@@ -163,6 +187,7 @@ impl Cx {
             start,
             tools,
             tool: Cell::default(),
+            name: Cell::new(start.name_of(tools)),
             line_of_step: Cell::default(),
             dry: Cell::default(),
             trace: Cell::default(),
@@ -175,6 +200,10 @@ impl Cx {
             locks: Cell::default(),
             sealed: Cell::default(),
             ready: Cell::default(),
+            parent: Cell::default(),
+            env: Cell::default(),
+            before: Cell::default(),
+            dry_session: Cell::default(),
             held: Cell::default(),
         }
     }
@@ -199,6 +228,7 @@ impl Cx {
         self.dry.set(handed.dry);
         self.mask.set(handed.mask);
         self.ready.set(handed.ready);
+        self.parent.set(handed.parent);
         self.locks.set(handed.locks);
         self.sealed.set(handed.sealed);
         match self.trace.get() {
@@ -225,12 +255,18 @@ impl Cx {
             ready: self.ready(),
             locks: self.locks.get(),
             sealed: self.sealed.get(),
+            parent: self.parent.get(),
         }
     }
 
     /// The tool whose step this is, for messages.
     pub fn tool(&self) -> &'static str {
         self.tool.get()
+    }
+
+    /// Does the process have the name of `tool`, or is that of no interest, in a program of one tool? From here on it has.
+    pub fn has_name_of(&self, tool: &'static str) -> bool {
+        self.tools.is_empty() || self.name.replace(tool) == tool
     }
 
     /// The command line of the step: the name, the options that were handed on as values, and the rest.
@@ -280,6 +316,55 @@ impl Cx {
     /// The signal mask that PROG gets, where it is not ours.
     pub fn mask_of_prog(&self) -> Option<SigSet> {
         self.mask.get()
+    }
+
+    /// The pidfd of the parent that waits for this process: see [`PARENT`].
+    pub fn parent(&self) -> Option<BorrowedFd<'static>> {
+        // SAFETY: it was open when it was handed on, and only `set_parent` and close_range(2) close it, at the end of
+        // what this process does with it.
+        self.parent.get().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// This process has another parent from here on, or none that waits: close the pidfd of the one before, by
+    /// close(2), which is in no trace.
+    pub fn set_parent(&self, fd: Option<RawFd>) {
+        self.parent.replace(fd).into_iter().for_each(|fd| drop(owned(fd as usize)));
+    }
+
+    /// The environment of this step, `NAME=VALUE` each.
+    pub fn env(&self) -> &'static [CString] {
+        self.env.get().unwrap_or(&self.start.env)
+    }
+
+    /// The environment that the steps after this one and PROG have. `None`: that with which the program was started.
+    pub fn changed_env(&self) -> Option<&'static [CString]> {
+        self.env.get()
+    }
+
+    /// Change it.
+    pub fn set_env(&self, env: Vec<CString>) {
+        self.env.set(Some(env.leak()));
+    }
+
+    /// The value of a variable of the environment.
+    pub fn getenv(&self, name: &str) -> Option<Vec<u8>> {
+        self.env().iter().find_map(|var| {
+            let rest = var.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(rest.to_vec())
+        })
+    }
+
+    /// What a step wants done before PROG is executed, by a step after it.
+    pub fn set_before_prog(&self, before: Before) {
+        self.before.set(Some(before));
+    }
+
+    /// Do that. `path` is the file that is executed.
+    pub fn before_prog(&self, path: &CStr) -> Result<(), Error> {
+        let before = self.before.take();
+        let done = before.as_ref().map_or(Ok(()), |before| before(self, path));
+        self.before.set(before);
+        done
     }
 
     /// The descriptors on which it is said that PROG is executed.

@@ -6,6 +6,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use syscalls::Errno;
 
 use crate::say::show::Arg;
+use crate::say::text::split_name;
 use crate::sys::raw::{at, nr, owned, raw};
 use crate::sys::structs::{PollFd, TimeSpec};
 
@@ -55,17 +56,16 @@ impl Start {
         Start { args, env, execfn, euid, egid, argv, envp, standard }
     }
 
+    /// The one of `names` by which we were called. None: empty.
+    pub fn name_of(&self, names: &[&'static str]) -> &'static str {
+        let called = self.args.first().map(|word| split_name(word.to_bytes()).1);
+        let found = names.iter().find(|name| Some(name.as_bytes()) == called);
+        found.copied().unwrap_or_default()
+    }
+
     /// Was descriptor `fd` (0 to 2) closed when the program began?
     pub fn was_closed(&self, fd: RawFd) -> bool {
         self.standard.iter().any(|p| p.fd == fd && p.revents & libc::POLLNVAL != 0)
-    }
-
-    /// The value of one variable.
-    pub fn getenv(&self, name: &str) -> Option<Vec<u8>> {
-        self.env.iter().find_map(|var| {
-            let rest = var.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            Some(rest.to_vec())
-        })
     }
 
     /// Overwrite the memory from which `/proc/self/environ` and `/proc/self/cmdline` are read: the first

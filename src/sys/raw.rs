@@ -27,10 +27,10 @@ macro_rules! calls {
 
 calls! {
     capget capset chdir chroot clock_nanosleep clone clone3 close_range dup3 execve execveat exit_group faccessat2
-    fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid
+    fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid getsid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
-    rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setsid
+    rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setpgid setsid
     socket socketpair statx symlinkat sync umask umount2 unlinkat unshare wait4 write
 }
 

@@ -28,7 +28,7 @@ closed.
       --state DIR     where td-run keeps its containers
 ";
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
@@ -149,7 +149,7 @@ struct Entry {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
     own_file::reexec_sealed(cx)?;
-    let prog = opts.prog.find_command(cx)?;
+    let prog = opts.prog.find(cx)?;
     let copy = prog.seal(cx)?;
     descriptors::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.
@@ -172,12 +172,11 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if !forks && (entry.root.is_some() || entry.joins(USER | libc::CLONE_NEWNS as u64)) {
         descriptors::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
     }
-    let (signal, parent) = match forks {
-        true => (libc::SIGKILL, sys::getpid(cx)?),
-        false => (sys::prctl_get_pdeathsig(cx)?, sys::getppid(cx)?),
-    };
+    let signal = if forks { libc::SIGKILL } else { sys::prctl_get_pdeathsig(cx)? };
+    // One that waits has handed on its pidfd.
+    let parent = if forks || signal == 0 || cx.parent().is_some() { 0 } else { sys::getppid(cx)? };
     // Of a parent outside of our pid namespace there is no pid.
-    let parent = if signal == 0 || parent == 0 { None } else { Some(sys::pidfd_open(cx, parent)?) };
+    let parent = if parent == 0 { None } else { Some(sys::pidfd_open(cx, parent)?) };
     let line = match forks {
         true => Some(stay_outside(cx, &mut entry.cgroups)?),
         false => None,
@@ -194,18 +193,22 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if signal != 0 {
         // A change of ids has cleared this, and no child has it. Is the parent dead already?
         sys::prctl_set_pdeathsig(cx, signal)?;
-        if parent.is_some_and(|parent| sys::readable(cx, parent.as_fd()).unwrap_or(true)) {
+        let parent = parent.as_ref().map(AsFd::as_fd).or(cx.parent());
+        if parent.is_some_and(|parent| sys::readable(cx, parent).unwrap_or(true)) {
             sys::exit(cx, FAILED);
         }
     }
     descriptors::close_on_exec(cx, &[], prog.is_tool())?;
-    let env = environment(cx, opts, &entry, container.as_ref());
-    let env = env.as_deref();
+    if let Some(env) = environment(cx, opts, &entry, container.as_ref()) {
+        cx.set_env(env);
+    }
     // The policy is loaded: what is left is whether PROG can run under it.
-    let before = |path: &CStr| policy.map_or(Ok(()), |policy| policy.begin(cx, path));
+    if let Some(policy) = container.and_then(|container| container.policy) {
+        cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
+    }
     match copy {
-        Some(copy) => prog.exec_sealed(cx, &copy, env),
-        None => prog.exec_as(cx, env, None, &before),
+        Some(copy) => prog.exec_sealed(cx, &copy),
+        None => prog.exec(cx),
     }
 }
 
@@ -219,7 +222,7 @@ fn environment(
     let moves = opts.wd.is_some() || entry.root.is_some() || entry.joins(libc::CLONE_NEWNS as u64);
     let old = match container {
         None if !moves => return None,
-        container => container.map_or(&cx.start.env, |container| &container.environment),
+        container => container.map_or(cx.env(), |container| &container.environment),
     };
     let is_pwd = |variable: &&CString| variable.to_bytes().starts_with(b"PWD=");
     let mut env: Vec<CString> = old.iter().filter(|variable| !is_pwd(variable)).cloned().collect();
@@ -230,7 +233,7 @@ fn environment(
 
 /// The state directory, where td-run has it.
 fn state(cx: &Cx, opts: &Opts) -> Result<CString, Error> {
-    let variable = |name| cx.start.getenv(name).filter(|value| !value.is_empty());
+    let variable = |name| cx.getenv(name).filter(|value| !value.is_empty());
     match (&opts.state, variable("XDG_DATA_HOME"), variable("HOME")) {
         (Some(state), ..) => Ok(state.clone()),
         _ if cx.start.euid == 0 => Ok(c"/var/lib/td".into()),

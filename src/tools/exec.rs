@@ -1,4 +1,4 @@
-//! td-exec: give a process its last state, and become PROG; with --init, be its PID 1.
+//! td-exec: give a process its last state, and become PROG.
 
 const HELP: &str = "\
 usage: td-exec [OPTION]... PROG [ARG]...
@@ -6,10 +6,6 @@ usage: td-exec [OPTION]... PROG [ARG]...
 Set the last state of this process, in the root where it runs, and become PROG.
 Descriptors above 2 are closed.
 
-      --init           stay: PROG runs in a child; pass signals on to it, reap
-                       every orphan, and end as PROG ended
-      --on-exit WHAT   be process 1 of a machine, which never ends: after PROG
-                       poweroff, reboot, halt or respawn; needs --init
   -C, --chdir DIR      change the working directory
   -i, --clear-env      start with no environment
       --env NAME[=VALUE]  set a variable; without a value, keep the caller's
@@ -34,19 +30,17 @@ Descriptors above 2 are closed.
       --keep-fd N      do not close descriptor N
 ";
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
 use crate::cli::{Cli, Prog, Word};
-use crate::ids::caps::{self, CAP_KILL, CAP_SYS_RESOURCE};
+use crate::ids::caps::{self, CAP_SYS_RESOURCE};
 use crate::ids::policy::{self, Confinement, Policy};
 use crate::ids::users::{self, Databases, User};
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
-use crate::process::init::{self, OnExit};
-use crate::process::prog::Next;
+use crate::process::prog::{Found, Next};
 use crate::process::session::{self, Terminal};
 use crate::root::working_directory;
 use crate::say::error::Error;
@@ -63,10 +57,6 @@ pub const TOOL: Tool = Tool {
 
 #[derive(Default)]
 struct Opts {
-    init: bool,
-    on_exit: Option<OnExit>,
-    /// What is wrong on the command line of a process 1 that must not end.
-    wrong: Cell<Option<Error>>,
     chdir: Option<CString>,
     clear_env: bool,
     /// Changes of the environment, in their order.
@@ -98,21 +88,8 @@ enum Variable {
 
 fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let mut opts = Opts::default();
-    match read(cli, &mut opts) {
-        Err(error) if opts.on_exit.is_some() => opts.wrong = Cell::new(Some(error)),
-        other => other?,
-    }
-    Ok(opts)
-}
-
-fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
     while let Some(option) = cli.option()? {
         match option.as_str() {
-            "--init" => opts.init = true,
-            "--on-exit" => {
-                opts.on_exit = Some(OnExit::Halt); // also of a machine whose word is none
-                opts.on_exit = Some(OnExit::parse(cli)?);
-            }
             "-C" | "--chdir" => opts.chdir = Some(cli.path()?),
             "-i" | "--clear-env" => opts.clear_env = true,
             "--env" => opts.env.push(variable(cli)?),
@@ -141,11 +118,8 @@ fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
     if opts.ambient && opts.cap_keep.is_none() {
         return Err(cli.usage("--ambient needs --cap-keep"));
     }
-    if opts.on_exit.is_some() && !opts.init {
-        return Err(cli.usage("--on-exit needs --init"));
-    }
     opts.prog = cli.prog()?;
-    Ok(())
+    Ok(opts)
 }
 
 fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
@@ -184,11 +158,8 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    // Process 1 of a machine does the rest in a child, so that no failure ends it.
-    let first = opts.on_exit.map_or(Ok(()), |on_exit| init::of_machine(cx, on_exit));
-    opts.wrong.take().map_or(first, Err)?;
     let policy = opts.policy.as_ref().map(|source| Policy::read(cx, source)).transpose()?;
-    let prog = opts.prog.find_command(cx)?;
+    let prog = opts.prog.find(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
     let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
     let user = opts.user.as_ref().map(|user| names.user(user)).transpose()?;
@@ -200,14 +171,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let keep = if is_root || opts.ambient { opts.cap_keep.unwrap_or(caps::ALL) } else { 0 };
     let held = sys::capget(cx)?.permitted();
     let policy =
-        policy.map_or(Ok(None), |policy| confinement(cx, opts, &policy, held, !is_root))?;
-    let policy = policy.as_ref();
-    if let (Some(policy), Some(fd)) = (policy, opts.record) {
+        policy.map_or(Ok(None), |policy| confinement(cx, opts, &policy, &prog, held, !is_root))?;
+    if let (Some(policy), Some(fd)) = (&policy, opts.record) {
         policy.record(cx, fd)?;
     }
 
     if opts.setsid && opts.ctty.is_none() {
-        session::refuse_free_terminals(cx, held & keep, policy)?;
+        session::refuse_free_terminals(cx, held & keep, policy.as_ref())?;
     }
     descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_tool())?;
     if opts.session_keyring {
@@ -221,13 +191,10 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         users::set_groups(cx, groups)?;
     }
     if opts.no_new_privs {
-        sys::prctl_set_no_new_privs(cx)?; // of PID 1 too, from which td-enter learns it
-    }
-    if opts.init && opts.on_exit.is_none() {
-        init::of_container(cx, opts.setsid, held & (keep | 1 << CAP_KILL), policy)?;
+        sys::prctl_set_no_new_privs(cx)?;
     }
     let there = settle(cx, opts, user.as_ref())?;
-    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
+    policy.as_ref().map_or(Ok(()), |policy| policy.load_first(cx))?;
     let ambient = opts.ambient && !is_root;
     if let Some(user) = &user {
         users::set_ids(cx, user, ambient)?;
@@ -236,9 +203,20 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
         working_directory::enter(cx, directory, user.uid)?;
     }
-    prog.exec_as(cx, Some(&env), opts.argv0.as_ref(), &|path| {
-        policy.map_or(Ok(()), |policy| policy.begin(cx, path))
-    })
+    cx.set_env(env);
+    go_on(cx, opts, &prog, policy)
+}
+
+/// Become PROG under the policy. With td-init this process goes on as process 1, which is what PROG is.
+fn go_on(cx: &Cx, opts: &Opts, prog: &Found, policy: Option<Confinement>) -> Result<Next, Error> {
+    if prog.is_init() {
+        descriptors::keep_from_prog(cx)?;
+        policy.as_ref().map_or(Ok(()), |policy| policy.load_last(cx))?;
+    }
+    if let Some(policy) = policy {
+        cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
+    }
+    if prog.is_init() { prog.go_on(cx) } else { prog.exec_as(cx, opts.argv0.as_ref()) }
 }
 
 /// The policy compiled for the capabilities that are kept, and checked for what is left to do under it.
@@ -246,6 +224,7 @@ fn confinement(
     cx: &Cx,
     opts: &Opts,
     policy: &Policy,
+    prog: &Found,
     held: u64,
     other_user: bool,
 ) -> Result<Option<Confinement>, Error> {
@@ -253,11 +232,10 @@ fn confinement(
     let policy = Confinement::new(policy, caps, opts.no_new_privs)?;
     let Some(policy) = policy else { return Ok(None) };
     policy.check_change(opts.user.is_some(), opts.ambient && other_user)?;
-    // Process 1 of a machine is under no policy.
-    if opts.init && opts.on_exit.is_none() {
+    if prog.is_init() {
         policy.check_process_1()?;
     }
-    if opts.init || !cx.ready().is_empty() {
+    if prog.is_init() || !cx.ready().is_empty() {
         policy.check_ready()?;
     }
     Ok(Some(policy))
@@ -265,7 +243,7 @@ fn confinement(
 
 /// PROG's environment: ours or none, changed in the order of the options.
 fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
-    let ours: Vec<Vec<u8>> = cx.start.env.iter().map(|var| var.to_bytes().to_vec()).collect();
+    let ours: Vec<Vec<u8>> = cx.env().iter().map(|var| var.to_bytes().to_vec()).collect();
     let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
     let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
     let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));

@@ -92,7 +92,7 @@ fn elder(cli: &Cli, option: &str) -> Error {
         "c" | "command" => ("no shell is started for PROG", "td-lock FILE sh -c COMMAND"),
         "o" | "close" => (
             "td-lock becomes PROG, and nobody else would have the lock",
-            "td-lock FILE td-exec --init PROG: its parent has the lock, and PROG does not",
+            "td-lock FILE td-init PROG: its parent has the lock, and PROG does not",
         ),
         "u" | "unlock" => (
             "a lock is free when those who have it have ended or closed it",

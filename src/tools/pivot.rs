@@ -117,7 +117,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
 
     descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_tool())?;
     match copy {
-        Some(copy) => prog.exec_sealed(cx, &copy, None),
+        Some(copy) => prog.exec_sealed(cx, &copy),
         None => prog.exec(cx),
     }
 }

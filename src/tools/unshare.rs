@@ -435,7 +435,7 @@ fn attend<'a>(
 /// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup
 /// that has counted it. Who ends with 0 has coped with it.
 fn say_how_killed(cx: &Cx, opts: &Opts, outside: &Outside) {
-    const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-exec --init end, too
+    const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-init end, too
     if outside.status == 0 {
         return;
     }

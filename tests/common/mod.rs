@@ -38,6 +38,11 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 /// How long what a process leaves behind may go on printing.
 const SOON: Duration = Duration::from_secs(5);
 
+/// What a shell sees of its session: it leads it, and the foreground process group of its terminal; and
+/// where its standard streams go.
+pub const SESSION: &str = "read -r text </proc/$$/stat; set -- ${text##*) }; \
+    echo $(($3 == $$)) $(($4 == $$)) $(($6 == $$)); readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2";
+
 // ---- programs ----
 
 /// The program `name`, built by scripts/build. TD_BIN names another directory than bin/.

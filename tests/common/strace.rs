@@ -376,7 +376,8 @@ pub fn only_looks(call: &Call) -> bool {
     match call.name.as_str() {
         "read" | "pread64" | "readlinkat" | "statx" | "fstatfs" | "faccessat2" | "getdents64"
         | "getcwd" => true,
-        "getpid" | "getppid" | "getpgid" | "pidfd_open" | "ppoll" | "wait4" | "capget" => true,
+        "getpid" | "getppid" | "getpgid" | "getsid" | "pidfd_open" | "ppoll" | "wait4"
+        | "capget" => true,
         // What a process does with its own signals and umask is given back before PROG.
         "rt_sigprocmask" | "rt_sigaction" | "rt_sigtimedwait" | "umask" => true,
         "openat" => {

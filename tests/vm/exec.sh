@@ -20,20 +20,20 @@ stat='read -r text </proc/$$/stat; set -- ${text##*) }; echo "$3 $4 $5 $6 is $$ 
 terminal() {
   read -r active </sys/class/tty/console/active
   console=/dev/${active##* }
-  td-exec --init --ctty sh -c "$stat >/tmp/stat"
+  td-init td-exec --ctty sh -c "$stat >/tmp/stat"
   read -r pgrp session number foreground _ pid tty </tmp/stat
   says "$pgrp $session $foreground" 'PROG leads session and foreground group' "$pid $pid $pid"
   says "$tty" 'the console is the real one' "$console"
   says "$number" 'it controls the session' "$(device "$console")"
 
-  td-exec --init --ctty="$console" sh -c "$stat >/tmp/stat; sleep 1000 & exit 0"
-  td-exec --init --ctty="$console" sh -c "$stat >/tmp/stat"
+  td-init td-exec --ctty="$console" sh -c "$stat >/tmp/stat; sleep 1000 & exit 0"
+  td-init td-exec --ctty="$console" sh -c "$stat >/tmp/stat"
   read -r pgrp session number foreground _ pid tty </tmp/stat
   says "$foreground" 'the next session has the terminal after the last one' "$pid"
 
-  td-exec --init --ctty="$console" sh -c 'echo >/tmp/begun; exec sleep 1000' &
+  td-init td-exec --ctty="$console" sh -c 'echo >/tmp/begun; exec sleep 1000' &
   until [ -e /tmp/begun ]; do sleep 0.1; done
-  said=$(td-exec --init --ctty="$console" true 2>&1) || :
+  said=$(td-init td-exec --ctty="$console" true 2>&1) || :
   says "$said" 'a terminal of another session is refused' "$console controls the session of process "
   kill $!
   wait $! || :
@@ -70,19 +70,19 @@ case " $line " in
   *' td.exec=poweroff '*)
     # Not even a PROG that is not there ends process 1. Orphans that ignore SIGTERM end all the same.
     sh -c 'trap "" TERM; while :; do sleep 1000; done' &
-    exec td-exec --init --on-exit poweroff --ctty /nowhere
+    exec td-init --on-exit poweroff td-exec --ctty /nowhere
     ;;
   *' td.exec=reboot '*)
     # Nor a command line that is wrong.
-    exec td-exec --on-exit reboot --init --no-such-option true
+    exec td-init --on-exit reboot --no-such-option true
     ;;
   *' td.exec=halt '*)
     # Nor a user who is not there.
-    exec td-exec --on-exit halt --init --user nobody-of-this-name true
+    exec td-init --on-exit halt td-exec --user nobody-of-this-name true
     ;;
   *' td.exec=respawn '*)
     # shellcheck disable=SC2016 # for the shell that td-exec starts
-    exec td-exec --init --on-exit respawn --ctty sh -c '
+    exec td-init --on-exit respawn td-exec --ctty sh -c '
       echo x >>/tmp/times
       [ "$(wc -l </tmp/times)" = 3 ] || exit 7
       echo "ok respawn: $(tty)"
@@ -90,10 +90,10 @@ case " $line " in
     ;;
   *' td.exec=keys '*)
     # Ctrl-Alt-Del, from outside: the machine restarts in order.
-    exec td-exec --init --on-exit respawn sh -c 'echo ready for Ctrl-Alt-Del; exec sleep 1000'
+    exec td-init --on-exit respawn sh -c 'echo ready for Ctrl-Alt-Del; exec sleep 1000'
     ;;
   *' td.exec=shell '*)
-    exec td-exec --init --on-exit respawn --ctty -- sh -i
+    exec td-init --on-exit respawn td-exec --ctty -- sh -i
     ;;
 esac
-exec td-exec --init --on-exit poweroff echo "not ok: td.exec=WHAT is missing on the kernel's command line"
+exec td-init --on-exit poweroff echo "not ok: td.exec=WHAT is missing on the kernel's command line"

@@ -107,11 +107,11 @@ unshare: unshare(0x10000000): Operation not permitted
 mount: permission denied (are you root?)
 0" "$seen"
   printf 'default\nENOSYS mkdir mkdirat\n' >/run/policy
-  seen=$(td-exec --no-new-privs --seccomp /run/policy --init sh -c 'mkdir /run/x' 2>&1) || :
+  seen=$(td-exec --no-new-privs --seccomp /run/policy td-init sh -c 'mkdir /run/x' 2>&1) || :
   has 'a policy from a file holds' "can't create directory '/run/x': Function not implemented" "$seen"
   printf 'default\nEPERM wait4\n' >/run/policy
   has 'what process 1 needs is checked' 'the policy refuses wait4(2), which process 1 needs' \
-    "$(td-exec --no-new-privs --seccomp /run/policy --init true 2>&1)"
+    "$(td-exec --no-new-privs --seccomp /run/policy td-init true 2>&1)"
   has 'without a right to it there is no policy' 'this process has neither no_new_privs nor CAP_SYS_ADMIN' \
     "$(td-exec --user 1000 --cap-keep none td-exec --seccomp default true 2>&1)"
 }
@@ -130,7 +130,7 @@ in
   seen=$(td-run --state "$2" --privileged two sh -c \
     'mkdir -p /tmp/up; mount -t tmpfs t /tmp/up; mkdir -p /tmp/up/u /tmp/up/w /tmp/up/m
     td-unshare -m -p -n -i -u td-overlay --lower / --upper /tmp/up/u --work /tmp/up/w /tmp/up/m \
-      td-mount --proc /tmp/up/m td-pivot /tmp/up/m td-exec --init sh -c "echo \$\$; ls -d /.."' 2>&1) || :
+      td-mount --proc /tmp/up/m td-pivot /tmp/up/m td-exec td-init sh -c "echo \$\$; ls -d /.."' 2>&1) || :
   has "and a container inside a container" '2
 /..' "$seen"
   is 'and removes what it made' '' "$(ls "$2/containers")"

@@ -20,30 +20,48 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
     Made(call.id() as u32, call.name(), args)
 }
 
-/// What `td::init` calls when PROG runs, but for kill(2). In their order: it waits; reaps (any child, WNOHANG),
-/// and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what
-/// fails, SIGPIPE ignored; ends.
+/// What td-init calls, but for kill(2) and clone3(2). In their order: it begins (PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
+/// PR_SET_DUMPABLE; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps (any child,
+/// WNOHANG), and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says
+/// what fails, SIGPIPE ignored; ends.
 const OF_PROCESS_1: &[Made] = &[
+    made(Sysno::prctl, &[36, 1]),
+    made(Sysno::prctl, &[15]),
+    made(Sysno::prctl, &[4]),
+    made(Sysno::getsid, &[]),
+    made(Sysno::rt_sigprocmask, &[0, 0, 0, 8]),
+    made(Sysno::rt_sigaction, &[17, 0, 0, 8]),
+    made(Sysno::getpid, &[]),
+    made(Sysno::pidfd_open, &[1]),
+    made(Sysno::socketpair, &[1, 0x8_0801]),
+    made(Sysno::prctl, &[1, 9]),
+    made(Sysno::ppoll, &[0, 1]),
+    made(Sysno::fcntl, &[3, 2, 0]),
+    made(Sysno::fcntl, &[3, 1030, 3]),
+    made(Sysno::rt_sigprocmask, &[2, 0, 0, 8]),
+    made(Sysno::setpgid, &[]),
+    made(Sysno::close, &[3]),
+    made(Sysno::close_range, &[3, i32::MAX]),
     made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
     made(Sysno::wait4, &[-1, 0, 1]),
     made(Sysno::read, &[3, 0, 1]),
     made(Sysno::getpgid, &[2]),
     made(Sysno::getpgid, &[]),
-    made(Sysno::getpid, &[]),
     made(Sysno::rt_sigprocmask, &[1, 0, 0, 8]),
-    made(Sysno::rt_sigprocmask, &[0, 0, 0, 8]),
     made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
     made(Sysno::write, &[2, 0, 1]),
     made(Sysno::exit_group, &[]),
     made(Sysno::exit_group, &[255]),
 ];
 const KILL: Made = made(Sysno::kill, &[]);
+const CLONE: Made = made(Sysno::clone, &[libc::SIGCHLD]);
 
 /// What `td::users` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
 const OF_IDS: &[Made] = &[
     made(Sysno::prctl, &[2]),
     made(Sysno::prctl, &[1, 9]),
     made(Sysno::getppid, &[]),
+    made(Sysno::ppoll, &[0, 1]),
     made(Sysno::setresgid, &[]),
     made(Sysno::setresuid, &[]),
 ];
@@ -92,10 +110,17 @@ pub fn prog(program: &Program) -> Result<(), Error> {
         .map_err(|error| error.way_out("allow it in the policy"))
 }
 
-/// Does it let process 1 of a container wait, reap, forward signals and end?
+/// Does it let process 1 of a container start PROG, wait, reap, forward signals and end?
 pub fn process_1(program: &Program) -> Result<(), Error> {
-    let doing = "which process 1 needs to wait, reap and forward signals";
-    let mut refused = all(program, OF_PROCESS_1, doing);
+    let doing = "which process 1 needs to start PROG, reap, and forward signals";
+    // Where clone3(2) does not exist, clone(2) is called.
+    let number = Sysno::clone3.id() as u32;
+    let clones = program.evaluate(&Data::own(number, &[])).is_ok_and(answer::allows);
+    let mut refused =
+        all(program, OF_PROCESS_1, doing).and_then(|()| all(program, OF_READY, doing));
+    if !clones {
+        refused = refused.and_then(|()| may(program, &CLONE, CLONE.2, doing));
+    }
     for signal in 1..=64 {
         refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));
     }
@@ -103,7 +128,7 @@ pub fn process_1(program: &Program) -> Result<(), Error> {
         refused = refused.and_then(|()| may(program, &KILL, &[-2, signal], doing));
     }
     refused.map_err(|error| {
-        error.way_out("allow it in the policy, or leave out --init (td-run: --no-init)")
+        error.way_out("allow it in the policy, or leave out td-init (td-run: --no-init)")
     })
 }
 

@@ -62,26 +62,15 @@ fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
     }
 }
 
-/// `execve(path, argv, envp)`: execve(2). Returns when it failed, and in a dry run. `env` is the
-/// environment; `None` the one that this program was started with.
-pub fn execve(
-    cx: &Cx,
-    path: &CStr,
-    argv: &[CString],
-    env: Option<&[CString]>,
-) -> Result<(), Error> {
-    let (argv, env) = (Strings::new(argv), env.map(Strings::new));
+/// `execve(path, argv, envp)`: execve(2), in the environment of [`Cx::env`]. Returns when it failed, and in a dry run.
+pub fn execve(cx: &Cx, path: &CStr, argv: &[CString]) -> Result<(), Error> {
+    let (argv, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
     exec(cx, nr::execve, &[Arg::Path(path), Arg::Strs(&argv), env_arg(cx, env.as_ref())])
 }
 
 /// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: execveat(2), of an open file; else as [`execve`].
-pub fn execveat(
-    cx: &Cx,
-    file: BorrowedFd,
-    argv: &[CString],
-    env: Option<&[CString]>,
-) -> Result<(), Error> {
-    let (argv, env) = (Strings::new(argv), env.map(Strings::new));
+pub fn execveat(cx: &Cx, file: BorrowedFd, argv: &[CString]) -> Result<(), Error> {
+    let (argv, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
     let empty = flags(libc::AT_EMPTY_PATH, flags::AT);
     let args = [fd(file), Arg::Path(c""), Arg::Strs(&argv), env_arg(cx, env.as_ref()), empty];
     exec(cx, nr::execveat, &args)
@@ -89,8 +78,8 @@ pub fn execveat(
 
 /// In a dry run, execute the next tool for real: it prints its own calls, and makes none either.
 pub fn execve_dry(cx: &Cx, path: &CStr, argv: &[CString]) -> Error {
-    let argv = Strings::new(argv);
-    let args = [Arg::Path(path), Arg::Strs(&argv), env_arg(cx, None)];
+    let (argv, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
+    let args = [Arg::Path(path), Arg::Strs(&argv), env_arg(cx, env.as_ref())];
     cx.restore_sigpipe(nr::execve, &args);
     let errno = raw(nr::execve, &args).err().unwrap_or(Errno::ENOEXEC);
     cx.failed(nr::execve, &args, errno)
@@ -150,8 +139,21 @@ pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
     cx.read(nr::getpgid, &[Arg::Int(pid.into())]).map(|pgid| pgid as i32)
 }
 
+/// `getsid(0)`: getsid(2). 0: our session is that of a process outside of this pid namespace. A dry run that would have
+/// begun one leads it.
+pub fn getsid(cx: &Cx) -> Result<i32, Error> {
+    let sid = cx.read(nr::getsid, &[Arg::Int(0)])?;
+    if cx.dry_session.get() { getpid(cx) } else { Ok(sid as i32) }
+}
+
+/// `setpgid(0, 0)`: setpgid(2). Lead a process group.
+pub fn setpgid(cx: &Cx) -> Result<(), Error> {
+    cx.change(nr::setpgid, &[Arg::Int(0), Arg::Int(0)]).map(drop)
+}
+
 /// `setsid()`: setsid(2). EPERM: the caller leads a process group.
 pub fn setsid(cx: &Cx) -> Result<(), Error> {
+    cx.dry_session.set(cx.dry());
     cx.change(nr::setsid, &[]).map(drop)
 }
 

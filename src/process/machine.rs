@@ -1,4 +1,4 @@
-//! Process 1: of a container, which ends with PROG, and of a machine, which never ends by itself.
+//! Process 1 of a machine, which never ends by itself.
 //! How signals are passed on is in [`crate::process::child`].
 
 use std::ffi::CString;
@@ -9,69 +9,13 @@ use syscalls::Errno;
 use crate::cgroup::memberships::Memberships;
 use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
-use crate::ids::policy::Confinement;
 use crate::process::child::{self, Caller, Side, Waited};
-use crate::process::descriptors;
+use crate::process::session;
 use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::show;
 use crate::sys::structs::{SECOND, WaitStatus};
 use crate::sys::{self, Cx, cstring};
-
-/// Fork. The child comes back, to become PROG; the parent stays here with the capabilities `kept`, under the same
-/// policy, until that has ended. `session`: it begins one of its own.
-pub fn of_container(
-    cx: &Cx,
-    session: bool,
-    kept: u64,
-    policy: Option<&Confinement>,
-) -> Result<(), Error> {
-    if session {
-        match sys::setsid(cx) {
-            // We lead a process group, being a shell's job and no PID 1. PROG has its own session.
-            Err(e) if e.is(Errno::EPERM) => {}
-            other => other?,
-        }
-    }
-    // PID 1 of a pid namespace inherits every orphan anyway; elsewhere those below us.
-    sys::prctl_set_child_subreaper(cx)?;
-    hide(cx)?;
-    let spawned = child::spawn(cx, 0, &mut Memberships::default());
-    let Side::Parent(child, ran) = spawned.map_err(why_no_child)? else { return Ok(()) };
-
-    // PROG may run already. What could still fail for us, the bounding set and the groups, is done.
-    descriptors::close_all(cx, ran.fd())?;
-    policy.map_or(Ok(()), |policy| policy.load_first(cx))?;
-    // Our ids stay: a change of them would clear the signal that ends us with our parent. Signals are
-    // passed on to PROG, whoever it has become, by CAP_KILL.
-    caps::set(cx, kept, false)?;
-    policy.map_or(Ok(()), |policy| policy.load_last(cx))?;
-    // If we cannot, PROG shall not live on: a set-user-id one does not end with its parent.
-    let waited = Waited::new(child, Some(session));
-    let ended =
-        child::wait(cx, &waited).inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
-    sys::exit(cx, ran.exit_status(cx, ended))
-}
-
-/// Limits of processes are seen outside.
-fn why_no_child(error: Error) -> Error {
-    match error.errno() {
-        Some(Errno::EAGAIN) => error.because(
-            "process 1 and PROG are two processes: perhaps a limit allows fewer, as --pids 1 does",
-        ),
-        _ => error,
-    }
-}
-
-fn hide(cx: &Cx) -> Result<(), Error> {
-    // What we were started with is of the host: inside, /proc/1 would show it.
-    sys::prctl_set_name(cx, c"td-init")?;
-    if !cx.dry() {
-        cx.start.forget(c"td-init");
-    }
-    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
-    sys::prctl_set_undumpable(cx)
-}
 
 /// What process 1 of a machine does when PROG has ended.
 #[derive(Clone, Copy, PartialEq)]
@@ -99,7 +43,7 @@ impl OnExit {
 
 /// Be process 1 of a machine, or of a pid namespace, and never return but in a child, which is to become
 /// PROG: whatever fails there is how that ended. The one refusal is that of another process.
-pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
+pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     let pid = sys::getpid(cx)?;
     if pid != 1 && !cx.dry() {
         let pid = show::number(pid as u64);
@@ -108,7 +52,7 @@ pub fn of_machine(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     }
     let machine = Machine::new(cx, on_exit);
     let caller = loop {
-        match hide(cx).and_then(|()| Caller::new(cx)) {
+        match session::hide(cx).and_then(|()| Caller::new(cx)) {
             Ok(caller) => break caller,
             Err(error) if cx.dry() => return Err(error),
             Err(error) => machine.go_on(cx, Err(error)),

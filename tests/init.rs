@@ -1,0 +1,575 @@
+//! td-init: process 1, of a container and of a machine.
+
+mod common;
+
+use std::process::Command;
+
+use common::*;
+
+/// PROG, a shell script, under td-init with these options (words without blanks).
+fn prog(options: &str, script: &str) -> Command {
+    let mut cmd = td("td-init", options.split_whitespace());
+    cmd.args(["sh", "-c", script]);
+    cmd
+}
+
+#[test]
+fn init_passes_on_how_prog_ended() {
+    for status in [0, 7, 125, 255] {
+        run(&mut prog("", &format!("exit {status}"))).exits(status);
+    }
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
+        run(&mut prog("", &format!("kill -{signal} $$"))).exits(128 + signal);
+    }
+    run(&mut td("td-init", ["/nowhere"])).exits(127).says("there is no /nowhere");
+    run(&mut td("td-init", ["/etc/passwd"])).exits(126);
+}
+
+#[test]
+fn outside_a_pid_namespace_init_adopts_and_reaps_orphans() {
+    let script = "pid=$(sh -c 'sleep 1000 >/dev/null & echo $!'); cat /proc/$PPID/comm; \
+        until grep -q \"^PPid:.*[[:blank:]]$PPID\\$\" /proc/$pid/status; do :; done; \
+        kill -9 $pid; until [ ! -e /proc/$pid ]; do :; done; echo reaped";
+    assert_eq!(run(&mut prog("", script)).ok().out(), "td-init\nreaped\n");
+}
+
+#[test]
+fn prog_dies_with_an_init_that_is_killed() {
+    let running = start(&mut prog("", "echo $$; exec sleep 1000"));
+    let text = running.prints("\n");
+    let pid: i32 = text.trim().parse().expect("a pid");
+    running.kill(libc::SIGKILL);
+    assert_eq!(running.wait().signal, Some(libc::SIGKILL));
+    wait_for("PROG to die", || (!is_alive(pid)).then_some(()));
+}
+
+#[test]
+fn only_process_1_has_something_to_do_on_exit() {
+    for word in ["poweroff", "reboot", "halt", "respawn"] {
+        let output = run(&mut prog(&format!("--on-exit {word}"), "echo PROG ran")).exits(125);
+        let output = output.says("--on-exit is for process 1, and this is process ");
+        assert_eq!(output.says("td-unshare --pid").out(), "");
+    }
+    for (options, why) in [
+        ("--on-exit stop", "--on-exit stop: poweroff, reboot, halt, respawn"),
+        ("--on-exit halt --no-such-option", "--no-such-option: there is no such option"),
+    ] {
+        run(&mut prog(options, "echo PROG ran")).exits(125).says(why);
+    }
+}
+
+mod root {
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    use super::common::pty::Pty;
+    use super::common::strace::under_strace;
+    use super::*;
+
+    /// As PID 1 of a pid namespace with its own /proc, behind td-exec with these options.
+    fn as_pid_1(options: &str, script: &str) -> Command {
+        with_proc(&format!("td-exec {options} td-init"), script)
+    }
+
+    /// A tool as PID 1, with its words, and PROG.
+    fn with_proc(line: &str, script: &str) -> Command {
+        private_mounts();
+        let mut words = line.split_whitespace();
+        let mut cmd = td("td-unshare", ["-m", "-p", "sh", "-c"]);
+        let outer = "mount -t proc proc /proc; td=$1; shift; exec \"$td\" \"$@\"";
+        let tool = bin(words.next().expect("a tool"));
+        cmd.args([outer.as_ref(), "sh".as_ref(), tool.as_os_str()]);
+        cmd.args(words).args(["sh", "-c", script]);
+        cmd
+    }
+
+    #[test]
+    fn pid_1_is_called_td_init_and_shows_nothing_of_the_host() {
+        let script = "cat /proc/1/comm; tr '\\0' '|' </proc/1/cmdline; echo; \
+            tr -d '\\0' </proc/1/environ | wc -c; ls /proc/1/fd | tr '\\n' ' '; echo $$ $PPID";
+        let mut cmd = as_pid_1("--clear-env", script);
+        give_fd(&mut cmd, 77, fs::File::open("/").expect("a directory"));
+        let text = run(cmd.env("SECRET", "host")).ok().out();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "td-init");
+        assert_eq!(lines[1].trim_end_matches('|'), "td-init");
+        // And the end of the line to its child.
+        assert_eq!(lines[2..], ["0", "0 1 2 4 3 1"]);
+    }
+
+    #[test]
+    fn pid_1_is_what_prog_is() {
+        let script = "ids() { grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/$1/status; \
+            cut -d' ' -f6 /proc/$1/stat; }; ids 1; echo and; ids self";
+        for options in [
+            "",
+            "--cap-keep chown",
+            "--cap-keep none --setsid --session-keyring",
+            "--user 7:8 --groups 9,10 --cap-keep all --no-new-privs --seccomp default",
+            "--cap-keep chown --user 7 --ambient",
+        ] {
+            let text = run(&mut as_pid_1(options, script)).ok().out();
+            let (first, prog) = text.split_once("and\n").expect("both");
+            assert_eq!(first, prog, "{options}");
+            let uid = if options.contains("--user 7") { 7 } else { 0 };
+            assert!(first.starts_with(&format!("Uid:\t{uid}\t")), "{first}");
+        }
+    }
+
+    /// A tool of an image would have all our rights: its name never leads there, but behind `--`.
+    #[test]
+    fn behind_a_pivot_the_name_of_a_tool_is_a_program_of_the_image_only_behind_dashes() {
+        private_mounts();
+        let dir = image_on_tmpfs("mnt");
+        for tool in programs() {
+            for directory in ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin"] {
+                dir.dir(&format!("mnt/{directory}"));
+                let file = format!("mnt/{directory}/{tool}");
+                dir.program(&file, "#!/bin/sh\necho the image\n");
+            }
+        }
+        for first in ["td-exec", "td-init", "td-exec td-init", "td-init td-exec", "td-enter --wd=/"]
+        {
+            let behind = |prog: &str| {
+                let root = dir.join("mnt");
+                let root = text(&root);
+                let line = format!("-m -p td-mount --proc {root} td-pivot {root} {first} {prog}");
+                run(&mut td("td-unshare", line.split(' ')))
+            };
+            for tool in programs() {
+                let output = behind(&format!("{tool} --version"));
+                match output.code {
+                    Some(0) => assert!(output.out().starts_with(&format!("{tool} ")), "{output}"),
+                    _ => {
+                        let output = output.exits(125).says("which has no place in this root");
+                        assert_eq!(output.out(), "", "{first} {tool}");
+                        let has = ["td-exec", "td-init"].contains(&&*tool);
+                        assert!(first.starts_with("td-enter") || !has, "{first} has {tool}");
+                    }
+                }
+                assert_eq!(behind(&format!("-- {tool} --version")).ok().out(), "the image\n");
+            }
+        }
+    }
+
+    #[test]
+    fn pid_1_reaps_a_thousand_orphans() {
+        let script = "i=0; while [ $i -lt 1000 ]; do (true & ); i=$((i + 1)); done; \
+            until [ $(ls -d /proc/[0-9]* | wc -l) -le 5 ]; do :; done; grep -l zombie /proc/*/status; \
+            exit 7";
+        let output = run(&mut as_pid_1("", script)).exits(7);
+        assert_eq!(output.out(), "");
+    }
+
+    #[test]
+    fn pid_1_passes_signals_on_also_to_another_user() {
+        let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.05; done";
+        for options in ["", "--user 7 --cap-keep none", "--setsid"] {
+            let running = start(&mut as_pid_1(options, script));
+            running.prints("ready");
+            running.kill(libc::SIGUSR1);
+            assert_eq!(running.wait().exits(9).out(), "ready\ngot\n", "{options}");
+        }
+    }
+
+    /// A directory that every user may search, with td-exec, which is root whoever executes `root`.
+    fn set_user_id() -> TempDir {
+        private_mounts();
+        let dir = TempDir::new();
+        chmod(dir.path(), 0o755);
+        for (name, copy, mode) in [
+            ("td-exec", "td-exec", "755"),
+            ("td-unshare", "td-unshare", "755"),
+            ("td-init", "td-init", "755"),
+            ("td-exec", "root/td-exec", "4755"),
+        ] {
+            // By another process: a file that we have open for writing cannot be executed.
+            let mut cmd = Command::new("install");
+            run(cmd.args(["-D", "-m", mode]).args([bin(name), dir.join(copy)])).ok();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_signal_that_prog_refuses_is_said_once_and_ends_no_wait() {
+        let dir = set_user_id();
+        let path = |name: &str| text(&dir.join(name)).to_string();
+        for (tool, options, name) in [
+            ("td-init", "", "td-init"),
+            ("td-exec", "--setsid td-init", "td-init"),
+            ("td-unshare", "--rmdir /nowhere", "td-unshare"),
+        ] {
+            let mut cmd = Command::new(path("td-exec"));
+            cmd.args(["--user", "4242:4242", &path(tool)]).args(options.split_whitespace());
+            cmd.args([&path("root/td-exec"), "--user", "0:0", "--groups", "", "sh", "-c"]);
+            let running =
+                start(cmd.arg("trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"));
+            running.prints("ready");
+            let prog = children_of(running.pid())[0];
+            running.kill(libc::SIGTERM);
+            wait_for("the refusal", || running.err().contains("EPERM").then_some(()));
+            for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR2, 40] {
+                running.kill(signal);
+            }
+            wait_for("all", || {
+                let pending = status_of(running.pid(), "ShdPnd");
+                (pending == "0000000000000000").then_some(())
+            });
+            assert!(
+                is_alive(running.pid()) && is_alive(prog),
+                "{tool} {options}: {}",
+                running.err()
+            );
+            kill(prog, libc::SIGUSR1);
+            let output = running.wait().exits(9);
+            let said = format!(
+                "{name}: kill({prog}, SIGTERM): EPERM (Operation not permitted)\n\
+                 {name}: this is reported once, and the wait continues\n"
+            );
+            assert_eq!(output.err(), said);
+        }
+    }
+
+    #[test]
+    fn process_1_passes_on_every_signal_but_those_that_are_its_own() {
+        let numbers = (1..32).chain(34..65).filter(|n| {
+            let own = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGCONT];
+            !own.contains(n) && ![libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(n)
+        });
+        must_be_root();
+        let traps = numbers.clone().map(|n| format!("trap 'echo {n}' {n}; ")).collect::<String>();
+        let script = traps + "trap 'exit 9' USR2; echo ready; while :; do sleep 0.01; done";
+        for options in [&[][..], &["--setsid"]] {
+            let mut cmd = td("td-exec", options);
+            cmd.arg("td-init");
+            let running = start(cmd.args(["sh", "-c", &script]));
+            running.prints("ready\n");
+            for number in numbers.clone().filter(|n| *n != libc::SIGUSR2) {
+                running.kill(number);
+                running.prints(&format!("\n{number}\n"));
+            }
+            running.kill(libc::SIGUSR2);
+            running.wait().exits(9);
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_send_prog_no_signal() {
+        must_be_root();
+        let script = "trap 'echo pipe' PIPE; trap 'echo got' USR1; trap 'exit 9' TERM; \
+            echo ready; while :; do sleep 0.05; done";
+        let mut cmd = prog("--trace=99", script);
+        give_fd(&mut cmd, 99, broken_pipe());
+        let running = start(&mut cmd);
+        running.prints("ready\n");
+        running.kill(libc::SIGUSR1);
+        running.prints("got\n");
+        running.kill(libc::SIGTERM);
+        assert_eq!(running.wait().exits(9).out(), "ready\ngot\n");
+    }
+
+    #[test]
+    fn the_container_dies_with_the_parent_also_after_a_change_of_ids() {
+        for options in ["", "--user 7"] {
+            for init in [true, false] {
+                let mut cmd = match init {
+                    true => as_pid_1(options, "echo ready; exec sleep 1000"),
+                    false => {
+                        let mut cmd = td("td-unshare", ["-p", "td-exec"]);
+                        cmd.args(options.split_whitespace());
+                        cmd.args(["sh", "-c", "echo ready; exec sleep 1000"]);
+                        cmd
+                    }
+                };
+                let running = start(&mut cmd);
+                running.prints("ready");
+                let child = children_of(running.pid())[0];
+                running.kill(libc::SIGKILL);
+                wait_for("its end", || (!is_alive(child)).then_some(()));
+            }
+        }
+    }
+
+    /// The change of ids clears the signal of PR_SET_PDEATHSIG(2const), and getppid(2) is 0 in there before and after.
+    #[test]
+    fn a_parent_that_dies_while_the_ids_change_takes_the_container_with_it() {
+        must_be_root();
+        for line in ["-p td-exec --user 7 sleep 1000", "-p td-exec --user 7 td-init sleep 1000"] {
+            let dir = TempDir::new();
+            let cmd = td("td-unshare", line.split(' '));
+            let held_up = ["-f", "-e", "inject=setresuid:delay_exit=1000000"];
+            let running = start(&mut under_strace(&held_up, &cmd, &dir));
+            // strace(1) begins with a child of another kind.
+            let named = |of, name| {
+                let is = |pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
+                wait_for("a child", || children_of(of).into_iter().find(is))
+            };
+            let parent = named(running.pid(), b"td-unshare\n");
+            let first = wait_for("a child", || children_of(parent).first().copied());
+            wait_for("its ids", || status_of(first, "Uid").starts_with("7\t7").then_some(()));
+            assert_eq!(children_of(first), [] as [i32; 0], "{line}: not in time");
+            kill(parent, libc::SIGKILL);
+            wait_for("its end", || (!is_alive(first)).then_some(()));
+            running.wait();
+        }
+    }
+
+    #[test]
+    fn progs_mask_and_dispositions_are_the_callers() {
+        let state = |cmd: &mut Command| {
+            before_exec(cmd, || {
+                // SAFETY: a set of the stack's own, and signal numbers.
+                unsafe {
+                    let mut set = std::mem::zeroed();
+                    libc::sigemptyset(&mut set);
+                    libc::sigaddset(&mut set, libc::SIGUSR1);
+                    libc::sigaddset(&mut set, libc::SIGCHLD);
+                    libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+                    libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                    check(libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()))
+                }
+                .map(drop)
+            });
+            run(cmd).ok().out()
+        };
+        let grep = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"];
+        let direct = state(&mut td("td-exec", grep));
+        assert!(direct.contains("SigBlk:\t0000000000010200\n"), "{direct}");
+        assert!(direct.contains("11000\nSigCgt"), "{direct}");
+        assert_eq!(state(td("td-init", [] as [&str; 0]).args(grep)), direct);
+    }
+
+    #[test]
+    fn an_idle_init_wakes_nobody() {
+        must_be_root();
+        let dir = TempDir::new();
+        let mut cmd = under_strace(&[], &prog("", "echo $$; exec sleep 1000"), &dir);
+        let running = start(&mut cmd);
+        let pid: i32 = running.prints("\n").trim().parse().expect("a pid");
+        let init: i32 = status_of(pid, "PPid").parse().expect("a pid");
+        let log = || fs::read_to_string(dir.join(format!("log.{init}"))).expect("its log");
+        let waits = || {
+            log()
+                .lines()
+                .last()
+                .is_some_and(|call| call.starts_with("rt_sigtimedwait(") && !call.contains(" = "))
+        };
+        wait_for("init to wait", || waits().then_some(()));
+        let (calls, switches) = (log(), status_of(init, "voluntary_ctxt_switches"));
+        run(Command::new("sleep").arg("1")).ok();
+        assert_eq!((log(), status_of(init, "voluntary_ctxt_switches")), (calls, switches));
+        kill(pid, libc::SIGKILL);
+        running.wait().exits(128 + libc::SIGKILL);
+    }
+
+    // ---- process 1 of a machine: here, of a pid namespace ----
+
+    fn machine(options: &str, script: &str) -> Command {
+        must_be_root();
+        let mut cmd = td("td-unshare", ["-p", "td-init"]);
+        cmd.args(options.split_whitespace()).args(["sh", "-c", script]);
+        cmd
+    }
+
+    const POWERED_OFF: i32 = 128 + libc::SIGINT;
+    const RESTARTED: i32 = 128 + libc::SIGHUP;
+
+    #[test]
+    fn when_prog_has_ended_the_namespace_ends_as_reboot_ends_it() {
+        for (word, status) in
+            [("poweroff", POWERED_OFF), ("halt", POWERED_OFF), ("reboot", RESTARTED)]
+        {
+            let options = format!("--on-exit {word}");
+            let output = run(&mut machine(&options, "echo PROG ran")).exits(status);
+            assert_eq!((output.out().as_str(), output.err().as_str()), ("PROG ran\n", ""));
+            let output = run(&mut machine(&options, "exit 3")).exits(status);
+            assert_eq!(output.err(), "td-init: PROG has ended with exit status 3\n");
+            let output = run(&mut machine(&options, "kill -KILL $$")).exits(status);
+            assert_eq!(output.err(), "td-init: PROG was ended by SIGKILL\n");
+        }
+    }
+
+    #[test]
+    fn prog_has_the_environment_of_process_1_each_time_and_process_1_shows_none() {
+        let script = "echo $GIVEN $SET $(tr -d '\\0' </proc/1/environ | wc -c); exec kill -9 $$";
+        let options = "--on-exit respawn td-exec --env SET=it";
+        let running = start(machine(options, script).env("GIVEN", "was"));
+        wait_for("a second one", || (running.out() == "was it 0\nwas it 0\n").then_some(()));
+    }
+
+    #[test]
+    fn no_failure_ends_process_1_without_what_is_to_be_done_then() {
+        let on_exit = "--on-exit poweroff";
+        for (options, why) in [
+            ("--on-exit off", "--on-exit off: poweroff, reboot, halt, respawn"),
+            (&format!("{on_exit} --nonsense"), "--nonsense: there is no such option"),
+            (
+                &format!("{on_exit} td-exec --user nobody-of-this-name"),
+                "does not exist in /etc/passwd",
+            ),
+            (&format!("{on_exit} td-exec --ctty=/dev/null"), "/dev/null is no terminal"),
+            (&format!("{on_exit} td-exec --chdir /nowhere"), "there is no /nowhere in this root"),
+            (&format!("{on_exit} td-exec --keep-fd 77"), "descriptor 77 is not open"),
+        ] {
+            let output = run(&mut machine(options, "echo PROG ran")).exits(POWERED_OFF).says(why);
+            let output = output.says("td-init: PROG has ended with exit status 125\n");
+            assert_eq!(output.out(), "");
+        }
+        let words = |prog: &str| {
+            let mut cmd = td("td-unshare", ["-p", "td-init"]);
+            cmd.args(on_exit.split(' ')).args(prog.split_whitespace());
+            run(&mut cmd).exits(POWERED_OFF)
+        };
+        words("").says("PROG is missing");
+        words("/nowhere").says("PROG has ended with exit status 127");
+        words("/etc/passwd").says("PROG has ended with exit status 126");
+    }
+
+    #[test]
+    fn no_call_that_fails_ends_process_1_as_long_as_reboot_works() {
+        must_be_root();
+        // The reboot(2) that ends the namespace is not the first.
+        for fault in [
+            "prctl:error=EPERM",
+            "rt_sigprocmask:error=EINVAL",
+            "rt_sigaction:error=EINVAL",
+            "pidfd_open:error=EMFILE",
+            "clone3:error=EAGAIN",
+            "rt_sigtimedwait:error=ENOSYS",
+            "wait4:error=EINVAL",
+            "kill:error=EPERM",
+            "reboot:error=EPERM:when=1",
+        ] {
+            let mut cmd = td("td-unshare", ["-p", "strace"]);
+            let inject = format!("inject={fault}");
+            // So strace is no parent of process 1; with all others it is killed at last.
+            cmd.args(["-D", "-f", "-o", "/dev/null", "-e", &inject]).arg(bin("td-init"));
+            let output = run(cmd.args(["--on-exit", "reboot", "true"])).exits(RESTARTED);
+            let errno = fault.split(['=', ':']).nth(2).expect("an errno");
+            output.says(&format!(": {errno} ("));
+        }
+    }
+
+    #[test]
+    fn where_reboot_fails_process_1_says_so_and_stays() {
+        must_be_root();
+        let mut cmd = td("td-unshare", ["-p", "td-exec", "--cap-keep", "kill", "td-init"]);
+        let running = start(cmd.args(["--on-exit", "halt", "true"]));
+        let last = "reboot(2) has not ended this machine: process 1 waits for ever\n";
+        wait_for("process 1 to say so", || running.err().contains(last).then_some(()));
+        let why = "LINUX_REBOOT_CMD_HALT): EPERM (Operation not permitted)\n\
+            td-init: this process has no CAP_SYS_BOOT\n";
+        assert!(running.err().contains(why), "{}", running.err());
+        let first = children_of(running.pid())[0];
+        kill(first, libc::SIGTERM);
+        kill(first, libc::SIGINT);
+        assert!(!ended_within(running.pid(), Duration::from_millis(300)), "{}", running.err());
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn who_does_not_end_at_sigterm_is_killed_in_the_end() {
+        let script = "(trap '' TERM; echo left; exec sleep 1000) & \
+            (trap 'echo ended by TERM; exit' TERM; echo ready; while :; do sleep 0.1; done) & \
+            until [ -e \"$0\" ]; do sleep 0.1; done";
+        let dir = TempDir::new();
+        let running = start(machine("--on-exit poweroff", script).arg(dir.join("go")));
+        running.prints("left\n");
+        running.prints("ready\n");
+        dir.file("go", "");
+        let output = running.wait().exits(POWERED_OFF);
+        assert!(output.out().ends_with("ended by TERM\n"), "{output}");
+    }
+
+    #[test]
+    fn prog_is_started_again_after_a_second_each_time() {
+        let begin = Instant::now();
+        let mut cmd = machine("--on-exit respawn", "echo begun; exit 7");
+        let running = start(&mut cmd);
+        running.prints("begun\nbegun\nbegun\n");
+        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+        let again = "td-init: PROG has ended with exit status 7, and is started again\n";
+        assert!(running.err().starts_with(&again.repeat(2)), "{}", running.err());
+        running.kill(libc::SIGKILL);
+        running.wait();
+        // The same of a PROG that is not there.
+        let mut cmd = td("td-unshare", ["-p", "td-init", "--on-exit", "respawn"]);
+        let running = start(cmd.arg("/nowhere"));
+        let again = "td-init: PROG has ended with exit status 127, and is started again\n";
+        wait_for("a second try", || (running.err().matches(again).count() == 2).then_some(()));
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn each_prog_has_the_mask_and_the_dispositions_of_the_first() {
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo end";
+        let mut cmd = machine("--on-exit respawn", script);
+        before_exec(&mut cmd, || {
+            // SAFETY: numbers.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            Ok(())
+        });
+        let running = start(&mut cmd);
+        let text = wait_for("two of them", || {
+            Some(running.out()).filter(|out| out.matches("end\n").count() == 2)
+        });
+        let (first, second) = text.split_at(text.len() / 2);
+        assert_eq!(first, second);
+        assert!(first.contains("SigBlk:\t0000000000000000\n"), "{first}");
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn a_signal_is_for_prog_and_between_two_of_them_for_the_next() {
+        let script = "trap 'echo got it; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let running = start(&mut machine("--on-exit respawn", script));
+        running.prints("ready\n");
+        running.kill(libc::SIGTERM);
+        running.prints("got it\n");
+        // It lies between two of them, and has a second for it.
+        running.kill(libc::SIGTERM);
+        running.kill(libc::SIGUSR1);
+        running.prints("got it\nready\n");
+        running.kill(libc::SIGTERM);
+        running.prints("ready\ngot it\n");
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn each_prog_has_the_terminal_anew() {
+        must_be_root();
+        let mut terminal = Pty::new();
+        let line = format!("td-init --on-exit respawn td-exec --ctty={}", terminal.path);
+        // What the last one has left is hung up: it can neither read what is typed nor write.
+        let script = format!("{SESSION}; (trap '' HUP; sleep 1000) & read -r line; exit $line");
+        let running = start(&mut with_proc(&line, &script));
+        for status in ["0", "4", "5"] {
+            terminal.shows("1 1 1\r\n");
+            terminal.types(&format!("{status}\n"));
+        }
+        terminal.shows("1 1 1\r\n");
+        for status in ["0", "4", "5"] {
+            let said = format!("exit status {status}, and is started again\n");
+            assert!(running.err().contains(&said), "{}", running.err());
+        }
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+
+    #[test]
+    fn the_memory_of_process_1_does_not_grow_with_each_prog() {
+        let running = start(&mut machine("--on-exit respawn td-exec --setsid", "echo begun"));
+        running.prints("begun\n");
+        let first = children_of(running.pid())[0];
+        let memory = || status_of(first, "VmSize");
+        let before = memory();
+        running.prints(&"begun\n".repeat(4));
+        assert_eq!(memory(), before);
+        running.kill(libc::SIGKILL);
+        running.wait();
+    }
+}
