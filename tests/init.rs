@@ -253,6 +253,39 @@ mod root {
         }
     }
 
+    /// What stops a process discards a SIGCONT that is pending: it must not be the one that came after.
+    #[test]
+    fn a_continue_that_comes_while_the_process_that_waits_is_about_to_stop_is_not_lost() {
+        use std::os::unix::process::CommandExt;
+        must_be_root();
+        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            let dir = TempDir::new();
+            let mut cmd = Command::new("strace");
+            cmd.args(["-e", "inject=kill,rt_sigprocmask:delay_enter=300000", "-o"]);
+            cmd.arg(dir.join("log")).arg(bin("td-init")).process_group(0);
+            let running = start(cmd.args(["sh", "-c", "echo ready; exec sleep 1000"]));
+            running.prints("ready\n");
+            let init = wait_for("td-init", || {
+                let is = |pid: &i32| {
+                    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|c| c == b"td-init\n")
+                };
+                children_of(running.pid()).into_iter().find(is)
+            });
+            let prog = children_of(init)[0];
+            let is = |letter: &str| {
+                let what = format!("{letter} after signal {signal}");
+                wait_for(&what, || status_of(prog, "State").starts_with(letter).then_some(()));
+            };
+            is("S");
+            kill(init, signal);
+            is("T");
+            kill(init, libc::SIGCONT);
+            is("S");
+            kill(prog, libc::SIGKILL);
+            running.wait().exits(128 + libc::SIGKILL);
+        }
+    }
+
     #[test]
     fn lines_that_nobody_reads_send_prog_no_signal() {
         must_be_root();

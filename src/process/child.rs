@@ -414,24 +414,40 @@ fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
     }
 }
 
+/// Pass a signal on. Where it is one that stops, stop as well, as a shell expects, which waits for us to stop and not for
+/// the child. The signal itself decides whether we do: not where the caller ignores it, nor where no shell could continue
+/// us (an orphaned process group), which SIGSTOP would not ask.
 fn pass_on(cx: &Cx, child: &Waited, signal: i32, code: i32) -> Result<(), Error> {
     let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+    if !stops {
+        return pass_to(cx, child, signal, signal, code);
+    }
+    // Blocked, it stays pending until the child has its own, and a SIGCONT that comes meanwhile discards it; sent
+    // later, it would discard that.
+    sys::kill(cx, sys::getpid(cx)?, signal)?;
+    let passed = pass_to(cx, child, signal, libc::SIGSTOP, code);
+    sys::rt_sigprocmask(cx, libc::SIG_UNBLOCK, SigSet(1 << (signal - 1)))?;
+    sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
+    passed
+}
+
+/// Pass a signal on to PROG; where that leads a session or a process group, `to_group` to all that it has started.
+fn pass_to(cx: &Cx, child: &Waited, signal: i32, to_group: i32, code: i32) -> Result<(), Error> {
     // What the terminal sends goes to the whole process group, so that the child may have it already.
     // From the kernel comes also what is for us alone: a timer that the caller has set, a limit.
     let from_terminal = code == libc::SI_KERNEL && FROM_TERMINAL.contains(&signal);
-    let has_it = || Ok::<_, Error>(sys::getpgid(cx, child.pid)? == sys::getpgid(cx, 0)?);
-    if !(from_terminal && has_it()?) {
-        // Where it has just ended, its SIGCHLD is on the way.
-        match (stops || signal == libc::SIGCONT) && child.is_apart(cx) {
-            // PROG, and what it has started: its process group. Before it leads one, it alone.
-            true => {
-                let signal = if stops { libc::SIGSTOP } else { signal };
-                let _ = send(cx, child, -child.pid, signal)? || send(cx, child, child.pid, signal)?;
-            }
-            false => drop(send(cx, child, child.pid, signal)?),
-        }
+    if from_terminal && sys::getpgid(cx, child.pid)? == sys::getpgid(cx, 0)? {
+        return Ok(());
     }
-    if stops { stop(cx, signal) } else { Ok(()) }
+    let is_job_control = to_group != signal || signal == libc::SIGCONT;
+    // Where it has just ended, its SIGCHLD is on the way.
+    if is_job_control && child.is_apart(cx) {
+        // Before PROG leads a process group, it alone.
+        let _ = send(cx, child, -child.pid, to_group)? || send(cx, child, child.pid, to_group)?;
+    } else {
+        send(cx, child, child.pid, signal)?;
+    }
+    Ok(())
 }
 
 /// kill(2). False: nobody is there. Where one was refused before, the next takes no memory: who knows how many come.
@@ -440,15 +456,6 @@ fn send(cx: &Cx, child: &Waited, to: i32, signal: i32) -> Result<bool, Error> {
         true => sys::kill_if_allowed(cx, to, signal),
         false => sys::kill_if_there(cx, to, signal),
     }
-}
-
-/// A shell that stops the job waits for us to stop, not for the child. The signal itself decides
-/// whether we do: not where the caller ignores it, nor where no shell could continue us (an orphaned
-/// process group), which SIGSTOP would not ask.
-fn stop(cx: &Cx, signal: i32) -> Result<(), Error> {
-    sys::kill(cx, sys::getpid(cx)?, signal)?;
-    sys::rt_sigprocmask(cx, libc::SIG_UNBLOCK, SigSet(1 << (signal - 1)))?;
-    sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL).map(drop)
 }
 
 #[cfg(test)]
