@@ -1170,6 +1170,32 @@ mod root {
     }
 
     #[test]
+    fn restrict_is_each_path_that_the_manual_names_masked_or_read_only() {
+        let [place, other] = [place(), place()];
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tools/td-mount.8");
+        let manual = fs::read_to_string(manual).expect("the manual");
+        let text =
+            manual.split(".It Fl -restrict\n").nth(1).and_then(|s| s.split("The cap").next());
+        let (masked, read_only) = text.expect("it").split_once("read-only").expect("both");
+        let mut spelt_out: Vec<String> = vec!["--proc".into(), "--dev".into(), "--sys".into()];
+        for (option, text) in [("--mask", masked), ("--remount-ro", read_only)] {
+            for line in text.lines().filter_map(|line| line.strip_prefix(".Pa ")) {
+                for word in line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()) {
+                    let root = if word.starts_with('/') { "" } else { "/proc/" };
+                    spelt_out.extend([option.into(), format!("{root}{word}")]);
+                }
+            }
+        }
+        assert_eq!(spelt_out.len(), 3 + 2 * 16, "{spelt_out:?}");
+        let spelt_out: Vec<&str> = spelt_out.iter().map(String::as_str).collect();
+        run(&mut place.fill(&spelt_out, &["true"])).ok();
+        let expected = place.now();
+        assert!(expected.contains(&"proc/sys proc ro,nosuid,nodev,noexec".into()), "{expected:?}");
+        run(&mut other.fill(&["--proc", "--dev", "--sys", "--restrict"], &["true"])).ok();
+        assert_eq!(other.now(), expected);
+    }
+
+    #[test]
     fn remount_ro_takes_a_mount_alone_and_a_directory_with_all_below_it() {
         let place = place();
         let source = source(&place);

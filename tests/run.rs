@@ -68,12 +68,11 @@ fn handed_on(args: &[&str]) -> String {
     calls.lines().find(|line| line.contains("td-lock\", [")).expect("the chain").into()
 }
 
-/// Words are collected in pieces, which one character ends that no word has: one of those that have been thought of,
-/// or where all of them occur none.
+/// Words are collected in strings, where a line break ends each, and a mark stands for one inside a word.
 #[test]
 fn many_variables_and_mounts_keep_their_order_whatever_is_in_them() {
     let candidates = "\n\t|~^`#@!;";
-    for odd in ["", "\n", "\n\t|", candidates] {
+    for odd in ["", "\n", "\n\t|", candidates, "<0", "<0>\n<00>\n>\n"] {
         let mut args: Vec<String> = Vec::new();
         let mut expected = String::new();
         let shown = odd.replace('\n', "\\n").replace('\t', "\\t");
@@ -120,11 +119,11 @@ fn a_program_of_td_that_is_missing_or_cannot_be_executed_is_a_failure_of_td_run(
         if kind == "not executable" {
             dir.file("td-lock", "");
         }
-        run(&mut cmd).exits(125).says("td-lock is missing, or cannot be executed");
+        run(cmd.env("PATH", "/nowhere")).exits(125).says("td's programs are neither beside");
     }
     let dir = TempDir::new();
-    let mut cmd = copy_of_td_run(&dir, &[], |text| text);
-    run(cmd.env("PATH", "/nowhere")).exits(125).says("td's programs are neither beside");
+    let mut cmd = copy_of_td_run(&dir, &["td-lock"], |text| text);
+    run(cmd.env("PATH", "/nowhere")).exits(125).says("td-cgroup");
 }
 
 #[test]
@@ -191,47 +190,88 @@ fn a_volume_needs_two_paths() {
     }
 }
 
+/// An option stands in one place: the code of each has its text beside it, and --help is made of both.
 #[test]
 fn help_names_every_option_that_is_parsed() {
     let help = run(&mut td_run(["--help"])).ok().out();
     let script = fs::read_to_string(bin("td-run")).expect("td-run");
-    let parser = script.split("The options with a value.").nth(1).expect("the parser");
-    let parser = parser.split("-d | --detach").next().expect("the end").replace("-ge", "");
-    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '-';
-    for word in parser.split(|c: char| c.is_whitespace() || ")|\\".contains(c)) {
-        if word.starts_with('-') && word.len() > 1 && word.chars().all(is_letter) {
-            let mut words = help.split(|c: char| !is_letter(c));
-            let listed = ["-it", "-ti"].contains(&word) || words.any(|w| w == word);
-            assert!(listed, "--help does not name {word}");
-        }
+    let parser = script.split("  case $td_option in\n").nth(1).expect("the parser");
+    let parser = parser.split("\n  esac\n").next().expect("its end");
+    let arms = parser.lines().filter_map(|line| line.strip_prefix("    -")?.split_once(')'));
+    let arms = arms.map(|(names, code)| (format!("-{names}"), code));
+    let (refused, options): (Vec<_>, Vec<_>) =
+        arms.partition(|(_, code)| code.trim_start().starts_with("fail "));
+    assert!(options.len() > 30 && refused.len() == 4, "{options:?} {refused:?}");
+    for (names, code) in options.iter().filter(|(names, _)| names != "--") {
+        let (_, text) = code.rsplit_once(" #").unwrap_or_else(|| panic!("{names} has no text"));
+        let (value, text) = text.split_once(": ").unwrap_or_else(|| panic!("{names}: {text}"));
+        let names = names.replace(" |", ",");
+        let is_its =
+            |line: &&str| line.trim_start().starts_with(format!("{names} {value}").trim_end());
+        let line = help.lines().find(is_its).or_else(|| {
+            help.lines().find(|line| line.trim_start().starts_with(&format!("{names}{value}")))
+        });
+        let line = line.unwrap_or_else(|| panic!("--help does not name {names} {value}:\n{help}"));
+        assert!(line.ends_with(&format!("  {text}")), "{line}: {text}");
     }
     assert_eq!(run(&mut td_run(["--version"])).ok().out(), "td-run 0.1.0\n");
 }
 
+/// The names of the variables that td-run sets, but for those of a failure, after which nothing is executed.
+fn own_variables() -> Vec<String> {
+    let script = fs::read_to_string(bin("td-run")).expect("td-run");
+    let (before, rest) = script.split_once("\nshow() {\n").expect("show()");
+    let script = [before, rest.split_once("\n}\n").expect("its end").1].join("\n");
+    let mut names = Vec::new();
+    let is_name = |name: &str| {
+        let mut chars = name.chars();
+        chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let before_a_command =
+        ["then", "else", "do", "if", "elif", "while", "{", "(", "&&", "||", "!", "command"];
+    for line in script.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut begins = true; // a command, or what it is given in its environment
+        for (i, word) in words.iter().enumerate() {
+            let behind = words[i + 1..].iter().map(|word| word.trim_end_matches(';'));
+            let name = word.split('=').next().unwrap_or_default();
+            match *word {
+                "for" if begins => names.extend(behind.take(1).map(String::from)),
+                "unset" | "read" if begins => {
+                    let end = words.iter().skip(i).position(|word| word.ends_with(';'));
+                    let behind = behind.take(end.unwrap_or(words.len())).skip(1);
+                    names.extend(behind.take_while(|word| is_name(word)).map(String::from));
+                }
+                // The pattern of a case.
+                _ if word.ends_with(')') => {}
+                _ if begins && word.contains('=') && is_name(name) => names.push(name.into()),
+                _ => begins = false,
+            }
+            begins |= word.ends_with([';', ')']) || before_a_command.contains(word);
+        }
+        // ${NAME=VALUE}
+        let defaults = line.split("\"${").skip(1).filter_map(|text| text.split_once('='));
+        names.extend(defaults.map(|(name, _)| name).filter(|name| is_name(name)).map(String::from));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
 #[test]
 fn a_variable_that_td_run_has_itself_is_not_taken_over() {
-    refuses(&["-e", "image", "c"], "-e image: td-run has a variable of this name itself");
-
-    let script = fs::read_to_string(bin("td-run")).expect("td-run");
-    let own = script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
-    let own: Vec<&str> = own.split([' ', '\\', '\n']).filter(|word| !word.is_empty()).collect();
-    let code = script.split("\nEND\n").nth(1).expect("what comes after the help");
-    for line in code.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let set = words.iter().filter_map(|word| word.split_once('=')).map(|(name, _)| name);
-        let listed = match words[..] {
-            ["for", name, ..] => vec![name],
-            ["unset", "-v", ref names @ ..] => names.to_vec(),
-            ["while", "read", "-r", key, uid, ..] => vec![key, uid],
-            _ => Vec::new(),
-        };
-        let is_name = |name: &&str| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-        };
-        for name in set.filter(is_name).chain(listed) {
-            assert!(own.contains(&name), "{name} is missing in the list: {line}");
-        }
+    for name in ["td_image", "td_", "td_of_the_caller", "IFS"] {
+        refuses(&["-e", name, "c"], &format!("-e {name}: it is td-run's own: say -e {name}=VALUE"));
     }
+    // What is set is taken, whatever its name, and so is one that only looks alike.
+    for taken in ["td_image=x", "IFS=", "TD_IMAGE", "td", "image"] {
+        refuses(&["-e", taken, "c"], "images/default does not exist");
+    }
+    let names = own_variables();
+    assert!(names.len() > 30, "{names:?}");
+    let others: Vec<&String> = names.iter().filter(|name| !name.starts_with("td_")).collect();
+    assert_eq!(others, ["IFS", "_"]);
 }
 
 mod root {
@@ -1827,9 +1867,6 @@ mod root {
     #[test]
     fn variables_of_the_caller_change_nothing() {
         for house in House::each() {
-            let script = fs::read_to_string(bin("td-run")).expect("td-run");
-            let own =
-                script.split("own=\"").nth(1).and_then(|s| s.split('"').next()).expect("the list");
             let mut cmd = house.container(
                 &[],
                 &[
@@ -1838,7 +1875,7 @@ mod root {
                     "hostname; id -u; pwd; mount | grep -c ' / '; echo ready; read x || :",
                 ],
             );
-            for name in own.split([' ', '\\', '\n']).filter(|name| !name.is_empty()) {
+            for name in own_variables() {
                 cmd.env(name, "1");
             }
             cmd.envs([("IFS", "/"), ("CDPATH", "/"), ("TD_BIN", "/"), ("TD_TRACE", "1")]);

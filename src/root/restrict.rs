@@ -11,6 +11,25 @@ use crate::root::mounts::{self, copy_tree, new_fs};
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
 
+/// What of proc and sysfs shows the whole machine, and is masked in containers as docker has it.
+pub const MASKED: &[&CStr] = &[
+    c"/proc/kcore",
+    c"/proc/keys",
+    c"/proc/timer_list",
+    c"/proc/latency_stats",
+    c"/proc/sched_debug",
+    c"/proc/scsi",
+    c"/proc/acpi",
+    c"/proc/asound",
+    c"/proc/interrupts",
+    c"/sys/firmware",
+    c"/sys/devices/virtual/powercap",
+];
+
+/// What of proc changes the whole machine when uid 0 writes to it, without any capability.
+pub const READ_ONLY: &[&CStr] =
+    &[c"/proc/sys", c"/proc/sysrq-trigger", c"/proc/irq", c"/proc/bus", c"/proc/fs"];
+
 /// Hide what is at a path: by an empty directory, or a file by the null device of the root. What is not there
 /// needs no hiding.
 pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Error> {

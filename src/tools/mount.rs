@@ -26,6 +26,8 @@ are made where they are missing; a PATH that is missing is left out.
       --move SRC DST  what the caller has mounted on SRC, which it leaves
       --mask PATH     nothing: an empty directory, or /dev/null on a file
       --remount-ro PATH  make PATH read-only, if it is a mount only that mount
+      --restrict      mask, or make read-only, what of /proc and /sys belongs to
+                      the whole machine, as td-run and docker do
       --dir DST       no mount: a directory
       --symlink TEXT DST  no mount: a symbolic link that says TEXT
       --options LIST  of the mount just before, with commas between: ro, rw,
@@ -141,8 +143,13 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             }
             "--dev-bind" => op(What::Bind(cli.path()?), cli.path()?, 0),
             "--move" => op(What::Move(cli.path()?), cli.path()?, 0),
-            "--mask" => op(What::Mask, cli.path()?, NOTHING | MOUNT_ATTR_RDONLY),
-            "--remount-ro" => op(What::RemountRo, cli.path()?, MOUNT_ATTR_RDONLY),
+            "--mask" => mask(cli.path()?),
+            "--remount-ro" => remount_ro(cli.path()?),
+            "--restrict" => {
+                ops.extend(restrict::MASKED.iter().map(|path| mask((*path).into())));
+                ops.extend(restrict::READ_ONLY.iter().map(|path| remount_ro((*path).into())));
+                continue;
+            }
             "--dir" => op(What::Dir, cli.path()?, 0),
             "--symlink" => op(What::Symlink(cli.path()?), cli.path()?, 0),
             "--options" => {
@@ -157,6 +164,14 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 
 fn op(what: What, target: CString, attr: u64) -> Op {
     Op { what, target, options: Vec::new(), attr, clear: 0 }
+}
+
+fn mask(path: CString) -> Op {
+    op(What::Mask, path, NOTHING | MOUNT_ATTR_RDONLY)
+}
+
+fn remount_ro(path: CString) -> Op {
+    op(What::RemountRo, path, MOUNT_ATTR_RDONLY)
 }
 
 /// `--options LIST`: words for the mount, others for the file system.
