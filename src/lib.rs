@@ -78,6 +78,7 @@ pub mod cgroup {
     pub mod make;
     pub mod memberships;
     pub mod mount;
+    pub mod of_child;
     pub mod oom;
     pub mod places;
     pub mod proc_pid_cgroup;
@@ -104,7 +105,11 @@ pub mod process {
     pub mod pid_file;
     pub mod prog;
     pub mod session;
+    pub mod signals;
+    pub mod socket_pair;
     pub mod target;
+    pub mod wait;
+    pub mod waiting_parent;
 }
 
 /// The tools, one a file.

@@ -56,6 +56,7 @@ impl Program {
         for (table, room) in [
             ("LIMITS", "src/cgroup/limits.rs"),
             ("namespaces::of_option", "src/process/namespaces.rs"),
+            ("waiting_parent::", "src/process/waiting_parent.rs"),
         ] {
             if source.contains(table) {
                 options.extend(option_literals(&read(&root().join(room))));

@@ -16,7 +16,7 @@ use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
 use crate::sys::structs::Statx;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, cstring};
 
 /// What is asked of a cgroup.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub struct Wanted {
     /// Those of which there may be several.
     pub devices: Vec<DeviceLimit>,
     /// Files that are written as they are.
-    pub set: Vec<(CString, CString)>,
+    set: Vec<(CString, CString)>,
     /// Is the cgroup given to a user, who may ask for limits below it?
     pub delegated: bool,
     /// Is what it uses to be counted on version 2?
@@ -63,6 +63,24 @@ impl Wanted {
     pub fn add_device(&mut self, cli: &Cli, option: &str, typed: &str) -> Result<(), Error> {
         let limit = DeviceLimit::parse(option, typed);
         self.devices.push(limit.map_err(|asked| refused(cli, option, typed, asked.accepts))?);
+        Ok(())
+    }
+
+    /// The value of `--set`, FILE=VALUE.
+    pub fn add_file(&mut self, cli: &mut Cli) -> Result<(), Error> {
+        let both = cli.path()?;
+        // The kernel takes an empty write for none.
+        let pair = text::pair(both.to_bytes(), b'=').filter(|(_, value)| !value.is_empty());
+        let Some((file, value)) = pair else {
+            let both = plain(both.to_bytes());
+            return Err(cli.usage(format_args!("--set {both}: FILE=VALUE is wanted")));
+        };
+        let controller = text::pair(file, b'.').unwrap_or_default().0;
+        if controller.is_empty() || file.contains(&b'/') {
+            let file = plain(file);
+            return Err(cli.usage(format_args!("--set {file}: a file CONTROLLER.NAME is wanted")));
+        }
+        self.set.push((cstring(file), cstring(value)));
         Ok(())
     }
 

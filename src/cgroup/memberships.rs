@@ -34,7 +34,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// Move this process.
-    pub fn enter(&self, cx: &Cx) -> Result<(), Error> {
+    fn enter(&self, cx: &Cx) -> Result<(), Error> {
         sys::write(cx, self.file.as_fd(), b"0")
             .map(drop)
             .map_err(|e| causes::why_no_realtime(cx, &self.directory, e))
@@ -51,6 +51,19 @@ pub fn why_not_placed(cgroup: &[u8], error: Error) -> Error {
 }
 
 impl Memberships {
+    /// Move this process to all of them.
+    pub fn enter(&self, cx: &Cx) -> Result<(), Error> {
+        if let Some(directory) = &self.v2 {
+            sys::write_file(cx, Some(directory.as_fd()), c"cgroup.procs", b"0")?;
+        }
+        self.enter_v1(cx)
+    }
+
+    /// Move this process to those of version 1, where it was created in that of version 2.
+    pub fn enter_v1(&self, cx: &Cx) -> Result<(), Error> {
+        self.tasks.iter().try_for_each(|tasks| tasks.enter(cx))
+    }
+
     /// Without CLONE_INTO_CGROUP the child moves itself to the version 2 cgroup too, by its cgroup.procs.
     /// Returns whether it has one.
     pub fn without_clone3(&mut self, cx: &Cx) -> Result<bool, Error> {

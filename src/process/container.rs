@@ -8,16 +8,19 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
+use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID};
 use crate::ids::policy::{self, Confinement};
 use crate::ids::users;
 use crate::process::join::USER;
 use crate::process::lock;
 use crate::process::pid_file::{self, Named};
 use crate::process::prog;
+use crate::process::session;
 use crate::process::target::{Target, field, hexadecimal, number};
 use crate::root::directories::Place;
 use crate::root::mounts;
 use crate::say::error::Error;
+use crate::say::flags;
 use crate::say::show::plain;
 use crate::say::text::split;
 use crate::sys::proc::{self, path};
@@ -67,6 +70,30 @@ impl Container {
         let policy = state.policy(cx, no_new_privs)?;
         Ok((first, Container { owner, capabilities, no_new_privs, policy, environment }))
     }
+
+    /// Have no more rights than its processes, but for what is needed until PROG begins.
+    pub fn confine(&self, cx: &Cx) -> Result<(), Error> {
+        session::join_keyring(cx)?;
+        caps::bound(cx, self.capabilities)?;
+        if self.no_new_privs {
+            sys::prctl_set_no_new_privs(cx)?;
+        }
+        self.policy.as_ref().map_or(Ok(()), |policy| policy.load_first(cx))?;
+        keep(cx, self.capabilities | 1 << CAP_SETGID | 1 << CAP_SETUID)
+    }
+
+    /// The last of that, when the ids are those of PROG.
+    pub fn keep_capabilities(&self, cx: &Cx) -> Result<(), Error> {
+        keep(cx, self.capabilities)
+    }
+}
+
+/// Of our capabilities keep only these.
+fn keep(cx: &Cx, capabilities: u64) -> Result<(), Error> {
+    // A user namespace gives all, and a dry run has joined none.
+    let all = flags::CAPS.iter().fold(0, |all, (cap, _)| all | 1 << cap);
+    let held = if cx.dry() { all } else { sys::capget(cx)?.permitted() };
+    caps::set(cx, held & capabilities, false)
 }
 
 /// What a state has of a container.

@@ -4,7 +4,8 @@ use syscalls::Errno;
 
 use crate::cli::Prog;
 use crate::ids::id_maps::{IdMaps, Map};
-use crate::process::child::{self, Line, Side};
+use crate::process::child::{self, Side};
+use crate::process::socket_pair::SocketPair;
 use crate::root::directories::Place;
 use crate::say::error::Error;
 use crate::say::show;
@@ -30,7 +31,7 @@ fn have_written(cx: &Cx, map: &Map, process: &str) -> Result<(), Error> {
         Side::Child => prog.find(cx)?.exec(cx).map(drop),
         Side::Parent(..) => Ok(()),
     });
-    match child::help(cx, 0, part)? {
+    match child::run_helper(cx, 0, part)? {
         0 => Ok(()),
         status => Err(map.why_not_written(cx, status)),
     }
@@ -47,18 +48,20 @@ pub fn remove(cx: &Cx, maps: &IdMaps, place: &Place, remove: Remove) -> Result<(
         other => return other,
     }
     if cx.dry() {
-        return Ok(()); // there it would go well
+        return Ok(()); // there it would succeed
     }
-    let line = Line::new(cx)?;
+    let sockets = SocketPair::new(cx)?;
     let part = Box::new(|side| match side {
         Side::Child => {
             maps.write_own(cx)?;
-            line.call(cx)?;
+            sockets.wait_for_parent(cx)?;
             remove(cx, place)
         }
-        Side::Parent(child, _) => line.answer(cx, child, || write_for(cx, maps, child)).map(drop),
+        Side::Parent(child, _) => {
+            sockets.wait_for_child(cx, child, || write_for(cx, maps, child)).map(drop)
+        }
     });
-    match child::help(cx, libc::CLONE_NEWUSER as u64, part)? {
+    match child::run_helper(cx, libc::CLONE_NEWUSER as u64, part)? {
         0 => Ok(()),
         _ => Err(Error::refusal(format_args!("{} is not removed", place.shown()))),
     }

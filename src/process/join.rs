@@ -1,13 +1,18 @@
-//! Joining namespaces, those of a process or those that files hold: setns(2).
+//! Joining namespaces, those of a process or those that files hold: setns(2). What else is entered with them is opened
+//! here as well: inside, every path is another's.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::ids::caps::CAP_SYS_ADMIN;
-use crate::ids::caps::{self, CAP_SYS_CHROOT};
+use crate::cgroup::memberships::Memberships;
+use crate::cgroup::record::{Record, Wanted};
+use crate::ids::caps::{self, CAP_SYS_ADMIN, CAP_SYS_CHROOT};
+use crate::ids::users;
 use crate::process::namespaces;
+use crate::process::target::Target;
+use crate::root::fill;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
@@ -15,6 +20,93 @@ use crate::sys::{self, Cx};
 /// The bits of two kinds that are like no other.
 pub const USER: u64 = libc::CLONE_NEWUSER as u64;
 pub const PID: u64 = libc::CLONE_NEWPID as u64;
+
+/// Every kind.
+pub const ALL: u64 = u64::MAX;
+
+/// What the command line asks for.
+#[derive(Default)]
+pub struct Asked {
+    /// The namespaces (CLONE_NEW*) of the process.
+    pub namespaces: u64,
+    /// Those that files hold.
+    pub files: Vec<(u64, CString)>,
+    /// A directory, or that of the process.
+    pub root: Option<Option<CString>>,
+    pub wd: Option<Option<CString>>,
+    /// The cgroups of the process.
+    pub cgroup: bool,
+}
+
+/// What is joined, opened while we are outside.
+#[derive(Default)]
+pub struct Opened {
+    pub joins: Vec<Join>,
+    pub cgroups: Memberships,
+    pub root: Option<OwnedFd>,
+    pub wd: Option<OwnedFd>,
+    /// Who PROG will be where the ids change, as the caller has it.
+    pub ids: [Option<u32>; 2],
+}
+
+impl Opened {
+    /// Open what is asked for: of a process, or `all` of a container.
+    pub fn new(cx: &Cx, asked: &Asked, target: Option<Target>, all: bool) -> Result<Opened, Error> {
+        let mut opened = Opened::default();
+        for (kind, path) in &asked.files {
+            let file = match sys::openat(cx, None, path, libc::O_RDONLY) {
+                Err(e) if e.is(Errno::ENOENT) && cx.dry() => fill::stand_in(cx)?, // a tool makes it
+                other => other?,
+            };
+            opened.joins.push(Join { file, kinds: *kind, path: path.clone() });
+        }
+        if let Some(Some(path)) = &asked.root {
+            opened.root = Some(sys::openat(cx, None, path, libc::O_PATH | libc::O_DIRECTORY)?);
+        }
+        if let Some(target) = target {
+            opened.open_process(cx, asked, target, all)?;
+        }
+        Ok(opened)
+    }
+
+    fn open_process(
+        &mut self,
+        cx: &Cx,
+        asked: &Asked,
+        target: Target,
+        all: bool,
+    ) -> Result<(), Error> {
+        let by_file = asked.files.iter().fold(0, |kinds, (kind, _)| kinds | kind);
+        let wanted = if all { ALL } else { asked.namespaces & !by_file };
+        let kinds = target.others(cx, wanted)?;
+        if all || asked.cgroup {
+            let text = target.read(cx, c"cgroup")?;
+            self.cgroups = Record::parse(cx, &text, Wanted::Others)?.open(cx)?;
+        }
+        if all || asked.root == Some(None) {
+            self.root = Some(target.directory(cx, c"root")?);
+        }
+        if asked.wd == Some(None) {
+            self.wd = Some(target.directory(cx, c"cwd")?);
+        }
+        if kinds & USER != 0 {
+            for (id, map) in self.ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
+                let ids = users::smallest_mapped(&target.read(cx, map)?);
+                *id = ids.map(|[_, outside]| outside);
+            }
+        }
+        target.lives(cx)?;
+        if kinds != 0 {
+            self.joins.push(Join { path: target.path(), file: target.pidfd, kinds });
+        }
+        Ok(())
+    }
+
+    /// Is one of these kinds joined?
+    pub fn joins(&self, kind: u64) -> bool {
+        self.joins.iter().any(|join| join.kinds & kind != 0)
+    }
+}
 
 /// A namespace, or those of a process.
 pub struct Join {

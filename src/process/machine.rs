@@ -1,5 +1,5 @@
 //! Process 1 of a machine, which never ends by itself.
-//! How signals are passed on is in [`crate::process::child`].
+//! How signals are passed on is in [`crate::process::signals`].
 
 use std::ffi::CString;
 
@@ -9,8 +9,10 @@ use syscalls::Errno;
 use crate::cgroup::memberships::Memberships;
 use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
-use crate::process::child::{self, Caller, Side, Waited};
+use crate::process::child::{self, Caller, Side};
 use crate::process::session;
+use crate::process::signals::Child;
+use crate::process::wait;
 use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::show;
@@ -68,7 +70,7 @@ pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
                 return Ok(());
             }
             Ok(Side::Parent(child, _)) => {
-                machine.attend(cx, child).inspect_err(|_| drop(child::end(cx, child)))
+                machine.wait(cx, child).inspect_err(|_| drop(wait::kill(cx, child)))
             }
             Err(error) if cx.dry() => return Err(error),
             Err(error) => Err(error),
@@ -102,16 +104,16 @@ impl Machine {
     }
 
     /// Wait until PROG has ended; or until Ctrl-Alt-Del ends all.
-    fn attend(&self, cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
-        let child = Waited::new(child, Some(false));
+    fn wait(&self, cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
+        let child = Child::new(child, Some(false));
         loop {
-            let signal = child::next_signal(cx)?;
+            let signal = wait::next_signal(cx)?;
             let from_kernel = signal.code == libc::SI_KERNEL;
             if self.keys && from_kernel && signal.signo == libc::SIGINT {
                 cx.say(&Error::refusal("Ctrl-Alt-Del: the machine is restarted"));
                 self.end(cx, LINUX_REBOOT_CMD_RESTART);
             }
-            if let Some(ended) = child::handle(cx, &child, &signal)? {
+            if let Some(ended) = wait::handle(cx, &child, &signal)? {
                 return Ok(ended);
             }
         }
@@ -145,7 +147,7 @@ impl Machine {
             say(make_read_only(cx));
             // By a child: where the machine does not end, the kernel ends who asked for it (kernel/reboot.c), and
             // panics where that is its process 1.
-            let asked = child::help(
+            let asked = child::run_helper(
                 cx,
                 0,
                 Box::new(|side| match side {

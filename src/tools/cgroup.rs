@@ -62,7 +62,7 @@ use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::plain;
 use crate::say::text;
-use crate::sys::{self, Cx, cstring};
+use crate::sys::{self, Cx};
 
 /// The tool.
 pub const TOOL: Tool = Tool {
@@ -135,7 +135,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
                 let typed = cli.word()?;
                 opts.wanted.add_device(cli, option, &typed)?;
             }
-            "--set" => opts.wanted.set.push(file_and_value(cli)?),
+            "--set" => opts.wanted.add_file(cli)?,
             "--leaf" => opts.leaf = Some(cli.path()?),
             "--move-to-leaf" => opts.move_to_leaf = Some(cli.path()?),
             "--stay" => opts.stay = true,
@@ -205,22 +205,6 @@ fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
         (Some(uid @ 0..=MOST), Some(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
         _ => Err(cli.usage(format_args!("--delegate {word}: UID:GID is wanted, two numbers"))),
     }
-}
-
-fn file_and_value(cli: &mut Cli) -> Result<(CString, CString), Error> {
-    let both = cli.path()?;
-    // The kernel takes an empty write for none.
-    let pair = text::pair(both.to_bytes(), b'=').filter(|(_, value)| !value.is_empty());
-    let Some((file, value)) = pair else {
-        let both = plain(both.to_bytes());
-        return Err(cli.usage(format_args!("--set {both}: FILE=VALUE is wanted")));
-    };
-    let controller = text::pair(file, b'.').unwrap_or_default().0;
-    if controller.is_empty() || file.contains(&b'/') {
-        let file = plain(file);
-        return Err(cli.usage(format_args!("--set {file}: a file CONTROLLER.NAME is wanted")));
-    }
-    Ok((cstring(file), cstring(value)))
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {

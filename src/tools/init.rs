@@ -17,11 +17,13 @@ use syscalls::Errno;
 use crate::cgroup::memberships::Memberships;
 use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
-use crate::process::child::{self, Side, Waited};
+use crate::process::child::{self, Side};
 use crate::process::descriptors::{self, Ran};
 use crate::process::machine::{self, OnExit};
 use crate::process::prog::Next;
 use crate::process::session;
+use crate::process::signals::Child;
+use crate::process::wait;
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
 
@@ -81,7 +83,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
             }
             prog.go_on(cx)
         }
-        Side::Parent(child, ran) => wait(cx, child, &ran, apart),
+        Side::Parent(child, ran) => wait_for_prog(cx, child, &ran, apart),
     }
 }
 
@@ -93,10 +95,10 @@ fn leads_session_without_terminal(cx: &Cx) -> Result<bool, Error> {
 }
 
 /// Wait until PROG has ended.
-fn wait(cx: &Cx, child: i32, ran: &Ran, apart: bool) -> Result<Next, Error> {
+fn wait_for_prog(cx: &Cx, child: i32, ran: &Ran, apart: bool) -> Result<Next, Error> {
     // PROG may run already. If we fail, it shall not live on: a set-user-id program does not end with its parent.
     let ended = descriptors::close_all(cx, ran.fd())
-        .and_then(|()| child::wait(cx, &Waited::new(child, apart.then_some(true))))
+        .and_then(|()| wait::wait(cx, &Child::new(child, apart.then_some(true))))
         .inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
     Ok(Next::End(ran.exit_status(cx, ended)))
 }

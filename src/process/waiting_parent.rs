@@ -1,0 +1,292 @@
+//! The waiting parent of td-unshare, which enters no namespace: what it does outside before its child becomes PROG, and
+//! when that has ended. It maps ids, keeps namespaces in files, writes pid files, waits, reports what memory has run out,
+//! and removes cgroups and directories.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
+
+use crate::cgroup::memberships::Memberships;
+use crate::cgroup::of_child::{self, OfChild};
+use crate::cli::{Cli, Prog};
+use crate::ids::id_maps::IdMaps;
+use crate::process::descriptors::Ran;
+use crate::process::id_mapping::{self, Remove};
+use crate::process::namespaces;
+use crate::process::pid_file;
+use crate::process::prog::Next;
+use crate::process::signals::Child;
+use crate::process::socket_pair::SocketPair;
+use crate::process::wait;
+use crate::root::directories::Place;
+use crate::root::remove;
+use crate::root::temporary_file::TemporaryFile;
+use crate::say::error::{Error, FAILED};
+use crate::say::number::int;
+use crate::say::show::plain;
+use crate::say::text;
+use crate::sys::structs::WaitStatus;
+use crate::sys::{self, Cx, cstring};
+
+/// What the command line asks for.
+#[derive(Default)]
+pub struct Asked {
+    /// Namespaces (CLONE_NEW*) that are kept in a file.
+    pub pins: Vec<(u64, CString)>,
+    cgroups: of_child::Asked,
+    pid_files: Vec<CString>,
+    /// A descriptor of PROG, and the file that it is.
+    record: Option<(RawFd, CString)>,
+    remove: Vec<CString>,
+    rmdir: Vec<CString>,
+    fresh: bool,
+    /// No link is followed below it.
+    state: Option<CString>,
+}
+
+impl Asked {
+    /// Read the option, if it is one of those. Returns whether it is.
+    pub fn option(&mut self, cli: &mut Cli, option: &str) -> Result<bool, Error> {
+        match option {
+            "--into-cgroup" => self.cgroups.into = Some(cli.path()?),
+            "--remove-cgroup" => self.cgroups.remove = Some(cli.path()?),
+            "--cgroup-record" => self.cgroups.record = Some(named(cli, option)?),
+            "--pid-file" => self.pid_files.push(named(cli, option)?),
+            "--record" => self.record = Some(record(cli)?),
+            "--remove" => self.remove.push(named(cli, option)?),
+            "--rmdir" => self.rmdir.push(named(cli, option)?),
+            "--fresh" => self.fresh = true,
+            "--state" => self.state = Some(cli.path()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What does not go together.
+    pub fn check(&self, cli: &Cli) -> Result<(), Error> {
+        let of_child::Asked { into, remove, record } = &self.cgroups;
+        if record.is_some() && (into.is_some() || remove.is_some()) {
+            return Err(cli.usage("--cgroup-record excludes --into-cgroup and --remove-cgroup"));
+        }
+        Ok(())
+    }
+
+    /// Is there anything to do outside, so that a child becomes PROG?
+    pub fn needs_parent(&self, maps: &IdMaps) -> bool {
+        let of_child::Asked { into, remove, record } = &self.cgroups;
+        into.is_some()
+            || remove.is_some()
+            || record.is_some()
+            || !self.remove.is_empty()
+            || !self.rmdir.is_empty()
+            || self.needs_parent_before_prog(Some(maps))
+    }
+
+    /// Is some of that done when the child exists, and has not become PROG yet?
+    fn needs_parent_before_prog(&self, maps: Option<&IdMaps>) -> bool {
+        maps.is_some_and(IdMaps::need_parent) || !self.pins.is_empty() || !self.pid_files.is_empty()
+    }
+
+    fn state(&self) -> Option<&CStr> {
+        self.state.as_deref()
+    }
+}
+
+/// `N:FILE`.
+fn record(cli: &mut Cli) -> Result<(RawFd, CString), Error> {
+    let typed = cli.path()?;
+    let parts = text::pair(typed.to_bytes(), b':');
+    let parts = parts.and_then(|(n, file)| Some((int(n)?, remove::named(&cstring(file))?)));
+    parts.filter(|(fd, _)| *fd > 2).ok_or_else(|| {
+        let typed = plain(typed.to_bytes());
+        cli.usage(format_args!("--record {typed}: it is N:FILE, N a descriptor above 2"))
+    })
+}
+
+fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
+    let typed = cli.path()?;
+    remove::named(&typed).ok_or_else(|| {
+        let typed = plain(typed.to_bytes());
+        cli.usage(format_args!("{option} {typed}: this is no name in a directory"))
+    })
+}
+
+/// What the parent has created outside of the new namespaces, and how the child ended.
+pub struct WaitingParent<'a> {
+    asked: &'a Asked,
+    prog: Prog,
+    cgroups: OfChild<'a>,
+    /// Those of the new user namespace, if there is one.
+    maps: Option<&'a IdMaps>,
+    pid_files: Vec<TemporaryFile>,
+    /// Files with a namespace each, and whether they were created.
+    pins: Vec<(&'a CStr, bool)>,
+    /// The child has not become PROG.
+    failed: bool,
+    /// PROG, which may be behind other tools, was executed.
+    ran: bool,
+    /// The exit status of the child.
+    status: u8,
+}
+
+impl<'a> WaitingParent<'a> {
+    /// Wait for the end of what a killed run has left, and refuse what could not be removed at the end: then nothing is
+    /// begun.
+    pub fn new(cx: &Cx, asked: &'a Asked, prog: Prog) -> Result<WaitingParent<'a>, Error> {
+        let parent = WaitingParent {
+            asked,
+            prog,
+            cgroups: OfChild::read(cx, &asked.cgroups, asked.state())?,
+            maps: None,
+            pid_files: Vec::new(),
+            pins: Vec::new(),
+            failed: false,
+            ran: false,
+            status: 0,
+        };
+        parent.check(cx).inspect_err(|_| parent.remove_cgroups(cx))?;
+        Ok(parent)
+    }
+
+    fn check(&self, cx: &Cx) -> Result<(), Error> {
+        let Asked { pid_files, remove, rmdir, .. } = self.asked;
+        // Until that process has ended, the directories are still in use.
+        pid_files.iter().try_for_each(|path| pid_file::await_end(cx, self.asked.state(), path))?;
+        // Others must not be able to change the way to what is removed.
+        let mut removed = remove.iter().chain(rmdir);
+        removed.try_for_each(|path| Place::find(cx, self.asked.state(), path).map(drop))
+    }
+
+    /// Before the clone: remove what a killed run has left, and create and open what the clone needs. The sockets are for
+    /// what is done when the child exists, if anything is. `maps` are those of a new user namespace.
+    pub fn prepare(
+        &mut self,
+        cx: &Cx,
+        maps: Option<&'a IdMaps>,
+    ) -> Result<(Memberships, Option<SocketPair>), Error> {
+        let Asked { record, pid_files, remove, fresh, .. } = self.asked;
+        self.maps = maps;
+        for path in remove.iter().filter(|_| *fresh) {
+            self.remove(cx, path, remove::remove_tree)?;
+        }
+        // First, as long as nothing of ours can have its number.
+        if let Some((fd, file)) = record {
+            pid_file::record(cx, self.asked.state(), *fd, file)?;
+        }
+        for path in pid_files {
+            self.pid_files.push(TemporaryFile::new(cx, self.asked.state(), path)?);
+        }
+        let cgroups = self.cgroups.open(cx)?;
+        let needs_sockets = self.asked.needs_parent_before_prog(maps);
+        Ok((cgroups, needs_sockets.then(|| SocketPair::new(cx)).transpose()?))
+    }
+
+    /// Why there is no child, which was to have these new namespaces (CLONE_NEW*).
+    pub fn why_no_child(&self, cx: &Cx, namespaces: u64, error: Error) -> Error {
+        namespaces::why(cx, namespaces, self.cgroups.clone_into().as_deref(), error)
+    }
+
+    /// After the clone: do what is done before the child becomes PROG, then wait for its end. Returns the exit status.
+    pub fn wait(
+        &mut self,
+        cx: &Cx,
+        child: i32,
+        ran: &Ran,
+        sockets: Option<SocketPair>,
+    ) -> Result<u8, Error> {
+        match self.wait_for_end(cx, child, sockets) {
+            Ok(ended) => {
+                self.ran = ran.prog(cx);
+                self.status = ran.exit_status(cx, ended);
+                Ok(self.status)
+            }
+            Err(error) => {
+                self.release(cx);
+                let Err(lives) = wait::kill(cx, child) else { return Err(error) };
+                // What would be cleaned up is in use: the next run does it.
+                cx.say(&error);
+                cx.say(&lives);
+                sys::exit(cx, FAILED);
+            }
+        }
+    }
+
+    fn wait_for_end(
+        &mut self,
+        cx: &Cx,
+        child: i32,
+        sockets: Option<SocketPair>,
+    ) -> Result<WaitStatus, Error> {
+        let part = || self.do_before_prog(cx, child);
+        let socket = sockets.map_or(Ok(None), |pair| pair.wait_for_child(cx, child, part))?;
+        let release = || self.release(cx);
+        let ended = wait::wait_unless_frozen(cx, &Child::new(child, None), &release)?;
+        self.failed = socket.is_none_or(|socket| socket.has_failure(cx));
+        Ok(ended)
+    }
+
+    fn do_before_prog(&mut self, cx: &Cx, child: i32) -> Result<(), Error> {
+        self.maps.map_or(Ok(()), |maps| id_mapping::write_for(cx, maps, child))?;
+        for (namespace, file) in &self.asked.pins {
+            self.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
+        }
+        self.pid_files.iter_mut().try_for_each(|file| pid_file::write(cx, file, child))
+    }
+
+    /// A signal was sent that is to end the child, or it is to be killed: let it not be frozen.
+    fn release(&self, cx: &Cx) {
+        self.cgroups.release(cx).unwrap_or_else(|error| cx.say(&error));
+    }
+
+    /// The child has ended, or there is none: clean up, and end as it ended.
+    pub fn end(mut self, cx: &Cx, ended: Result<u8, Error>) -> Result<Next, Error> {
+        self.failed |= ended.is_err();
+        self.clean_up(cx);
+        ended.map(Next::End)
+    }
+
+    /// What is not removed is said, and changes nothing else. What would outlive PROG goes too where that was never
+    /// executed.
+    pub fn clean_up(&self, cx: &Cx) {
+        let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
+        self.pid_files.iter().for_each(|file| say(file.remove(cx)));
+        for &(file, created) in self.pins.iter().filter(|_| self.failed) {
+            say(namespaces::unpin(cx, file, created));
+        }
+        self.say_how_killed(cx);
+        self.remove_cgroups(cx);
+        let Asked { remove, rmdir, .. } = self.asked;
+        remove.iter().for_each(|path| say(self.remove(cx, path, remove::remove_tree)));
+        rmdir.iter().for_each(|path| say(self.remove(cx, path, remove::remove_empty)));
+        self.pid_files.iter().rev().filter(|_| self.failed).for_each(|file| file.undo(cx));
+    }
+
+    /// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup
+    /// that has counted it. If PROG ended with 0, it has coped with it.
+    fn say_how_killed(&self, cx: &Cx) {
+        const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-init end, too
+        if self.status == 0 {
+            return;
+        }
+        if let Some(how) = self.cgroups.how_killed(cx) {
+            let who = match self.status {
+                _ if !self.ran => "the process that was to become ",
+                KILLED => "",
+                _ => "a process of ",
+            };
+            cx.say(&Error::refusal(format_args!("{who}{} {how}", self.prog.shown())));
+        }
+    }
+
+    fn remove_cgroups(&self, cx: &Cx) {
+        self.cgroups.remove(cx).unwrap_or_else(|error| cx.say(&error));
+    }
+
+    /// Remove a directory as the caller, or as root of the new user namespace.
+    fn remove(&self, cx: &Cx, path: &CStr, how: Remove) -> Result<(), Error> {
+        let Some(place) = Place::find(cx, self.asked.state(), path)? else { return Ok(()) };
+        match self.maps {
+            Some(maps) => id_mapping::remove(cx, maps, &place, how),
+            None => how(cx, &place),
+        }
+    }
+}
