@@ -6,7 +6,7 @@
 //! order. `src/bin` makes a program of each, and one of all. What the tools share lies in the modules
 //! below, each of which uses only those above it in this list.
 
-// The rules of the house: `unsafe` in `sys` alone, and no way to a panic.
+// The rules of this crate: `unsafe` in `sys` alone, and no way to a panic.
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 #![deny(clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)]

@@ -83,8 +83,8 @@ mod root {
     }
 
     #[test]
-    fn a_child_of_td_unshare_is_born_in_it() {
-        let own = Cgroup::new("born");
+    fn a_child_of_td_unshare_is_created_in_it() {
+        let own = Cgroup::new("created");
         // How many hierarchies have it.
         let found = || {
             run(&mut cgroup(["-m", "64M", "--pids", "9", &own.0])).ok();
@@ -613,8 +613,8 @@ mod root {
         }
 
         #[test]
-        fn a_child_of_a_users_td_unshare_is_born_in_what_is_delegated() {
-            let own = Cgroup::new("bornuser");
+        fn a_child_of_a_users_td_unshare_is_created_in_what_is_delegated() {
+            let own = Cgroup::new("createduser");
             let dir = tools();
             run(&mut cgroup(["--delegate", "65534:65534", &own.0])).ok();
             let (name, leaf) = (own.below("x"), own.below("x/leaf"));

@@ -157,7 +157,7 @@ mod root {
     #[test]
     fn a_child_that_is_frozen_before_it_is_prog_leaves_its_parent_to_signals() {
         for freezer in Freezer::all() {
-            let own = Cgroup::new("frozenborn");
+            let own = Cgroup::new("frozencreated");
             let dir = TempDir::new();
             freezer.make(&own.0);
             let pid_file = dir.join("pid");

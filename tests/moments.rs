@@ -351,7 +351,7 @@ mod root {
         house.nothing_is_left();
     }
 
-    /// On version 2 the child is born where it is not counted here, and td-run makes no other.
+    /// On version 2 the child is created where it is not counted here, and td-run makes no other.
     mod v1 {
         use super::*;
 

@@ -157,15 +157,16 @@ impl Wanted {
         name: &[u8],
         writes: &[Write],
     ) -> Vec<Used<'a>> {
-        let home = hierarchies::home(hierarchies);
+        let primary = hierarchies::primary(hierarchies);
         let asked = |hierarchy: &&Hierarchy| self.asks(hierarchy, writes);
         // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
         // limited there, those of version 1 are enough.
         let enough = hierarchies.iter().any(|h| asked(&h))
-            && home.is_some_and(|h| cannot_enter(cx, h, name));
+            && primary.is_some_and(|h| cannot_enter(cx, h, name));
         let mut used = Vec::new();
         for hierarchy in hierarchies {
-            if asked(&hierarchy) || home.is_some_and(|home| home.is(hierarchy)) && !enough {
+            if asked(&hierarchy) || primary.is_some_and(|primary| primary.is(hierarchy)) && !enough
+            {
                 used.push((hierarchy, name.to_vec()));
             }
         }
@@ -173,9 +174,9 @@ impl Wanted {
     }
 }
 
-/// May this process create a cgroup below its own, and go there?
+/// May this process create a cgroup below its own, and move there?
 fn may_create(cx: &Cx, hierarchy: &Hierarchy) -> Result<bool, Error> {
-    if hierarchy.is_imagined(cx) {
+    if hierarchy.is_assumed(cx) {
         return Ok(true);
     }
     let Some(own) = hierarchy.directory(b"") else { return Ok(false) };

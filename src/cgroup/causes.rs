@@ -27,7 +27,7 @@ pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
 }
 
 /// Why a cgroup was not given away.
-pub fn why_not_given(cx: &Cx, error: Error) -> Error {
+pub fn why_not_delegated(cx: &Cx, error: Error) -> Error {
     match (error.errno(), cx.start.euid) {
         (Some(Errno::EPERM), we @ 1..) => {
             let mut why = String::from("only root may give a cgroup away, we are uid");

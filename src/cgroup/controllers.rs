@@ -10,7 +10,7 @@ use crate::cgroup::asked::Wanted;
 use crate::cgroup::file::{self, join, named, procs, read_word, shown_word, why_refused};
 use crate::cgroup::hierarchies::{CONTROLLERS, Hierarchy};
 use crate::cgroup::proc_pid_cgroup::why_on_v1;
-use crate::cgroup::tree::{self, DYING, Patience};
+use crate::cgroup::tree::{self, DYING, TimeLeft};
 use crate::say::error::Error;
 use crate::say::show::{plain, signed};
 use crate::say::text;
@@ -167,10 +167,10 @@ fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bo
     Err((why_in_the_way(cx, level, error), true))
 }
 
-/// Move every process of one directory to another, and note who was moved. Who is born meanwhile is moved in the
-/// next round; where they are born too fast, the kernel will say what is in the way.
+/// Move every process of one directory to another, and note who was moved. What is forked meanwhile is moved in the
+/// next round; where that is too fast, the kernel will say what is in the way.
 fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(), Error> {
-    let mut patience = Patience(DYING);
+    let mut time_left = TimeLeft(DYING);
     loop {
         let pids = tree::processes(cx, None, &procs(from))?;
         // To write 0 would move this process.
@@ -179,7 +179,7 @@ fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(),
         }
         moved.extend(&pids);
         move_each(cx, &pids, to)?;
-        if !patience.wait(cx)? {
+        if !time_left.wait(cx)? {
             return Ok(());
         }
     }

@@ -25,11 +25,12 @@ pub fn wait_empty(cx: &Cx, places: &[Place], time: Option<i64>) -> Result<(), Er
     if cx.dry() {
         return Ok(());
     }
-    gone(cx, places, time).map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
+    until_empty(cx, places, time)
+        .map_err(|e| if e.errno().is_none() { e.with_status(OVER) } else { e })
 }
 
 /// Wait until nobody is in any of these cgroups, nor below them. A refusal: the time is over.
-pub fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
+pub fn until_empty(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
     for place in places {
         let empty = match place.hierarchy.v2 {
             true => file::wait_for_event(cx, &place.directory, b"populated 0", &mut time),
@@ -40,7 +41,7 @@ pub fn gone(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Erro
             Ok(false) => {
                 let pids = tree::processes_below(cx, &place.directory)?.unwrap_or_default();
                 let directory = plain(place.directory.to_bytes());
-                let error = Error::refusal(tree::living(cx, &directory, &pids));
+                let error = Error::refusal(tree::still_has(cx, &directory, &pids));
                 // Who is frozen ends neither by itself nor, on version 1, by a signal.
                 let mut all = places.iter();
                 let frozen =
@@ -91,10 +92,10 @@ fn has_hidden(cx: &Cx, directory: &CStr) -> Result<bool, Error> {
 }
 
 /// Remove what an earlier run has left of the cgroup `name`; but where something lives in it, nothing.
-pub fn remove_dead(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
+pub fn remove_if_empty(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
     let places = places::find(cx, hierarchies, name)?;
     let way_out = || ["td-cgroup --kill ", &plain(name), " ends them"].concat();
-    gone(cx, &places, Some(DYING))
+    until_empty(cx, &places, Some(DYING))
         .map_err(|e| if e.errno().is_none() { e.way_out(way_out()) } else { e })?;
     tree::remove(cx, &places::directories(&places))
 }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use crate::cgroup::file::{self, is_gone, join, parent, read_word};
 use crate::cgroup::hierarchies::Hierarchy;
 use crate::cgroup::places::{self, Place};
-use crate::cgroup::tree::{self, LONG, Patience, unless_gone};
+use crate::cgroup::tree::{self, LONG, TimeLeft, unless_gone};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -105,9 +105,9 @@ pub(super) fn wait_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<bool, 
     // must be told again: freezer-subsystem.rst.
     let state: &[u8] = if frozen { b"FROZEN" } else { b"THAWED" };
     let file = join(&place.directory, b"freezer.state");
-    let mut patience = Patience(LONG);
+    let mut time_left = TimeLeft(LONG);
     while !sys::read_file(cx, None, &file)?.starts_with(state) {
-        if !patience.wait(cx)? {
+        if !time_left.wait(cx)? {
             return Ok(false);
         }
         set_frozen(cx, place, frozen)?;
@@ -161,7 +161,7 @@ fn state_of(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<Option<A
     Ok(frozen.then(|| Above::Hidden(plain(directory.to_bytes()))))
 }
 
-/// A cgroup in which no process goes on.
+/// A cgroup in which no process runs.
 pub struct Frozen {
     /// On version 2 SIGKILL ends a process in it; on version 1 it must be thawed for that.
     pub v2: bool,

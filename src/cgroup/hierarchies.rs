@@ -1,4 +1,4 @@
-//! The hierarchies of cgroups, version 1, 2 and hybrid: where a controller lives, and where a cgroup lies in each of
+//! The hierarchies of cgroups, version 1, 2 and hybrid: where a controller is, and where a cgroup lies in each of
 //! them: cgroups(7).
 //!
 //! On a hybrid machine one name stands for several directories, one in each hierarchy that has it.
@@ -159,13 +159,13 @@ fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
 
 /// The hierarchy in which a cgroup is made whatever limits are asked: version 2; where there is none,
 /// the one of the freezer, which can stop all processes of a cgroup at once; else the first.
-pub fn home(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
+pub fn primary(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
     let has = |controller| hierarchies.iter().find(|h| h.has(controller));
     let v2 = hierarchies.iter().find(|h| h.v2);
     v2.or_else(|| has(b"freezer")).or_else(|| has(b"pids")).or(hierarchies.first())
 }
 
-/// Where a controller lives: in the version 1 hierarchy that has it, else in version 2, which may not
+/// Where a controller is: in the version 1 hierarchy that has it, else in version 2, which may not
 /// have it either: that is seen when it is turned on. `cgroup` stands for the core files of version 2.
 pub fn of_controller<'a>(hierarchies: &'a [Hierarchy], name: &[u8]) -> Option<&'a Hierarchy> {
     let v1 = hierarchies.iter().find(|h| h.has(name));
@@ -197,8 +197,8 @@ impl Hierarchy {
         [root, below].concat()
     }
 
-    /// Does a dry run only imagine the mount?
-    pub fn is_imagined(&self, cx: &Cx) -> bool {
+    /// Does a dry run only assume the mount?
+    pub fn is_assumed(&self, cx: &Cx) -> bool {
         cx.dry() && self.detached
     }
 
@@ -263,21 +263,21 @@ pub mod tests {
     }
     pub(in crate::cgroup) use machine;
 
-    /// Where a controller lives, and there the cgroup of this name.
+    /// Where a controller is, and there the cgroup of this name.
     fn place(machine: &[Hierarchy], controller: &[u8], name: &str) -> Option<String> {
         let hierarchy = of_controller(machine, controller)?;
         hierarchy.directory(name.as_bytes()).map(|path| path.into_string().expect("plain"))
     }
 
-    fn home_point(machine: &[Hierarchy]) -> &[u8] {
-        &home(machine).expect("a home").point
+    fn primary_point(machine: &[Hierarchy]) -> &[u8] {
+        &primary(machine).expect("one").point
     }
 
     #[test]
     fn version_2_alone_has_every_controller_in_one_tree() {
         let machine = machine!("v2");
         assert_eq!(machine.len(), 1);
-        assert_eq!(home_point(&machine), b"/sys/fs/cgroup");
+        assert_eq!(primary_point(&machine), b"/sys/fs/cgroup");
         for controller in [b"memory".as_slice(), b"pids", b"cgroup"] {
             let at = place(&machine, controller, "/td/x");
             assert_eq!(at.as_deref(), Some("/sys/fs/cgroup/td/x"));
@@ -289,10 +289,10 @@ pub mod tests {
     }
 
     #[test]
-    fn version_1_alone_has_a_tree_for_each_and_the_freezer_is_home() {
+    fn version_1_alone_has_a_tree_for_each_and_the_freezers_is_primary() {
         let machine = machine!("v1");
         assert_eq!(machine.len(), 12);
-        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/freezer");
+        assert_eq!(primary_point(&machine), b"/sys/fs/cgroup/freezer");
         let shared = Some("/sys/fs/cgroup/cpu,cpuacct/td/x".into());
         assert_eq!(place(&machine, b"cpu", "/td/x"), shared);
         assert_eq!(place(&machine, b"cpuacct", "/td/x"), shared);
@@ -305,7 +305,7 @@ pub mod tests {
     #[test]
     fn a_hybrid_machine_has_both() {
         let machine = machine!("hybrid");
-        assert_eq!(home_point(&machine), b"/sys/fs/cgroup/unified");
+        assert_eq!(primary_point(&machine), b"/sys/fs/cgroup/unified");
         let at = |controller, name| place(&machine, controller, name);
         assert_eq!(at(b"pids", "/td").as_deref(), Some("/sys/fs/cgroup/pids/td"));
         assert_eq!(at(b"hugetlb", "/td").as_deref(), Some("/sys/fs/cgroup/unified/td"));

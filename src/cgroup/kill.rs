@@ -4,7 +4,7 @@ use syscalls::Errno;
 
 use crate::cgroup::file::{self, join};
 use crate::cgroup::places::{self, Place};
-use crate::cgroup::tree::{self, DYING, LONG, Patience, unless_gone};
+use crate::cgroup::tree::{self, DYING, LONG, TimeLeft, unless_gone};
 use crate::cgroup::{empty, freezer};
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
@@ -14,7 +14,7 @@ use crate::sys::{self, Cx};
 pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
     places::refuse_own(places)?;
     for place in places.iter().filter(|place| place.hierarchy.v2) {
-        // All at once, those that are just being born too, and those that a pid namespace hides from us.
+        // All at once, those that are just being forked too, and those that a pid namespace hides from us.
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
     }
     // Version 1: where they are frozen nobody can fork while we read who they are.
@@ -27,12 +27,12 @@ pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
         killed?;
     }
     // Without it, again and again.
-    let mut patience = Patience(DYING);
-    while kill_all(cx, places)? && patience.wait(cx)? {}
-    if cx.dry() { Ok(()) } else { empty::gone(cx, places, Some(LONG)) }
+    let mut time_left = TimeLeft(DYING);
+    while kill_all(cx, places)? && time_left.wait(cx)? {}
+    if cx.dry() { Ok(()) } else { empty::until_empty(cx, places, Some(LONG)) }
 }
 
-/// The same without waiting, nor for those that are born meanwhile on version 1.
+/// The same without waiting, nor for those that are forked meanwhile on version 1.
 pub fn kill_now(cx: &Cx, places: &[Place]) -> Result<(), Error> {
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;

@@ -8,7 +8,7 @@ use syscalls::Errno;
 
 use crate::cgroup::asked::{Used, Wanted};
 use crate::cgroup::causes::{
-    why_no_directory, why_no_file, why_no_value, why_not_given, why_not_moved,
+    why_no_directory, why_no_file, why_no_value, why_not_delegated, why_not_moved,
 };
 use crate::cgroup::controllers::Controllers;
 use crate::cgroup::file::{self, check_directory, join, named, why_refused};
@@ -75,7 +75,7 @@ impl Made {
         };
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
         let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy.is(hierarchy)).collect();
-        if !hierarchy.is_imagined(cx) {
+        if !hierarchy.is_assumed(cx) {
             check_directory(cx, levels.first().unwrap_or(cgroup))?;
         }
         for (i, level) in levels.iter().enumerate().skip(there) {
@@ -121,9 +121,9 @@ impl Made {
         Ok(())
     }
 
-    /// Give the cgroup `name` of a hierarchy to a user, who may then make others below it and move
+    /// Delegate the cgroup `name` of a hierarchy to a user, who may then make others below it and move
     /// processes there, but not change its limits: cgroups(7), "Cgroups delegation".
-    pub fn give(
+    pub fn delegate(
         &mut self,
         cx: &Cx,
         hierarchy: &Hierarchy,
@@ -142,7 +142,7 @@ impl Made {
                 let old = sys::statx(cx, None, &path, libc::AT_SYMLINK_NOFOLLOW)?;
                 self.owners.push((path.clone(), old.uid, old.gid));
             }
-            sys::fchownat(cx, None, &path, uid, gid).map_err(|e| why_not_given(cx, e))?;
+            sys::fchownat(cx, None, &path, uid, gid).map_err(|e| why_not_delegated(cx, e))?;
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Made {
 
     /// Move this process into each of these cgroups that exists. `made`: this one was made now, also where
     /// a dry run did not.
-    pub fn move_in(
+    pub fn move_process(
         &mut self,
         cx: &Cx,
         cgroups: &[Used],

@@ -106,12 +106,12 @@ impl Memberships {
 pub fn open(cx: &Cx, typed: &CStr) -> Result<Memberships, Error> {
     let hierarchies = hierarchies::list(cx)?;
     let name = places::name(&hierarchies, typed)?;
-    let home = hierarchies::home(&hierarchies);
+    let primary = hierarchies::primary(&hierarchies);
     let mut memberships = Memberships::default();
     for hierarchy in &hierarchies {
         let Some(directory) = hierarchy.directory(&name) else { continue };
-        // A dry run cannot know more of what td-cgroup would have made.
-        let made = home.is_some_and(|home| home.is(hierarchy));
+        // A dry run cannot know more of what td-cgroup would have created.
+        let made = primary.is_some_and(|primary| primary.is(hierarchy));
         match memberships.add(cx, hierarchy, &directory, made) {
             Err(e) if e.is(Errno::ENOENT) => {} // not a cgroup of this hierarchy
             other => other?,

@@ -14,16 +14,16 @@ use crate::say::text::lines;
 use crate::sys::{self, Cx};
 
 /// How a process was killed because memory ran out, in words, as far as the cgroup `limited` and the cgroup
-/// `home` below it, where the processes were, can tell. `None`: they have counted none.
-pub fn how_killed(cx: &Cx, limited: &CStr, home: &CStr) -> Option<String> {
+/// `leaf` below it, where the processes were, can tell. `None`: they have counted none.
+pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<String> {
     let hierarchies = hierarchies::list(cx).ok()?;
     let memory = hierarchies::of_controller(&hierarchies, b"memory")?;
     let directory = |typed| memory.directory(&places::name(&hierarchies, typed).ok()?);
-    how_killed_in(cx, memory, &directory(limited)?, &directory(home)?)
+    how_killed_in(cx, memory, &directory(limited)?, &directory(leaf)?)
 }
 
 /// The same of the directories of both, in the hierarchy of memory.
-pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, home: &CStr) -> Option<String> {
+pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -> Option<String> {
     // What cannot be read is not taken for a limit that was not reached.
     let unread = Cell::new(false);
     let count = |cgroup: &CStr, file: &[u8], key: &[u8]| {
@@ -34,7 +34,7 @@ pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, home: &CStr) -
     // Version 1 counts a process where it was, and nowhere above: Linux 4.13.
     let kills: &[u8] = if memory.v2 { b"memory.events" } else { b"memory.oom_control" };
     let killed = |cgroup| count(cgroup, kills, b"oom_kill ") > Some(0);
-    if !killed(limited) && !killed(home) {
+    if !killed(limited) && !killed(leaf) {
         return None;
     }
     let limit = |file| count(limited, file, b"");

@@ -135,7 +135,7 @@ impl Record {
         places.iter().try_for_each(|place| freezer::thaw(cx, place))
     }
 
-    /// The cgroup that keeps processes in the leaves from going on: of version 1 first, where it keeps them from dying.
+    /// The cgroup that keeps processes in the leaves from running: of version 1 first, where it keeps them from dying.
     pub fn frozen(&self, cx: &Cx) -> Result<Option<Frozen>, Error> {
         let mut found = None;
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
@@ -166,13 +166,13 @@ impl Record {
     pub fn open(&self, cx: &Cx) -> Result<Memberships, Error> {
         let mut memberships = Memberships::default();
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
-            memberships.add(cx, hierarchy, leaf, hierarchy.is_imagined(cx))?;
+            memberships.add(cx, hierarchy, leaf, hierarchy.is_assumed(cx))?;
         }
         Ok(memberships)
     }
 }
 
-/// Is the cgroup of a process frozen? Where `/proc` does not say it, it is taken to go on.
+/// Is the cgroup of a process frozen? Where `/proc` does not say it, it is taken not to be.
 pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
     let path = proc::path(&["/proc/", &number(pid as u64), "/cgroup"]);
     let text = sys::read_file(cx, None, &path).ok()?;

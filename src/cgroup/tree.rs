@@ -152,7 +152,7 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
 }
 
 /// `PATH still has processes: 12 (sh)`.
-pub fn living(cx: &Cx, path: &str, pids: &[i32]) -> String {
+pub fn still_has(cx: &Cx, path: &str, pids: &[i32]) -> String {
     match pids {
         [] => [path, " still has processes, of another pid namespace"].concat(),
         pids => [path, " still has processes: ", &names(cx, pids)].concat(),
@@ -160,22 +160,22 @@ pub fn living(cx: &Cx, path: &str, pids: &[i32]) -> String {
 }
 
 /// For how long we wait, in all, and between two looks, in nanoseconds, where the kernel tells us nothing.
-pub struct Patience(pub i64);
+pub struct TimeLeft(pub i64);
 
 /// For processes that are dying.
 pub const DYING: i64 = 2 * SECOND;
 /// How long processes may take to become frozen, or to be gone after they were killed.
 pub const LONG: i64 = 10 * SECOND;
-const PAUSE: i64 = 2_000_000;
+const INTERVAL: i64 = 2_000_000;
 
-impl Patience {
+impl TimeLeft {
     /// Wait a little. False: it is used up; and in a dry run, in which nothing happens meanwhile.
     pub fn wait(&mut self, cx: &Cx) -> Result<bool, Error> {
         if self.0 <= 0 || cx.dry() {
             return Ok(false);
         }
-        self.0 -= PAUSE;
-        sys::sleep(cx, PAUSE).map(|()| true)
+        self.0 -= INTERVAL;
+        sys::sleep(cx, INTERVAL).map(|()| true)
     }
 }
 
@@ -184,23 +184,23 @@ impl Patience {
 /// Remove these cgroups, each with those below it first. Waits for what is dying in them, 2 seconds at most. One that
 /// does not exist is no failure.
 pub fn remove(cx: &Cx, directories: &[CString]) -> Result<(), Error> {
-    let (mut patience, mut failed) = (Patience(DYING), None);
+    let (mut time_left, mut failed) = (TimeLeft(DYING), None);
     for directory in directories {
         // What holds one directory is no reason to leave the others.
-        if let Err(error) = remove_tree(cx, directory, &mut patience) {
+        if let Err(error) = remove_tree(cx, directory, &mut time_left) {
             failed = failed.or(Some(error));
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
-fn remove_tree(cx: &Cx, directory: &CStr, patience: &mut Patience) -> Result<(), Error> {
+fn remove_tree(cx: &Cx, directory: &CStr, time_left: &mut TimeLeft) -> Result<(), Error> {
     loop {
         let mut remove =
-            |walk: &Walk, at: At, name: &CStr| remove_one(cx, walk, at, name, patience);
+            |walk: &Walk, at: At, name: &CStr| remove_one(cx, walk, at, name, time_left);
         match for_each(cx, directory, &mut remove) {
             // Processes that are dying, or another cgroup was made in it meanwhile.
-            Err(e) if e.is(Errno::EBUSY) && patience.wait(cx)? => {}
+            Err(e) if e.is(Errno::EBUSY) && time_left.wait(cx)? => {}
             other => return other.map(drop),
         }
     }
@@ -212,16 +212,16 @@ fn remove_one(
     walk: &Walk,
     above: At,
     name: &CStr,
-    patience: &Patience,
+    time_left: &TimeLeft,
 ) -> Result<(), Error> {
     match sys::unlinkat(cx, above, name, libc::AT_REMOVEDIR) {
         Err(e) if e.is(Errno::ENOENT) => Ok(()), // another was quicker
-        Err(e) if e.is(Errno::EBUSY) && (patience.0 <= 0 || cx.dry()) => {
+        Err(e) if e.is(Errno::EBUSY) && (time_left.0 <= 0 || cx.dry()) => {
             let pids = processes(cx, Some(walk.here()), c"cgroup.procs");
             let Ok(pids) = pids else { return Err(e) };
             Err(e.because(match pids.as_slice() {
                 [] => [&walk.path(), " is in use, and no process of it is visible here"].concat(),
-                pids => living(cx, &walk.path(), pids),
+                pids => still_has(cx, &walk.path(), pids),
             }))
         }
         other => other,

@@ -177,7 +177,7 @@ pub fn set_groups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
 /// them, and nginx, httpd and php-fpm log there. What has a name outside (a FIFO, a file, the caller's terminal) is not
 /// given away; a socket cannot be opened at all. With `gid` the group goes too: in a user namespace both
 /// must be mapped for another user there to have them next.
-pub fn give_pipes(cx: &Cx, uid: u32, gid: Option<u32>) -> Result<(), Error> {
+pub fn chown_pipes(cx: &Cx, uid: u32, gid: Option<u32>) -> Result<(), Error> {
     let mut given: Vec<Statx> = Vec::new();
     for file in [0, 1, 2].map(sys::standard_fd) {
         let stat = sys::fstatx(cx, file)?;

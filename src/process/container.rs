@@ -40,8 +40,8 @@ pub struct Container {
 }
 
 /// For how long a container may still be set up, and between two looks, in nanoseconds.
-const PATIENCE: i64 = 2_000_000_000;
-const PAUSE: i64 = 10_000_000;
+const TIMEOUT: i64 = 2_000_000_000;
+const INTERVAL: i64 = 10_000_000;
 
 /// All that can be blocked, which is not KILL and STOP.
 const EVERY_SIGNAL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
@@ -138,7 +138,7 @@ impl<'a> State<'a> {
 
     /// Find process 1. What is not there while somebody holds the lock may still be set up.
     fn first(&self, cx: &Cx) -> Result<Target, Error> {
-        let mut left = PATIENCE;
+        let mut left = TIMEOUT;
         loop {
             let error = match self.named(cx) {
                 Err(e) => e,
@@ -152,8 +152,8 @@ impl<'a> State<'a> {
             if left <= 0 || cx.dry() {
                 return Err(error);
             }
-            left -= PAUSE;
-            sys::sleep(cx, PAUSE)?;
+            left -= INTERVAL;
+            sys::sleep(cx, INTERVAL)?;
         }
     }
 
@@ -257,7 +257,7 @@ fn is_missing(shown: &str) -> String {
 
 /// Wait until the container is what it will be. Returns its command.
 fn set_up(cx: &Cx, first: &Target, shown: &str) -> Result<Target, Error> {
-    let mut left = PATIENCE;
+    let mut left = TIMEOUT;
     loop {
         let found = command(cx, first);
         first.lives(cx)?;
@@ -269,9 +269,9 @@ fn set_up(cx: &Cx, first: &Target, shown: &str) -> Result<Target, Error> {
                 let what = ["the container ", shown, " is still being set up"];
                 return Err(Error::refusal(what.concat()));
             }
-            _ => left -= PAUSE,
+            _ => left -= INTERVAL,
         }
-        sys::sleep(cx, PAUSE)?;
+        sys::sleep(cx, INTERVAL)?;
     }
 }
 

@@ -12,7 +12,7 @@
 //! | any other above 2 | both sides keep it | close it | nothing | has it, but not behind those three |
 //!
 //! Of a parent that waits behind td-init or td-enter, the column of those three is true as well: it has the
-//! trace, locks, and its end of the line to its child, and no other.
+//! trace, locks, and the socket by which it learns whether PROG ran, and no other.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -133,11 +133,11 @@ const FAILURES: [i32; 9] = [
     libc::SIGXFSZ,
 ];
 
-/// What a parent learns of its child: has that, or what it has become, executed PROG? It is an end of a line, of which
-/// the other is the child's, one of `--ready`.
+/// What a parent learns of its child: has that, or what it has become, executed PROG? It is one of two connected
+/// sockets, of which the other is the child's, a descriptor of `--ready`.
 pub struct Ran(Option<OwnedFd>, Cell<Option<bool>>);
 
-/// Both ends, made before the clone.
+/// Both sockets, created before the clone.
 pub struct Ready {
     parent: OwnedFd,
     child: OwnedFd,
@@ -150,7 +150,7 @@ impl Ready {
         Ok(Ready { parent, child })
     }
 
-    /// The child's part: its end is one of `--ready`, from here on.
+    /// The child's part: its socket is a descriptor of `--ready`, from here on.
     pub fn of_child(self, cx: &Cx) -> Result<(), Error> {
         let Ready { parent, child } = self;
         drop(parent);
@@ -181,7 +181,7 @@ impl Ran {
 
     /// When the child has ended: was PROG executed? (EAGAIN: what it has left behind is still on its way.)
     pub fn prog(&self, cx: &Cx) -> bool {
-        let read = |line: &OwnedFd| sys::read(cx, line.as_fd(), &mut [0]).is_ok_and(|n| n == 1);
+        let read = |socket: &OwnedFd| sys::read(cx, socket.as_fd(), &mut [0]).is_ok_and(|n| n == 1);
         let ran = self.1.get().unwrap_or_else(|| self.0.as_ref().is_none_or(read));
         self.1.set(Some(ran));
         ran

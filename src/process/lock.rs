@@ -82,39 +82,39 @@ pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
 
 /// The same of a flock(2) lock, of which the kernel says no holder.
 pub fn why_held(cx: &Cx, what: &str, file: &Statx) -> String {
-    let Some(pid) = taker(cx, file) else {
+    let Some(pid) = owner(cx, file) else {
         return [what, " is locked: /proc/locks does not show by whom"].concat();
     };
-    let taker = tree::names(cx, &[pid]);
+    let owner = tree::names(cx, &[pid]);
     match descriptors(cx, pid, file) {
         Ok(0) => [
             what,
             " was locked by process ",
-            &taker,
+            &owner,
             ", which has closed it: a process that inherited the descriptor has the lock",
         ]
         .concat(),
         Err(e) if e.is(Errno::ENOENT) => [
             what,
             " was locked by process ",
-            &taker,
+            &owner,
             ", which has ended: a process that inherited the descriptor has the lock",
         ]
         .concat(),
-        _ => [what, " is locked by process ", &taker].concat(),
+        _ => [what, " is locked by process ", &owner].concat(),
     }
 }
 
 /// Has this process itself the flock(2) lock of a file, on another descriptor than the one that it has just opened?
 pub fn is_own(cx: &Cx, file: &Statx) -> bool {
     let own = sys::readlinkat(cx, None, c"/proc/self").ok().and_then(|own| decimal(&own));
-    let taker = taker(cx, file).filter(|taker| own == Some(*taker as u64));
-    taker.is_some_and(|pid| descriptors(cx, pid, file).is_ok_and(|count| count > 1))
+    let owner = owner(cx, file).filter(|owner| own == Some(*owner as u64));
+    owner.is_some_and(|pid| descriptors(cx, pid, file).is_ok_and(|count| count > 1))
 }
 
 /// The process that has taken the flock(2) lock of a file, as far as /proc shows it: proc_locks(5). It may have ended,
 /// and what has inherited the descriptor have the lock.
-fn taker(cx: &Cx, file: &Statx) -> Option<i32> {
+fn owner(cx: &Cx, file: &Statx) -> Option<i32> {
     let locks = sys::read_file(cx, None, c"/proc/locks").ok()?;
     lines(&locks).find_map(|line| parse(line, file)).map(|pid| pid as i32)
 }

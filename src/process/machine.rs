@@ -57,7 +57,7 @@ pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
         match session::hide(cx).and_then(|()| Caller::new(cx)) {
             Ok(caller) => break caller,
             Err(error) if cx.dry() => return Err(error),
-            Err(error) => machine.go_on(cx, Err(error)),
+            Err(error) => machine.after_prog(cx, Err(error)),
         }
     };
     // What PROG did last is said by the child that begins anew: our memory is never given back, and we may
@@ -76,22 +76,22 @@ pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
             Err(error) => Err(error),
         };
         before = ended.as_ref().ok().copied();
-        machine.go_on(cx, ended);
+        machine.after_prog(cx, ended);
     }
 }
 
 struct Machine {
     on_exit: OnExit,
     /// Is it more than a pid namespace? Then the file systems are ours as well.
-    whole: bool,
+    is_machine: bool,
     /// Does Ctrl-Alt-Del come to us?
-    keys: bool,
+    ctrl_alt_del: bool,
 }
 
 impl Machine {
     fn new(cx: &Cx, on_exit: OnExit) -> Machine {
         // Without it the kernel restarts at once, and what is not yet on a device is lost.
-        let whole = match sys::reboot_cad_off(cx) {
+        let is_machine = match sys::reboot_cad_off(cx) {
             Err(e) if e.is(Errno::EINVAL) => false,
             other => {
                 other.map_err(|e| caps::why(cx, CAP_SYS_BOOT, e)).inspect_err(|e| cx.say(e)).is_ok()
@@ -99,8 +99,8 @@ impl Machine {
         };
         // The same signal comes from a terminal that controls our session: we have none in a new one.
         // EPERM: we lead one already.
-        let keys = whole && sys::setsid(cx).is_ok();
-        Machine { on_exit, whole, keys }
+        let ctrl_alt_del = is_machine && sys::setsid(cx).is_ok();
+        Machine { on_exit, is_machine, ctrl_alt_del }
     }
 
     /// Wait until PROG has ended; or until Ctrl-Alt-Del ends all.
@@ -109,7 +109,7 @@ impl Machine {
         loop {
             let signal = wait::next_signal(cx)?;
             let from_kernel = signal.code == libc::SI_KERNEL;
-            if self.keys && from_kernel && signal.signo == libc::SIGINT {
+            if self.ctrl_alt_del && from_kernel && signal.signo == libc::SIGINT {
                 cx.say(&Error::refusal("Ctrl-Alt-Del: the machine is restarted"));
                 self.end(cx, LINUX_REBOOT_CMD_RESTART);
             }
@@ -121,7 +121,7 @@ impl Machine {
 
     /// PROG has ended, or something failed on our side: do what is to be done then. Returns where that is
     /// to start it, after a second.
-    fn go_on(&self, cx: &Cx, ended: Result<WaitStatus, Error>) {
+    fn after_prog(&self, cx: &Cx, ended: Result<WaitStatus, Error>) {
         let again = self.on_exit == OnExit::Respawn;
         match ended {
             Ok(ended) if ended.0 != 0 && !again => say_end(cx, ended, ""),
@@ -143,7 +143,7 @@ impl Machine {
         say(end_all(cx, libc::SIGTERM));
         say(end_all(cx, libc::SIGKILL));
         say(sys::sync(cx));
-        if self.whole {
+        if self.is_machine {
             say(make_read_only(cx));
             // By a child: where the machine does not end, the kernel ends who asked for it (kernel/reboot.c), and
             // panics where that is its process 1.

@@ -131,8 +131,8 @@ impl Found {
         }
     }
 
-    /// Go on with PROG, in this process where it is a tool of this program.
-    pub fn go_on(&self, cx: &Cx) -> Result<Next, Error> {
+    /// PROG comes next, in this process where it is a tool of this program.
+    pub fn next(&self, cx: &Cx) -> Result<Next, Error> {
         match self.tool {
             Some(tool) => Ok(Next::Step(tool, self.args)),
             None => self.exec(cx),
@@ -146,7 +146,7 @@ impl Found {
     }
 
     /// Become PROG under the name `argv0` (`None`: as it was written). A dry run ends here, unless PROG is one of our
-    /// tools: that goes on dry.
+    /// tools: that continues dry.
     pub fn exec_as(&self, cx: &Cx, argv0: Option<&CString>) -> Result<Next, Error> {
         // A program of several tools is told by its name which of them it is.
         let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), None);

@@ -199,10 +199,10 @@ impl Walk {
     fn run(&mut self, cx: &Cx, mut made: Option<&mut Vec<Made>>) -> Result<Option<OwnedFd>, Error> {
         let mut here = self.begin(cx)?;
         // In a dry run: this directory would have been made.
-        let mut imagined = false;
+        let mut assumed = false;
         while let Some(name) = self.next() {
             let flags = libc::O_PATH | DIRECTORY;
-            let opened = match imagined {
+            let opened = match assumed {
                 false => sys::openat(cx, Some(here.as_fd()), &name, flags),
                 true => Err(Error::refusal("")),
             };
@@ -218,9 +218,9 @@ impl Walk {
                 if self.follow(cx, here.as_fd(), &name, error)? {
                     here = self.begin(cx)?;
                 }
-            } else if imagined || error.is(Errno::ENOENT) {
+            } else if assumed || error.is(Errno::ENOENT) {
                 let Some(made) = &mut made else { return Ok(None) };
-                imagined = cx.dry();
+                assumed = cx.dry();
                 here = self.make(cx, here, name, made)?;
             } else {
                 return Err(error);

@@ -14,12 +14,12 @@ use crate::sys::{self, Cx};
 pub struct Cause {
     because: String,
     way_out: &'static str,
-    pub cure: Cure,
+    pub fallback: Fallback,
 }
 
 /// What we can do about it.
 #[derive(Clone, Copy)]
-pub enum Cure {
+pub enum Fallback {
     No,
     /// Bind NEW_ROOT on itself.
     Bind,
@@ -27,7 +27,7 @@ pub enum Cure {
     Cover,
 }
 
-/// Look for it. What a bind does not cure comes first, whichever the kernel was the first to see. The new root,
+/// Look for it. What a bind does not mend comes first, whichever the kernel was the first to see. The new root,
 /// `typed` by the user, is the working directory; `bind`: it may be bound on itself.
 pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> Option<Cause> {
     if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
@@ -50,9 +50,9 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         (format!("the parent mount of {name}"), own_parent),
         (String::from("the parent mount of the root"), line(root.mnt_id).and_then(parent)),
     ];
-    let cause = |because, way_out| Some(Cause { because, way_out, cure: Cure::No });
-    let curable =
-        |because| Some(Cause { because, way_out: "leave out --no-bind", cure: Cure::Bind });
+    let cause = |because, way_out| Some(Cause { because, way_out, fallback: Fallback::No });
+    let bound =
+        |because| Some(Cause { because, way_out: "leave out --no-bind", fallback: Fallback::Bind });
     for (part, mount) in parts {
         if let Some(mount) = mount.filter(|mount| mount.shared) {
             let point = plain(&mount.point);
@@ -70,19 +70,19 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     let is_initramfs = line(root.mnt_id).is_some_and(|mount| mount.id == mount.parent);
     if is_initramfs && (bind || new_root.is_mount_root()) {
         let because = "the current root is the initramfs, which has no parent mount".into();
-        return Some(Cause { because, way_out: "leave out --put-old", cure: Cure::Cover });
+        return Some(Cause { because, way_out: "leave out --put-old", fallback: Fallback::Cover });
     }
     if new_root.mnt_id == root.mnt_id {
-        return curable(format!("{name} is no mount point, but on the mount of the current root"));
+        return bound(format!("{name} is no mount point, but on the mount of the current root"));
     }
     if !new_root.is_mount_root() {
-        return curable(format!("{name} is no mount point"));
+        return bound(format!("{name} is no mount point"));
     }
     if !is_seen || user_namespace::is_initial(cx) {
         return None;
     }
     // By elimination: nothing shows the lock.
-    curable(format!("{name} came locked into the mount namespace of this user namespace"))
+    bound(format!("{name} came locked into the mount namespace of this user namespace"))
 }
 
 /// The error with its cause and the way out.

@@ -60,7 +60,7 @@ pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
 /// given back, not with the number of directories: no name is kept.
 pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let mut up = Up { top, number: 0, name: String::new() };
+    let mut to_top = ToTop { top, number: 0, name: String::new() };
     let mut is_empty = false;
     while !is_empty {
         // A descriptor is read on from where it was left, so each look at the directory has its own.
@@ -72,7 +72,7 @@ pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
             let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
             let directory = sys::openat2(cx, top, name, flags, within)?;
             let directory = directory.as_fd();
-            remove_entries(cx, directory, &mut |below| up.bring(cx, directory, below))?;
+            remove_entries(cx, directory, &mut |below| to_top.rename(cx, directory, below))?;
             sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)
         })?;
     }
@@ -110,15 +110,15 @@ fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
 }
 
 /// Directories are moved to the top under names that are free there.
-struct Up<'a> {
+struct ToTop<'a> {
     top: BorrowedFd<'a>,
     number: u64,
     /// The last name, in whose place the next is written.
     name: String,
 }
 
-impl Up<'_> {
-    fn bring(&mut self, cx: &Cx, from: BorrowedFd, name: &CStr) -> Result<(), Error> {
+impl ToTop<'_> {
+    fn rename(&mut self, cx: &Cx, from: BorrowedFd, name: &CStr) -> Result<(), Error> {
         loop {
             self.name.clear();
             show::unsigned(".td-", self.number, &mut self.name);

@@ -112,7 +112,15 @@ impl Opts {
         matches!(self.action, Action::Kill | Action::Remove)
     }
 
-    fn act(&mut self, cli: &Cli, action: Action) -> Result<(), Error> {
+    fn act(&mut self, cli: &mut Cli, option: &str) -> Result<(), Error> {
+        let action = match option {
+            "--remove" => Action::Remove,
+            "--kill" => Action::Kill,
+            "--freeze" => Action::Freeze,
+            "--thaw" => Action::Thaw,
+            "--wait-empty" => Action::WaitEmpty(cli.optional_nanoseconds()?),
+            _ => Action::Stat,
+        };
         match std::mem::replace(&mut self.action, action) {
             Action::Make => Ok(()),
             _ => Err(cli.usage(ALONE)),
@@ -144,15 +152,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--state" => opts.state = Some(cli.path()?),
             "--count" => opts.wanted.count = true,
             "--delegate" => opts.delegate = Some(ids(cli)?),
-            "--remove" => opts.act(cli, Action::Remove)?,
-            "--kill" => opts.act(cli, Action::Kill)?,
-            "--freeze" => opts.act(cli, Action::Freeze)?,
-            "--thaw" => opts.act(cli, Action::Thaw)?,
-            "--wait-empty" => {
-                let time = cli.optional_nanoseconds()?;
-                opts.act(cli, Action::WaitEmpty(time))?;
+            "--remove" | "--kill" | "--freeze" | "--thaw" | "--wait-empty" | "--stat" => {
+                opts.act(cli, option)?;
             }
-            "--stat" => opts.act(cli, Action::Stat)?,
             "--json" => opts.json = true,
             _ => return Err(cli.unknown(option)),
         }
@@ -216,7 +218,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         Some(file) => {
             let record = match Record::read(cx, opts.state.as_deref(), file)? {
                 Some(record) => record,
-                // The container may have just ended: then nothing is left of it, and PROG goes on.
+                // The container may have just ended: then nothing is left of it, and PROG comes next.
                 None if prog.is_some() && opts.ends() => Record::default(),
                 None => return Err(record::missing(file)),
             };
@@ -228,7 +230,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         }
     }
     match prog {
-        Some(prog) => prog.go_on(cx),
+        Some(prog) => prog.next(cx),
         None => sys::exit(cx, 0),
     }
 }
@@ -270,7 +272,7 @@ fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         None => make(cx, opts, &mut made),
     };
     done.and_then(|()| match prog {
-        Some(prog) => prog.go_on(cx),
+        Some(prog) => prog.next(cx),
         None => sys::exit(cx, 0),
     })
     .inspect_err(|_| made.undo(cx))
@@ -280,7 +282,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     let hierarchies = hierarchies::list(cx)?;
     let mut name = places::name(&hierarchies, &opts.path)?;
     if opts.fresh {
-        empty::remove_dead(cx, &hierarchies, &name)?;
+        empty::remove_if_empty(cx, &hierarchies, &name)?;
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
     let used = opts.wanted.used(cx, &hierarchies, &name, &writes);
@@ -293,7 +295,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     let is_used = |hierarchy: &Hierarchy| used.iter().any(|(used, _)| used.is(hierarchy));
     let all: Vec<Used> = hierarchies.iter().map(|hierarchy| (hierarchy, name.clone())).collect();
-    made.move_in(cx, &all, is_used)
+    made.move_process(cx, &all, is_used)
 }
 
 /// The same in every hierarchy. They are listed before the first is created.
@@ -316,7 +318,7 @@ fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(
     if opts.prog.is_none() || opts.stay {
         return Ok(());
     }
-    made.move_in(cx, &leaves, |_| true)
+    made.move_process(cx, &leaves, |_| true)
 }
 
 /// Create the cgroup where it is used, with its limits and its leaf.
@@ -332,11 +334,11 @@ fn make_used(
         if hierarchy.v2 {
             made.pass_down(cx, hierarchy, name, &opts.wanted)?;
         }
-        made.give(cx, hierarchy, name, opts.delegate)?;
+        made.delegate(cx, hierarchy, name, opts.delegate)?;
         if let Some(leaf) = &opts.leaf {
             let leaf = below(name, leaf);
             made.make(cx, hierarchy, &leaf, &[])?;
-            made.give(cx, hierarchy, &leaf, opts.delegate)?;
+            made.delegate(cx, hierarchy, &leaf, opts.delegate)?;
         }
     }
     Ok(())

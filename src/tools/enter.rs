@@ -147,16 +147,11 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         descriptors::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
     }
     let death_signal = child::DeathSignal::new(cx, forks)?;
-    let sockets = match forks {
-        true => Some(clone_and_wait(cx, &mut opened.cgroups)?),
-        false => None,
-    };
+    let sockets = forks.then(|| clone_and_wait(cx, &mut opened.cgroups)).transpose()?;
     opened.cgroups.enter(cx)?;
     enter(cx, opts, &opened, container)?;
-    if let Some(sockets) = sockets {
-        // What is seen in the pid namespace has no right any more that the container has not.
-        sockets.clone_sibling(cx).map_err(why_no_child)?;
-    }
+    // What is seen in the pid namespace has no right any more that the container has not.
+    sockets.map_or(Ok(()), |sockets| sockets.clone_sibling(cx).map_err(why_no_child))?;
     if container.is_some() {
         sys::setsid(cx)?; // a terminal of the host is not the controlling one
     }
@@ -254,7 +249,7 @@ fn enter(
     let has_left = own.is_some() && leave_groups(cx)?;
     let [gid, uid] = opened.ids;
     if let Some(uid) = uid.filter(|uid| *uid != cx.start.euid) {
-        users::give_pipes(cx, uid, gid)?; // while who owns them has an id here
+        users::chown_pipes(cx, uid, gid)?; // while who owns them has an id here
     }
     if let Some([gid, uid]) = container.and_then(|container| container.owner) {
         // From here on the kernel lets us go where that user may go, and nowhere else.

@@ -204,11 +204,16 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         working_directory::enter(cx, directory, user.uid)?;
     }
     cx.set_env(env);
-    go_on(cx, opts, &prog, policy)
+    become_prog(cx, opts, &prog, policy)
 }
 
 /// Become PROG under the policy. With td-init this process goes on as process 1, which is what PROG is.
-fn go_on(cx: &Cx, opts: &Opts, prog: &Found, policy: Option<Confinement>) -> Result<Next, Error> {
+fn become_prog(
+    cx: &Cx,
+    opts: &Opts,
+    prog: &Found,
+    policy: Option<Confinement>,
+) -> Result<Next, Error> {
     if prog.is_init() {
         descriptors::keep_from_prog(cx)?;
         policy.as_ref().map_or(Ok(()), |policy| policy.load_last(cx))?;
@@ -216,7 +221,7 @@ fn go_on(cx: &Cx, opts: &Opts, prog: &Found, policy: Option<Confinement>) -> Res
     if let Some(policy) = policy {
         cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
     }
-    if prog.is_init() { prog.go_on(cx) } else { prog.exec_as(cx, opts.argv0.as_ref()) }
+    if prog.is_init() { prog.next(cx) } else { prog.exec_as(cx, opts.argv0.as_ref()) }
 }
 
 /// The policy compiled for the capabilities that are kept, and checked for what is left to do under it.
@@ -273,7 +278,7 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
         sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
     }
     if let Some(user) = user.filter(|user| user.uid != cx.start.euid) {
-        users::give_pipes(cx, user.uid, None)?;
+        users::chown_pipes(cx, user.uid, None)?;
     }
     let Some(directory) = &opts.chdir else { return Ok(true) };
     let done = working_directory::enter(cx, directory, cx.start.euid);

@@ -69,7 +69,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         // All that may fail is done in a child, so that no failure ends process 1.
         let begun = machine::begin(cx, on_exit);
         opts.wrong.take().map_or(begun, Err)?;
-        return opts.prog.find(cx)?.go_on(cx);
+        return opts.prog.find(cx)?.next(cx);
     }
     let prog = opts.prog.find(cx)?;
     // Process 1 of a pid namespace inherits every orphan anyway; any other those below it.
@@ -81,7 +81,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
             if apart {
                 sys::setpgid(cx)?;
             }
-            prog.go_on(cx)
+            prog.next(cx)
         }
         Side::Parent(child, ran) => wait_for_prog(cx, child, &ran, apart),
     }

@@ -67,7 +67,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "-F" | "--no-fork" => {}
             "--key" => key = Some(cli.path()?),
             "--mkdir" => mkdir = true,
-            other => return Err(elder(cli, other)),
+            other => return Err(of_flock(cli, other)),
         }
     }
     let path = cli.operand("FILE")?;
@@ -75,7 +75,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     // flock(1) has this one behind FILE.
     let name = prog.name().to_bytes();
     if matches!(name.strip_prefix(b"-"), Some(b"c" | b"-command")) {
-        return Err(elder(cli, &plain(name)));
+        return Err(of_flock(cli, &plain(name)));
     }
     let file = LockFile { path, by_byte: key.is_some(), shared, mkdir };
     Ok(Opts { wait, conflict, key, file, prog })
@@ -87,7 +87,7 @@ fn status(cli: &mut Cli) -> Result<u8, Error> {
 }
 
 /// An option of flock(1) that td-lock does not take, or an unknown one.
-fn elder(cli: &Cli, option: &str) -> Error {
+fn of_flock(cli: &Cli, option: &str) -> Error {
     let (why, way_out) = match option.trim_start_matches('-') {
         "c" | "command" => ("no shell is started for PROG", "td-lock FILE sh -c COMMAND"),
         "o" | "close" => (
@@ -120,7 +120,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         Some(file) => take(cx, opts, file)?,
         None => take_new(cx, opts)?,
     }
-    prog.go_on(cx)
+    prog.next(cx)
 }
 
 /// The descriptor of FILE on which a td-lock before us in the chain has its lock. On another one, that lock would be in

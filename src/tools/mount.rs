@@ -235,7 +235,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let done = opts.ops.iter().try_for_each(|op| mount(cx, &mut root, op));
     let next = done.and_then(|()| {
         sys::umask(cx, umask)?;
-        prog.go_on(cx)
+        prog.next(cx)
     });
     next.inspect_err(|_| root.undo())
 }

@@ -130,7 +130,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     mounts::warn_on_host(cx);
     let mut made = Made::default();
-    let next = build(cx, opts, &mut made).and_then(|()| prog.go_on(cx));
+    let next = build(cx, opts, &mut made).and_then(|()| prog.next(cx));
     next.inspect_err(|_| undo(cx, made))
 }
 

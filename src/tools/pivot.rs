@@ -1,4 +1,4 @@
-//! td-pivot: make NEW_ROOT the root of this mount namespace, let go of the old one, become PROG.
+//! td-pivot: make NEW_ROOT the root of this mount namespace, detach the old one, become PROG.
 
 const HELP: &str = "\
 usage: td-pivot [OPTION]... NEW_ROOT PROG [ARG]...
@@ -28,7 +28,7 @@ use crate::process::prog::Next;
 use crate::root::initramfs;
 use crate::root::mounts;
 use crate::root::moves::Moves;
-use crate::root::pivot::{self, Cure};
+use crate::root::pivot::{self, Fallback};
 use crate::root::remove;
 use crate::root::working_directory;
 use crate::say::error::Error;
@@ -122,11 +122,11 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     }
 }
 
-/// Make the working directory the root, and let go of the old one or keep it.
+/// Make the working directory the root, and detach the old one or keep it.
 fn change_root(cx: &Cx, opts: &Opts, old_root: BorrowedFd) -> Result<(), Error> {
     match &opts.put_old {
         None => match pivot(cx, opts, c".", old_root)? {
-            Old::OverNew => let_go(cx, old_root),
+            Old::OverNew => detach(cx, old_root),
             Old::BelowNew => Ok(()),
         },
         Some(directory) => pivot(cx, opts, &inside(cx, directory)?, old_root).map(drop),
@@ -134,7 +134,7 @@ fn change_root(cx: &Cx, opts: &Opts, old_root: BorrowedFd) -> Result<(), Error> 
 }
 
 /// Detach the old root. It is stacked on the new one, so `.` names the old.
-fn let_go(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
+fn detach(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     // What is unmounted from a shared mount is unmounted for its peers as well, which are the host's.
     let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
     sys::mount_setattr(cx, old_root, libc::AT_RECURSIVE, slave)?;
@@ -191,9 +191,11 @@ enum Old {
 fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<Old, Error> {
     let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(Old::OverNew) };
     let cause = pivot::why(cx, &opts.new_root, opts.bind, put_old, &error);
-    match cause.as_ref().map(|cause| cause.cure) {
-        Some(Cure::Bind) if opts.bind => bind_and_pivot(cx, opts, put_old).map(|()| Old::OverNew),
-        Some(Cure::Cover) if opts.put_old.is_none() => {
+    match cause.as_ref().map(|cause| cause.fallback) {
+        Some(Fallback::Bind) if opts.bind => {
+            bind_and_pivot(cx, opts, put_old).map(|()| Old::OverNew)
+        }
+        Some(Fallback::Cover) if opts.put_old.is_none() => {
             initramfs::cover(cx, old_root, opts.bind)?;
             let new_root = plain(opts.new_root.to_bytes());
             let what = "the root is the initramfs, which cannot be pivoted";

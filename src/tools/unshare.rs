@@ -1,4 +1,4 @@
-//! td-unshare: a process in new namespaces, born in a cgroup, that becomes PROG.
+//! td-unshare: a process in new namespaces, created in a cgroup, that becomes PROG.
 
 const HELP: &str = "\
 usage: td-unshare [OPTION]... PROG [ARG]...
@@ -28,7 +28,7 @@ The first eight take =FILE, which keeps the namespace.
       --loopback      bring the loopback interface up (implies --net)
       --monotonic SECONDS  offset of the monotonic clock (implies --time)
       --boottime SECONDS   offset of the boot clock (implies --time)
-      --into-cgroup PATH   the child is born in this cgroup
+      --into-cgroup PATH   create the child in this cgroup
       --remove-cgroup PATH at the end, remove this cgroup
       --cgroup-record FILE both, for the cgroups that FILE lists; remove FILE
       --pid-file FILE write the pid of the child to FILE while it lives
@@ -241,5 +241,5 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
 /// In a new user namespace PROG is executed, also where it is a tool of this program: the ids that we have there are not
 /// those that we were started with, and a process that was not executed there cannot be entered by its owner.
 fn become_prog(cx: &Cx, opts: &Opts, prog: &Found) -> Result<Next, Error> {
-    if opts.has(libc::CLONE_NEWUSER) { prog.exec(cx) } else { prog.go_on(cx) }
+    if opts.has(libc::CLONE_NEWUSER) { prog.exec(cx) } else { prog.next(cx) }
 }

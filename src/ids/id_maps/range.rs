@@ -27,8 +27,8 @@ impl Range {
 
     /// Have they an id in common, inside or outside?
     pub fn overlaps(&self, other: &Range) -> bool {
-        let meet = |a: u64, b: u64| a < b + other.count && b < a + self.count;
-        meet(self.inside, other.inside) || meet(self.outside, other.outside)
+        let overlap = |a: u64, b: u64| a < b + other.count && b < a + self.count;
+        overlap(self.inside, other.inside) || overlap(self.outside, other.outside)
     }
 
     /// Is this id of the parent namespace one of them?

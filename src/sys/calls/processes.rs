@@ -25,7 +25,7 @@ pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
 }
 
 /// `clone3({flags, exit_signal=SIGCHLD}, size)`: clone(2), Linux 5.3, as fork(2) does. Returns the
-/// child's pid, and 0 in the child. A dry run goes on as the child.
+/// child's pid, and 0 in the child. A dry run continues as the child.
 ///
 /// Made without the C library, which does not learn of it: never call its `raise` afterwards.
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
