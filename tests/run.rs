@@ -121,9 +121,6 @@ fn a_program_of_td_that_is_missing_or_cannot_be_executed_is_a_failure_of_td_run(
         }
         run(cmd.env("PATH", "/nowhere")).exits(125).says("td's programs are neither beside");
     }
-    let dir = TempDir::new();
-    let mut cmd = copy_of_td_run(&dir, &["td-lock"], |text| text);
-    run(cmd.env("PATH", "/nowhere")).exits(125).says("td-cgroup");
 }
 
 #[test]
