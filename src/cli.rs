@@ -117,7 +117,7 @@ impl Cli {
                     self.handed.ready.push(fd);
                 }
                 "--signal-mask" => self.handed.mask = Some(self.signal_mask()?),
-                sys::LOCK => self.handed.locks = self.value()?.into_vec().leak(),
+                sys::LOCK => self.handed.locks = self.locks()?,
                 sys::PARENT => {
                     let fd = self.number()?;
                     self.handed.parent = Some(self.inherited(fd)?);
@@ -184,6 +184,17 @@ impl Cli {
         }
     }
 
+    /// `--lock=FD,...`: see [`sys::LOCK`].
+    fn locks(&mut self) -> Result<Vec<RawFd>, Error> {
+        let value = self.value()?;
+        let mut locks = Vec::new();
+        for number in split(value.as_bytes(), b',') {
+            let fd = self.descriptor(number)?;
+            locks.push(self.inherited(fd)?);
+        }
+        Ok(locks)
+    }
+
     /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.
     fn signal_mask(&mut self) -> Result<SigSet, Error> {
         let text = self.word()?;
@@ -230,9 +241,12 @@ impl Cli {
 
     fn number(&mut self) -> Result<RawFd, Error> {
         let value = self.value()?;
-        int(value.as_bytes()).ok_or_else(|| {
-            self.usage(format_args!("{}: not a file descriptor", plain(value.as_bytes())))
-        })
+        self.descriptor(value.as_bytes())
+    }
+
+    fn descriptor(&self, number: &[u8]) -> Result<RawFd, Error> {
+        let refused = || self.usage(format_args!("{}: not a file descriptor", plain(number)));
+        int(number).ok_or_else(refused)
     }
 
     /// One that another option keeps open would leave a reader of --ready waiting.

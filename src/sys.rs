@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+mod arg;
 pub mod door;
 pub mod entry;
 pub mod memory;

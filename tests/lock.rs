@@ -899,6 +899,9 @@ mod root {
     fn a_lock_that_is_told_of_and_is_not_there_is_refused() {
         must_be_root();
         let output = refuses(&mut td("td-exec", ["--lock=99", "echo", "run"])).says("EBADF");
-        output.says("fcntl(99, F_SETFD, 0)");
+        output.says("fcntl(99, F_GETFD)").says("td-exec: descriptor 99 is not open\n");
+        for list in ["", "x", "-1", "99999999999", "99,"] {
+            refuses(&mut td("td-exec", [&*format!("--lock={list}"), "echo", "run"]));
+        }
     }
 }

@@ -75,6 +75,32 @@ fn graph() -> Graph {
     graph
 }
 
+/// The allocator is made for one thread, and so are the cells of a run.
+#[test]
+fn no_file_starts_a_thread() {
+    let mut files = Vec::new();
+    files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 50);
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a file");
+        assert!(!text.contains("thread::") && !text.contains("use std::thread"), "{file:?}");
+    }
+}
+
+/// Of descriptors and addresses `sys` alone makes what the compiler then trusts.
+#[test]
+fn only_sys_makes_an_owner_of_a_number() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    files_below(&src, &mut files);
+    for file in files.iter().filter(|file| !file.starts_with(src.join("sys"))) {
+        let text = fs::read_to_string(file).expect("a file");
+        for word in ["from_raw_fd", "borrow_raw", "allow(unsafe_code)"] {
+            assert!(!text.contains(word) || file.ends_with("src/sys.rs"), "{word} in {file:?}");
+        }
+    }
+}
+
 #[test]
 fn no_wing_uses_one_above_it() {
     let rank = |name: &str| {

@@ -1,4 +1,5 @@
 //! td-cgroup by itself.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(cgroup);

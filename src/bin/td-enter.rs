@@ -1,4 +1,5 @@
 //! td-enter by itself.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(enter);

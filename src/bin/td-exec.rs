@@ -1,4 +1,5 @@
 //! td-exec, with td-init within: behind td-pivot nothing lies beside it.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(exec: init);

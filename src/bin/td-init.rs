@@ -1,4 +1,5 @@
 //! td-init, with td-exec within: behind td-pivot nothing lies beside it.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(init: exec);

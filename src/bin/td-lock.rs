@@ -1,4 +1,5 @@
 //! td-lock by itself.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(lock);

@@ -1,4 +1,5 @@
 //! td-mount by itself.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(mount);

@@ -1,4 +1,5 @@
 //! td-unshare by itself.
 #![no_main]
+#![deny(unsafe_code)]
 
 td::program!(unshare);

@@ -33,14 +33,17 @@ pub fn procs(directory: &CStr) -> CString {
     join(directory, b"cgroup.procs")
 }
 
-/// Was it removed meanwhile? ENODEV is said by an open file of it.
+/// What is said where it was removed meanwhile; ENODEV by an open file of it.
+pub const GONE: &[Errno] = &[Errno::ENOENT, Errno::ENODEV];
+
+/// Was it removed meanwhile?
 pub fn is_gone(error: &Error) -> bool {
-    error.is(Errno::ENOENT) || error.is(Errno::ENODEV)
+    GONE.iter().any(|errno| error.is(*errno))
 }
 
 /// What a file of a cgroup says, as text. `None`: it has no such file.
 pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Result<Option<String>, Error> {
-    match sys::read_file(cx, None, &join(cgroup, file)) {
+    match sys::read_file(cx.expects(GONE), None, &join(cgroup, file)) {
         Err(e) if is_gone(&e) => Ok(None),
         other => other.map(|text| Some(ascii(text.trim_ascii()))),
     }

@@ -113,7 +113,7 @@ impl Made {
     }
 
     fn directory(&mut self, cx: &Cx, directory: &CStr) -> Result<(), Error> {
-        match sys::mkdirat(cx, None, directory, 0o755) {
+        match sys::mkdirat(cx.expects(&[Errno::EEXIST]), None, directory, 0o755) {
             Ok(()) => self.directories.push(directory.into()),
             Err(e) if e.is(Errno::EEXIST) => check_directory(cx, directory)?, // it is used as it is
             Err(e) => return Err(why_no_directory(cx, directory, e)),
@@ -212,7 +212,7 @@ impl Made {
             let flags = libc::O_RDONLY | libc::O_DIRECTORY;
             let directory = match made(hierarchy) {
                 true => sys::openat_made(cx, None, &there, flags),
-                false => sys::openat(cx, None, &there, flags),
+                false => sys::openat(cx.expects(&[Errno::ENOENT]), None, &there, flags),
             };
             let directory = match directory {
                 Err(e) if e.is(Errno::ENOENT) => continue, // not a cgroup of this hierarchy

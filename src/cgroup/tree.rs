@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::cgroup::file::is_gone;
+use crate::cgroup::file::{GONE, is_gone};
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{plain, signed, unsigned};
@@ -35,7 +35,7 @@ pub fn for_each(
     top: &CStr,
     act: &mut dyn FnMut(&Walk, At, &CStr) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    let here = match sys::openat(cx, None, top, DIRECTORY) {
+    let here = match sys::openat(cx.expects(GONE), None, top, DIRECTORY) {
         Err(e) if is_gone(&e) => return Ok(false),
         other => other?,
     };
@@ -45,14 +45,16 @@ pub fn for_each(
         let here = Some(walk.here.as_fd());
         match walk.left.last_mut() {
             None => return act(&walk, None, top).map(|()| true),
-            Some((name, entered @ false)) => match sys::openat(cx, here, name, DIRECTORY) {
-                Err(e) if is_gone(&e) => drop(walk.left.pop()),
-                other => {
-                    *entered = true;
-                    walk.here = other?;
-                    walk.look(cx)?;
+            Some((name, entered @ false)) => {
+                match sys::openat(cx.expects(GONE), here, name, DIRECTORY) {
+                    Err(e) if is_gone(&e) => drop(walk.left.pop()),
+                    other => {
+                        *entered = true;
+                        walk.here = other?;
+                        walk.look(cx)?;
+                    }
                 }
-            },
+            }
             Some(_) => {
                 let above = sys::openat(cx, here, c"..", DIRECTORY)?;
                 let name = walk.left.last().map_or(c"", |(name, _)| name);
@@ -117,7 +119,7 @@ pub fn processes(cx: &Cx, directory: At, procs: &CStr) -> Result<Vec<i32>, Error
 pub fn processes_below(cx: &Cx, directory: &CStr) -> Result<Option<Vec<i32>>, Error> {
     let mut pids = Vec::new();
     let found = for_each(cx, directory, &mut |walk, _, _| {
-        match processes(cx, Some(walk.here()), c"cgroup.procs") {
+        match processes(cx.expects(GONE), Some(walk.here()), c"cgroup.procs") {
             Err(e) if is_gone(&e) => {}
             other => pids.extend(other?),
         }
@@ -214,9 +216,11 @@ fn remove_one(
     name: &CStr,
     time_left: &TimeLeft,
 ) -> Result<(), Error> {
+    let is_last = time_left.0 <= 0 || cx.dry();
+    cx.expects(if is_last { &[Errno::ENOENT] } else { &[Errno::ENOENT, Errno::EBUSY] });
     match sys::unlinkat(cx, above, name, libc::AT_REMOVEDIR) {
         Err(e) if e.is(Errno::ENOENT) => Ok(()), // another was quicker
-        Err(e) if e.is(Errno::EBUSY) && (time_left.0 <= 0 || cx.dry()) => {
+        Err(e) if e.is(Errno::EBUSY) && is_last => {
             let pids = processes(cx, Some(walk.here()), c"cgroup.procs");
             let Ok(pids) = pids else { return Err(e) };
             Err(e.because(match pids.as_slice() {

@@ -45,7 +45,7 @@ pub fn bound(cx: &Cx, keep: u64) -> Result<(), Error> {
     for cap in (0..64).filter(|cap| keep >> cap & 1 == 0) {
         // Those that td has no name for go too, as far as this kernel has more.
         if flags::name(flags::CAPS, cap).is_none() {
-            match sys::prctl_capbset_read(cx, cap) {
+            match sys::prctl_capbset_read(cx.expects(&[Errno::EINVAL]), cap) {
                 Err(e) if e.is(Errno::EINVAL) => break,
                 other => other?,
             };

@@ -142,14 +142,7 @@ impl Confinement {
     /// Write the program to descriptor `fd`, for td-enter: [`Program::from_bytes`] reads it. (Where there is no policy,
     /// nothing is written.)
     pub fn record(&self, cx: &Cx, fd: RawFd) -> Result<(), Error> {
-        let file = sys::inherited_fd_made(cx, fd)?;
-        let bytes = self.program.to_bytes();
-        let mut left = &bytes[..];
-        while !left.is_empty() {
-            let n = sys::write(cx, file, left)?;
-            left = left.get(if cx.dry() { left.len() } else { n }..).unwrap_or_default();
-        }
-        Ok(())
+        sys::write_inherited(cx, fd, &self.program.to_bytes())
     }
 
     /// Check that td-enter can bring in a process under it.

@@ -16,37 +16,20 @@ use crate::sys::{self, Cx, Handed, Start, cstring};
 #[macro_export]
 macro_rules! program {
     ($tool:ident) => {
-        $crate::program!(@main |start| $crate::process::chain::run_one(start, &$crate::tools::$tool::TOOL));
+        $crate::entry!(|start| $crate::process::chain::run_one(start, &$crate::tools::$tool::TOOL));
     };
     ($first:ident: $($tool:ident),*) => {
-        $crate::program!(@main |start| {
+        $crate::entry!(|start| {
             const TOOLS: &[$crate::process::chain::Tool] =
                 &[$crate::tools::$first::TOOL, $($crate::tools::$tool::TOOL),*];
             $crate::process::chain::run(start, TOOLS, TOOLS.first())
         });
     };
     (: $($tool:ident),*) => {
-        $crate::program!(@main |start| {
+        $crate::entry!(|start| {
             const TOOLS: &[$crate::process::chain::Tool] = &[$($crate::tools::$tool::TOOL),*];
             $crate::process::chain::run(start, TOOLS, None)
         });
-    };
-    (@main |$start:ident| $run:expr) => {
-        #[global_allocator]
-        static ALLOCATOR: $crate::sys::Allocator = $crate::sys::Allocator::new(concat!(
-            env!("CARGO_BIN_NAME"),
-            ": mmap: ENOMEM (Out of memory)\n"
-        ));
-
-        #[unsafe(no_mangle)]
-        extern "C" fn main(
-            _argc: std::ffi::c_int,
-            argv: *const *const std::ffi::c_char,
-            envp: *const *const std::ffi::c_char,
-        ) -> std::ffi::c_int {
-            let $start = Box::leak(Box::new($crate::sys::Start::new(argv, envp)));
-            $run
-        }
     };
 }
 

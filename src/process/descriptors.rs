@@ -27,7 +27,7 @@ use crate::sys::{self, Cx};
 /// Have descriptors above 2 closed when PROG is executed, but for those of `keep`, for locks and, where PROG is one of
 /// our tools, for those that it is told of.
 pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error> {
-    sys::close_range(cx, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+    sys::close_range_cloexec(cx, 3)?;
     let told = cx.trace_fd().filter(|fd| *fd > 2).into_iter().chain(cx.ready());
     let told = told.chain(cx.parent().map(|parent| parent.as_raw_fd()));
     let mut kept = keep.iter().copied().chain(cx.locks()).chain(told.filter(|_| is_tool));
@@ -41,19 +41,12 @@ pub fn keep_from_prog(cx: &Cx) -> Result<(), Error> {
     fd.map_or(Ok(()), |fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))
 }
 
-/// Close every descriptor above 2, but for the trace, locks and `keep`.
-pub fn close_all(cx: &Cx, keep: Option<RawFd>) -> Result<(), Error> {
-    let (locks, told) = (cx.locks(), [cx.trace_fd(), keep]);
-    let mut first = 3;
-    while let Some(&next) =
-        locks.iter().chain(told.iter().flatten()).filter(|fd| **fd >= first).min()
-    {
-        if next > first {
-            sys::close_range(cx, first, next - 1, 0)?;
-        }
-        first = next.saturating_add(1);
-    }
-    sys::close_range(cx, first, RawFd::MAX, 0)
+/// Close every descriptor above 2, but for the trace, locks and `keep`; do the `rest`, and end with its status.
+pub fn stay_alone(cx: &Cx, keep: Option<RawFd>, rest: &sys::Rest) -> ! {
+    let mut kept = cx.locks();
+    kept.extend(cx.trace_fd());
+    kept.extend(keep);
+    sys::stay_alone(cx, &kept, rest)
 }
 
 /// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be
@@ -181,7 +174,10 @@ impl Ran {
 
     /// When the child has ended: was PROG executed? (EAGAIN: what it has left behind is still on its way.)
     pub fn prog(&self, cx: &Cx) -> bool {
-        let read = |socket: &OwnedFd| sys::read(cx, socket.as_fd(), &mut [0]).is_ok_and(|n| n == 1);
+        let read = |socket: &OwnedFd| {
+            let cx = cx.expects(&[Errno::EAGAIN]);
+            sys::read(cx, socket.as_fd(), &mut [0]).is_ok_and(|n| n == 1)
+        };
         let ran = self.1.get().unwrap_or_else(|| self.0.as_ref().is_none_or(read));
         self.1.set(Some(ran));
         ran

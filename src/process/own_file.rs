@@ -132,6 +132,7 @@ pub fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
 /// A copy of an open file, to which `path` leads.
 fn seal_file(cx: &Cx, file: BorrowedFd, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let bits = libc::MFD_ALLOW_SEALING as u64;
+    cx.expects(&[Errno::EINVAL, Errno::EACCES]);
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
         Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits),

@@ -5,7 +5,7 @@
 //! `kill $(cat FILE)` hits no other process.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
@@ -55,16 +55,13 @@ impl Named {
 
 /// Have PROG write to the new file `path` as descriptor `fd`: what td-exec leaves beside a pid file for td-enter.
 pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(), Error> {
-    if sys::inherited_fd(cx, fd).is_ok() {
+    let Some(free) = sys::free_fd(cx, fd) else {
         let what = ["--record: descriptor ", &show::number(fd as u64), " is in use"];
         return Err(Error::refusal(what.concat()));
-    }
+    };
     // Its directory is closed before: with every lower number in use, it may have this one.
     let file = new_file(cx, state, path)?;
-    if file.as_raw_fd() == fd {
-        return sys::fcntl_setfd(cx, file.into_raw_fd(), 0); // dup3(2) refuses to duplicate onto itself
-    }
-    sys::dup3(cx, file.as_fd(), fd)
+    sys::leave_to_prog_as(cx, file, free)
 }
 
 fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error> {

@@ -245,9 +245,10 @@ impl Found {
 /// May the file be executed by us? False: only execve(2) will tell, for a policy refuses to say whether it is there.
 fn may_execute(cx: &Cx, file: &CStr) -> Result<bool, Error> {
     // What a policy, or a kernel without the call, says in place of it; of X_OK and of a path itself neither is said.
+    const EXPECTED: &[Errno] = &[Errno::ENOENT, Errno::ENOTDIR, Errno::ENOSYS, Errno::EPERM];
     let refused = |e: &Error| e.is(Errno::ENOSYS) || e.is(Errno::EPERM);
-    match sys::faccessat2(cx, None, file, libc::X_OK) {
-        Err(e) if refused(&e) => match sys::statx(cx, None, file, 0) {
+    match sys::faccessat2(cx.expects(EXPECTED), None, file, libc::X_OK) {
+        Err(e) if refused(&e) => match sys::statx(cx.expects(EXPECTED), None, file, 0) {
             Err(e) if refused(&e) => Ok(false),
             other => other.map(|_| true),
         },

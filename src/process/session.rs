@@ -26,7 +26,7 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
     let file = sys::openat(cx, None, &device, libc::O_RDWR | libc::O_NOCTTY)
         .map_err(|e| why_not_opened(cx, &device, e))?;
     sys::set_controlling_terminal(cx, file.as_fd()).map_err(|e| why_not_ours(cx, &device, e))?;
-    (0..3).try_for_each(|fd| sys::dup3(cx, file.as_fd(), fd))
+    sys::dup_to_standard(cx, file.as_fd())
 }
 
 /// Be process 1 as PROG and its children may see it.
@@ -96,7 +96,9 @@ pub fn refuse_free_terminals(
 
 /// Is this a terminal that controls neither our session nor, as far as /proc shows, another?
 fn is_free(cx: &Cx, file: BorrowedFd) -> bool {
-    if sys::terminal_session(cx, file).is_ok() || !sys::is_terminal(cx, file) {
+    if sys::terminal_session(cx.expects(&[Errno::ENOTTY]), file).is_ok()
+        || !sys::is_terminal(cx, file)
+    {
         return false;
     }
     !sys::fstatx(cx, file).is_ok_and(|stat| owner(cx, number(stat)).is_some())

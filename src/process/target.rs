@@ -59,7 +59,8 @@ impl Target {
     pub fn others(&self, cx: &Cx, wanted: u64) -> Result<u64, Error> {
         let mut others = 0;
         for &(kind, name, _) in KINDS.iter().filter(|(kind, ..)| wanted & kind != 0) {
-            let own = match sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0) {
+            let own = path(&["/proc/self/ns/", name]);
+            let own = match sys::statx(cx, None, &own, 0) {
                 Err(e) if e.is(Errno::ENOENT) => continue,
                 other => other?,
             };

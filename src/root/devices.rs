@@ -110,7 +110,13 @@ fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(&'static CStr, OwnedFd, OwnedF
     let mut copies = Vec::new();
     for (name, major, minor) in NODES {
         let number = libc::makedev(major, minor);
-        match sys::mknodat(cx, Some(dev), name, libc::S_IFCHR | 0o666, number) {
+        match sys::mknodat(
+            cx.expects(&[Errno::EPERM]),
+            Some(dev),
+            name,
+            libc::S_IFCHR | 0o666,
+            number,
+        ) {
             Err(e) if e.is(Errno::EPERM) => {
                 let node = callers_node(cx, name, number)?;
                 sys::mknodat(cx, Some(dev), name, libc::S_IFREG | 0o666, 0)?;

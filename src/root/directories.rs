@@ -203,7 +203,9 @@ impl Walk {
         while let Some(name) = self.next() {
             let flags = libc::O_PATH | DIRECTORY;
             let opened = match assumed {
-                false => sys::openat(cx, Some(here.as_fd()), &name, flags),
+                false => {
+                    sys::openat(cx.expects(&[Errno::ENOENT]), Some(here.as_fd()), &name, flags)
+                }
                 true => Err(Error::refusal("")),
             };
             let error = match opened {

@@ -140,6 +140,7 @@ impl<'a> Root<'a> {
 
     /// What is at a path, if anything is.
     pub fn find(&self, path: &CStr, resolve: u64) -> Result<Option<OwnedFd>, Error> {
+        self.cx.expects(&[Errno::ENOENT]);
         match self.look_up(path, 0, resolve) {
             Err(e) if e.is(Errno::ENOENT) => Ok(None),
             other => other.map(Some).map_err(|e| self.why(path, e)),
@@ -154,6 +155,7 @@ impl<'a> Root<'a> {
         resolve: u64,
     ) -> Result<Option<OwnedFd>, Error> {
         let flags = if dir { libc::O_DIRECTORY } else { 0 };
+        self.cx.expects(&[Errno::ENOENT]);
         let file = match self.reach(path, flags, resolve) {
             Err(e) if e.is(Errno::ENOENT) => {
                 self.make(path, dir, resolve)?;
@@ -200,6 +202,7 @@ impl<'a> Root<'a> {
 
     /// Is anything at a path, be it a link?
     pub fn has(&self, path: &CStr) -> Result<bool, Error> {
+        self.cx.expects(&[Errno::ENOENT]);
         match self.look_up(path, libc::O_NOFOLLOW, 0) {
             Err(e) if e.is(Errno::ENOENT) => Ok(false),
             other => other.map(|_| true),
@@ -238,6 +241,7 @@ impl<'a> Root<'a> {
             whole.push(b'/');
             whole.extend(name);
             let path = cstring(whole.clone());
+            self.cx.expects(&[Errno::ENOENT]);
             match self.look_up(&path, 0, resolve) {
                 Err(e) if e.is(Errno::ENOENT) && self.made.contains(&path) => {}
                 Err(e) if e.is(Errno::ENOENT) => {

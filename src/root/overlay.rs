@@ -126,6 +126,7 @@ pub fn new(
     let config = config.as_fd();
     let refused = |e| why(cx, layers, options, mounts::fs_log(cx, config, e));
     for (i, layer) in layers.iter().enumerate() {
+        cx.expects(if i == 0 { &[Errno::EOPNOTSUPP, Errno::EINVAL] } else { &[] });
         match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
             // Linux before 6.5, and before 6.13; or the reason is another, and the fallback shows it too.
             Err(e) if i == 0 && (e.is(Errno::EOPNOTSUPP) || e.is(Errno::EINVAL)) => {

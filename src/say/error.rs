@@ -1,5 +1,7 @@
 //! What is said when something fails: the call, the errno, why, and the way out; and exit codes.
 
+use std::borrow::Cow;
+
 use syscalls::Errno;
 
 use crate::say::show;
@@ -42,39 +44,48 @@ pub struct Error(&'static mut Said);
 
 #[derive(Debug)]
 struct Said {
-    /// A line each: the call with its errno, or the refusal; then why; then the way out.
-    lines: Vec<String>,
+    /// What failed: the call as it was made (of one that was expected to fail, its name), or what is refused.
+    what: Cow<'static, str>,
     /// What the kernel answered; 0 where it was not the kernel that refused.
     errno: Errno,
+    /// The violated precondition, a line each.
+    why: Vec<String>,
+    /// The way out.
+    way_out: Vec<String>,
     /// The tool's exit status.
     status: u8,
 }
 
 impl Error {
-    fn new(line: String, errno: Errno) -> Error {
-        let said = Said { lines: vec![line], errno, status: FAILED };
-        Error(Box::leak(Box::new(said)))
+    fn new(what: Cow<'static, str>, errno: Errno) -> Error {
+        let (why, way_out) = (Vec::new(), Vec::new());
+        Error(Box::leak(Box::new(Said { what, errno, why, way_out, status: FAILED })))
     }
 
     /// A system call, as made, that failed with `errno`.
-    pub fn call(call: &str, errno: Errno) -> Error {
-        Error::new([call, ": ", &show::errno(errno)].concat(), errno)
+    pub fn call(call: Cow<'static, str>, errno: Errno) -> Error {
+        Error::new(call, errno)
     }
 
     /// A refusal of our own: a precondition that was looked at and is not met.
     pub fn refusal(what: impl Words) -> Error {
-        Error::new(what.line(), Errno::new(0))
+        Error::new(what.line().into(), Errno::new(0))
     }
 
     /// Add the violated precondition, found by looking.
     pub fn because(self, why: impl Words) -> Error {
-        self.0.lines.push(why.line());
-        self
+        self.add(why.line(), false)
     }
 
     /// Add the way out.
     pub fn way_out(self, what: impl Words) -> Error {
-        self.because(what)
+        self.add(what.line(), true)
+    }
+
+    fn add(self, line: String, is_way_out: bool) -> Error {
+        let said = &mut *self.0;
+        if is_way_out { &mut said.way_out } else { &mut said.why }.push(line);
+        self
     }
 
     /// End with another status than 125.
@@ -98,20 +109,34 @@ impl Error {
         Some(self.0.errno).filter(|errno| errno.into_raw() != 0)
     }
 
+    /// What failed, without the errno.
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    /// Why, a line each.
+    pub fn why(&self) -> &[String] {
+        &self.0.why
+    }
+
     /// Is nothing known but the call and its errno?
     pub fn is_unexplained(&self) -> bool {
-        self.0.lines.len() == 1
+        self.0.why.is_empty() && self.0.way_out.is_empty()
     }
 
     /// The text: each line under the tool's name. A word that nobody has escaped before is escaped here.
     pub fn text(&self, tool: &str) -> String {
+        let Said { what, why, way_out, .. } = &*self.0;
+        let errno = self.errno().map_or(String::new(), |e| [": ", &show::errno(e)].concat());
         let mut text = String::new();
-        for line in &self.0.lines {
+        let mut add = |line: &str| {
             text.push_str(tool);
             text.push_str(": ");
             show::escape(line.as_bytes(), b"", &mut text);
             text.push('\n');
-        }
+        };
+        add(&[what, &*errno].concat());
+        [why, way_out].into_iter().flatten().for_each(|line| add(line));
         text
     }
 }

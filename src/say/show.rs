@@ -1,11 +1,6 @@
-//! How a call is written down: as strace(1) writes it, so that whoever reads the one reads the other.
-//!
-//! An [`Arg`] is one argument of a system call. Both the register and the text are made from it, which
-//! is why a trace cannot say other than what was called.
+//! How things are written down: as strace(1) writes them, so that whoever reads the one reads the other.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
 
 use syscalls::Errno;
 
@@ -13,180 +8,12 @@ use crate::say::flags::{self, Table};
 use crate::say::text::{lines, split};
 
 /// strace cuts what is no path after so many bytes, and a list after so many members.
-const CUT: usize = 32;
+pub const CUT: usize = 32;
 
 /// A structure that the kernel reads or writes.
 pub trait Show {
     /// Append it as strace shows it.
     fn show(&self, out: &mut String);
-}
-
-/// A list of strings, and what execve(2) reads: the pointers to them, and a null pointer at the end.
-pub struct Strings<'a> {
-    pub strings: &'a [CString],
-    pub pointers: Vec<*const c_char>,
-}
-
-impl Strings<'_> {
-    /// With their pointers.
-    pub fn new(strings: &[CString]) -> Strings<'_> {
-        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
-        pointers.push(std::ptr::null());
-        Strings { strings, pointers }
-    }
-}
-
-/// One argument of a system call.
-#[derive(Clone, Copy)]
-pub enum Arg<'a> {
-    /// A signed number, in decimal.
-    Int(i64),
-    /// A size or a count, in decimal.
-    Size(usize),
-    /// A descriptor, or `AT_FDCWD`.
-    Fd(i32),
-    /// Permission bits, in octal.
-    Mode(u32),
-    /// A file type with permission bits.
-    FileMode(u32),
-    /// A device number.
-    Dev(u64),
-    /// Any number of bits of a table.
-    Flags(u64, Table),
-    /// One value of a table.
-    Name(u64, Table),
-    /// The flags of open(2): an access mode, and bits.
-    Open(u64),
-    /// The flags of clone(2), with the signal at the child's end. The other arguments are zero.
-    Clone(u64),
-    /// A path: never cut.
-    Path(&'a CStr),
-    /// Another string that ends with a zero byte.
-    Str(&'a CStr),
-    /// Bytes whose length is the next argument.
-    Bytes(&'a [u8]),
-    /// A list of strings.
-    Strs(&'a Strings<'a>),
-    /// An environment that is shown by the number of its variables.
-    Env(*const *const c_char, usize),
-    /// The null pointer.
-    Null,
-    /// A list of ids.
-    Ids(&'a [u32]),
-    /// A structure that the kernel reads.
-    In(&'a dyn Show),
-    /// A structure that the kernel writes.
-    Out(&'a dyn Show),
-    /// The same where the kernel writes only if it returns more than 0.
-    OutIf(&'a dyn Show),
-    /// Room for bytes, of which the kernel writes as many as it returns.
-    Buffer(&'a [Cell<u8>]),
-    /// The same for a path, whose zero byte at the end is counted.
-    PathBuffer(&'a [Cell<u8>]),
-    /// Room for what getdents64(2) writes.
-    Entries(&'a [Cell<u8>]),
-}
-
-impl Arg<'_> {
-    /// What the kernel is given.
-    pub fn register(&self) -> usize {
-        match *self {
-            Arg::Int(n) => n as usize,
-            Arg::Size(n) => n,
-            Arg::Fd(fd) => fd as usize, // sign-extended, for AT_FDCWD
-            Arg::Mode(mode) | Arg::FileMode(mode) => mode as usize,
-            Arg::Dev(n) | Arg::Flags(n, _) | Arg::Name(n, _) => n as usize,
-            Arg::Open(n) | Arg::Clone(n) => n as usize,
-            Arg::Path(s) | Arg::Str(s) => s.as_ptr() as usize,
-            Arg::Bytes(b) => b.as_ptr() as usize,
-            Arg::Strs(s) => s.pointers.as_ptr() as usize,
-            Arg::Env(pointers, _) => pointers as usize,
-            Arg::Null => 0,
-            Arg::Ids(ids) => ids.as_ptr() as usize,
-            Arg::In(s) | Arg::Out(s) | Arg::OutIf(s) => std::ptr::from_ref(s).cast::<u8>() as usize,
-            Arg::Buffer(b) | Arg::PathBuffer(b) | Arg::Entries(b) => b.as_ptr() as usize,
-        }
-    }
-
-    /// Append the text. What the kernel fills in is shown when the call has returned `Some` number.
-    fn show(&self, returned: Option<usize>, out: &mut String) {
-        match *self {
-            Arg::Int(n) => signed("", n, out),
-            Arg::Size(n) => unsigned("", n as u64, out),
-            Arg::Fd(libc::AT_FDCWD) => out.push_str("AT_FDCWD"),
-            Arg::Fd(fd) => signed("", fd.into(), out),
-            Arg::Mode(mode) => octal("", mode, out),
-            Arg::FileMode(mode) => {
-                name((mode & libc::S_IFMT).into(), flags::FILE_TYPE, out);
-                octal("|", mode & !libc::S_IFMT, out);
-            }
-            Arg::Dev(dev) => {
-                hexadecimal("makedev(", libc::major(dev).into(), out);
-                hexadecimal(", ", libc::minor(dev).into(), out);
-                out.push(')');
-            }
-            Arg::Flags(value, table) => bits(value, table, out),
-            Arg::Name(value, table) => name(value, table, out),
-            Arg::Open(value) => open_flags(value, out),
-            Arg::Clone(value) => {
-                out.push_str("child_stack=NULL, flags=");
-                let signals = libc::CSIGNAL as u64;
-                if value & !signals != 0 {
-                    bits(value & !signals, flags::CLONE, out);
-                    out.push('|');
-                }
-                out.push_str(&signal((value & signals) as i32));
-            }
-            Arg::Path(s) => quote(s.to_bytes(), usize::MAX, out),
-            Arg::Str(s) => quote(s.to_bytes(), CUT, out),
-            Arg::Bytes(b) => quote(b, CUT, out),
-            Arg::Strs(s) => list(s.strings, out, |s, out| quote(s.to_bytes(), CUT, out)),
-            Arg::Env(pointers, n) => {
-                hexadecimal("", pointers as u64, out);
-                unsigned(" /* ", n as u64, out);
-                out.push_str(if n == 1 { " var */" } else { " vars */" });
-            }
-            Arg::Null => out.push_str("NULL"),
-            Arg::Ids(ids) => list(ids, out, |id, out| unsigned("", (*id).into(), out)),
-            Arg::In(s) => s.show(out),
-            Arg::Out(s) if returned.is_some() => s.show(out),
-            Arg::OutIf(s) if returned.is_some_and(|n| n > 0) => s.show(out),
-            Arg::Buffer(b) if returned.is_some() => filled(b, returned.unwrap_or(0), CUT, out),
-            Arg::PathBuffer(b) if returned.is_some_and(|n| n > 0) => {
-                filled(b, returned.unwrap_or(0) - 1, usize::MAX, out);
-            }
-            _ => hexadecimal("", self.register() as u64, out),
-        }
-    }
-}
-
-/// What the kernel wrote into a buffer.
-fn filled(buffer: &[Cell<u8>], n: usize, most: usize, out: &mut String) {
-    let bytes: Vec<u8> = buffer.iter().take(n.min(most)).map(Cell::get).collect();
-    quote(&bytes, most, out);
-    if n > most {
-        out.push_str("...");
-    }
-}
-
-/// `name(argument, argument)`; with `returned`, what the kernel filled in as well.
-pub fn call(name: &str, args: &[Arg], returned: Option<usize>) -> String {
-    let mut out = String::new();
-    append_call(name, args, returned, &mut out);
-    out
-}
-
-/// The same, appended.
-pub fn append_call(name: &str, args: &[Arg], returned: Option<usize>, out: &mut String) {
-    out.push_str(name);
-    out.push('(');
-    for (i, arg) in args.iter().enumerate() {
-        if i > 0 {
-            out.push_str(", ");
-        }
-        arg.show(returned, out);
-    }
-    out.push(')');
 }
 
 /// Names and descriptions: line n is that of errno n, see errno(3). The words are those of the crate
@@ -329,7 +156,7 @@ pub fn open_flags(value: u64, out: &mut String) {
 }
 
 /// `[a, b]`, cut as strace cuts a list.
-fn list<T>(members: &[T], out: &mut String, show: impl Fn(&T, &mut String)) {
+pub fn list<T>(members: &[T], out: &mut String, show: impl Fn(&T, &mut String)) {
     out.push('[');
     for (i, member) in members.iter().enumerate() {
         if i > 0 {

@@ -2,18 +2,17 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
 use crate::say::error::Error;
 use crate::say::flags;
-use crate::say::number::decimal;
-use crate::say::show::{self, Arg};
-use crate::say::text::split;
+use crate::say::show;
+use crate::sys::arg::{self, Arg};
 use crate::sys::entry::{Start, cstring, root_fd};
 use crate::sys::memory::refused_memory;
-use crate::sys::raw::{Call, at, name, nr, owned, raw, raw_write, sigaction};
+use crate::sys::raw::{Call, at, close, name, nr, owned, raw, raw_write, sigaction};
 use crate::sys::structs::{PollFd, RLimit, SigAction, SigSet, TimeSpec};
 
 /// A descriptor that the command line names, and what fcntl(2) said of it before the tool opened anything: a number
@@ -45,15 +44,15 @@ impl Checked {
             Ok(0) => Ok(fd),
             Ok(_) => Err(Error::refusal(what)),
             Err(errno) => {
-                let call = show::call(nr::fcntl.1, &Checked::args(fd), None);
-                Err(Error::call(&call, errno).because(what))
+                let call = arg::call(nr::fcntl.1, &Checked::args(fd), None);
+                Err(Error::call(call.into(), errno).because(what))
             }
         }
     }
 
     /// The line of the trace.
     fn shown(&self) -> String {
-        let call = show::call(nr::fcntl.1, &Checked::args(self.0), None);
+        let call = arg::call(nr::fcntl.1, &Checked::args(self.0), None);
         match self.1 {
             Ok(0) => call + " = 0",
             Ok(_) => call + " = 0x1 (flags FD_CLOEXEC)",
@@ -87,7 +86,7 @@ pub struct Handed {
     /// `--ready`: where it is said that PROG is executed.
     pub ready: Vec<RawFd>,
     /// See [`LOCK`].
-    pub locks: &'static [u8],
+    pub locks: Vec<RawFd>,
     /// See [`SEALED`].
     pub sealed: Option<&'static [u8]>,
     /// See [`PARENT`].
@@ -123,7 +122,7 @@ pub struct Cx {
     text: Cell<String>,
     line: Cell<String>,
     /// See [`Cx::locks`].
-    locks: Cell<&'static [u8]>,
+    locks: Cell<Vec<RawFd>>,
     /// See [`Cx::sealed`].
     sealed: Cell<Option<&'static [u8]>>,
     /// Where it is said that PROG is executed: see [`crate::process::descriptors`].
@@ -138,6 +137,8 @@ pub struct Cx {
     pub(in crate::sys) dry_session: Cell<bool>,
     /// See [`Cx::hold_until_next_step`].
     held: Cell<Vec<OwnedFd>>,
+    /// See [`Cx::expects`].
+    expected: Cell<&'static [Errno]>,
 }
 
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
@@ -147,18 +148,20 @@ impl Handed {
     /// The same as options, for execve(2). Not `--sealed`: that is about this program alone.
     pub fn options(&self) -> Vec<CString> {
         let mut options = Vec::new();
-        if let Some((fd, pid)) = self.trace {
-            let mut option = String::new();
-            show::signed("--trace=", fd.into(), &mut option);
-            if pid != 0 {
-                show::signed(",", pid.into(), &mut option);
+        let numbers = |name: &str, numbers: &[i32]| {
+            let mut option = name.to_string();
+            for (i, n) in numbers.iter().enumerate() {
+                show::signed(if i == 0 { "=" } else { "," }, (*n).into(), &mut option);
             }
-            options.push(cstring(option));
+            cstring(option)
+        };
+        if let Some((fd, pid)) = self.trace {
+            let both = [fd, pid];
+            let (first, _) = both.split_at(if pid == 0 { 1 } else { 2 });
+            options.push(numbers("--trace", first));
         }
         if let Some(fd) = self.parent {
-            let mut option = String::from(PARENT);
-            show::signed("=", fd.into(), &mut option);
-            options.push(cstring(option));
+            options.push(numbers(PARENT, &[fd]));
         }
         if self.dry {
             options.push(c"--dry-run".into());
@@ -169,15 +172,29 @@ impl Handed {
             options.push(cstring(option));
         }
         if !self.locks.is_empty() {
-            options.push(cstring([LOCK.as_bytes(), b"=", self.locks].concat()));
+            options.push(numbers(LOCK, &self.locks));
         }
         for fd in &self.ready {
-            let mut option = String::new();
-            show::signed("--ready=", (*fd).into(), &mut option);
-            options.push(cstring(option));
+            options.push(numbers("--ready", &[*fd]));
         }
         options
     }
+}
+
+fn copy(list: &Cell<Vec<RawFd>>) -> Vec<RawFd> {
+    let own = list.take();
+    list.set(own.clone());
+    own
+}
+
+fn push(list: &Cell<Vec<RawFd>>, fd: RawFd) {
+    let mut own = list.take();
+    own.push(fd);
+    list.set(own);
+}
+
+fn close_above_2(list: &[RawFd]) {
+    list.iter().filter(|fd| **fd > 2).for_each(|fd| close(*fd));
 }
 
 impl Cx {
@@ -205,6 +222,7 @@ impl Cx {
             before: Cell::default(),
             dry_session: Cell::default(),
             held: Cell::default(),
+            expected: Cell::default(),
         }
     }
 
@@ -253,7 +271,7 @@ impl Cx {
             dry: self.dry(),
             mask: self.mask.get(),
             ready: self.ready(),
-            locks: self.locks.get(),
+            locks: self.locks(),
             sealed: self.sealed.get(),
             parent: self.parent.get(),
         }
@@ -284,7 +302,7 @@ impl Cx {
 
     /// The descriptors on which this process, or its parent, has locks that are to outlive the step: see [`LOCK`].
     pub fn locks(&self) -> Vec<RawFd> {
-        split(self.locks.get(), b',').filter_map(decimal).map(|fd| fd as RawFd).collect()
+        copy(&self.locks)
     }
 
     /// The path of the program of which we are a sealed copy, empty where it is not in this root. `None`: we are not a
@@ -295,16 +313,12 @@ impl Cx {
 
     /// The list of [`LOCK`] has one descriptor more.
     pub fn hold_lock(&self, file: BorrowedFd) {
-        let number = show::number(file.as_raw_fd() as u64);
-        self.locks.set([self.locks.get(), b",", number.as_bytes()].concat().leak());
+        push(&self.locks, file.as_raw_fd());
     }
 
     /// The locks are the parent's from here on: close their descriptors, by close(2), which is in no trace.
     pub fn leave_locks(&self) {
-        for fd in split(self.locks.take(), b',').filter_map(decimal) {
-            // SAFETY: the caller has left it to us, and nothing of ours owns it.
-            drop(unsafe { OwnedFd::from_raw_fd(fd.max(3) as RawFd) });
-        }
+        close_above_2(&self.locks.take()); // nothing of ours is locked on a standard stream
     }
 
     /// Signals are blocked until PROG, which gets the mask `mask`, is none of our tools. A mask that was
@@ -328,7 +342,7 @@ impl Cx {
     /// This process has another parent from here on, or none that waits: close the pidfd of the one before, by
     /// close(2), which is in no trace.
     pub fn set_parent(&self, fd: Option<RawFd>) {
-        self.parent.replace(fd).into_iter().for_each(|fd| drop(owned(fd as usize)));
+        self.parent.replace(fd).into_iter().for_each(close);
     }
 
     /// The environment of this step, `NAME=VALUE` each.
@@ -369,21 +383,17 @@ impl Cx {
 
     /// The descriptors on which it is said that PROG is executed.
     pub fn ready(&self) -> Vec<RawFd> {
-        let ready = self.ready.take();
-        self.ready.set(ready.clone());
-        ready
+        copy(&self.ready)
     }
 
     /// One more of them.
     pub fn add_ready(&self, fd: RawFd) {
-        let mut ready = self.ready.take();
-        ready.push(fd);
-        self.ready.set(ready);
+        push(&self.ready, fd);
     }
 
     /// Close them, in a process that does not become PROG.
     pub fn close_ready(&self) {
-        self.ready.take().into_iter().for_each(|fd| drop(owned(fd as usize)));
+        close_above_2(&self.ready.take()); // of which none is told
     }
 
     /// Write to one of them, where the end of a reader changes nothing else.
@@ -391,7 +401,7 @@ impl Cx {
         if self.sigpipe.get().is_none() {
             self.ignore_sigpipe(&[]);
         }
-        let args = [Arg::Fd(fd), Arg::Bytes(bytes), Arg::Size(bytes.len())];
+        let args = [Arg::Fd(fd), Arg::Bytes(bytes)];
         self.change(nr::write, &args).map(drop)
     }
 
@@ -422,17 +432,17 @@ impl Cx {
 
     /// What the entry did.
     fn entry(&self) -> Vec<String> {
-        let asked = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
-        let zero = TimeSpec { sec: 0, nsec: 0 };
-        let args = [Arg::In(&asked), Arg::Size(3), Arg::In(&zero), Arg::Null, Arg::Size(0)];
+        let asked = Cell::new([0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 }));
+        let zero = Cell::new(TimeSpec { sec: 0, nsec: 0 });
+        let args = [Arg::InOut(&asked), Arg::Size(3), Arg::InOut(&zero), Arg::Null, Arg::Size(0)];
         let closed = |fd: &RawFd| self.start.was_closed(*fd);
-        let mut ppoll = show::call(nr::ppoll.1, &args, None);
+        let mut ppoll = arg::call(nr::ppoll.1, &args, None);
         show::unsigned(" = ", (0..3).filter(closed).count() as u64, &mut ppoll);
         let mut lines = vec![ppoll];
         let flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
         for fd in (0..3).filter(closed) {
             let args = [Arg::Fd(libc::AT_FDCWD), Arg::Path(c"/"), Arg::Open(flags)];
-            let mut openat = show::call(nr::openat.1, &args, None);
+            let mut openat = arg::call(nr::openat.1, &args, None);
             show::signed(" = ", fd.into(), &mut openat);
             lines.push(openat);
         }
@@ -463,16 +473,31 @@ impl Cx {
         }
         // A dry run has printed it already.
         if self.trace.get().is_some() && !self.dry() {
-            self.line(&(show::call(call.1, exec, None) + " = ?"));
+            self.line(&(arg::call(call.1, exec, None) + " = ?"));
         }
         if old.is_some() {
             let _ = raw(nr::rt_sigaction, &args);
         }
     }
 
+    /// The next call may fail so, and the caller asks for no more than that: no text is made for it.
+    pub fn expects(&self, errnos: &'static [Errno]) -> &Cx {
+        self.expected.set(errnos);
+        self
+    }
+
     /// A call that looks: made in a dry run too.
     pub(in crate::sys) fn read(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
-        self.make(call, args)?.map_err(|errno| self.failed(call, args, errno))
+        let expected = self.expected.take();
+        self.make(call, args)?.map_err(|errno| match expected.contains(&errno) {
+            true => Error::call(call.1.into(), errno),
+            false => self.failed(call, args, errno),
+        })
+    }
+
+    /// The same, of one that returns a descriptor.
+    pub(in crate::sys) fn read_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
+        self.read(call, args).map(owned)
     }
 
     /// A call that changes something, of which the caller expects these failures: no text is made for them, which
@@ -496,6 +521,7 @@ impl Cx {
     /// A call that changes something: a dry run prints it and takes it to have returned 0.
     pub(in crate::sys) fn change(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
         if self.dry() {
+            self.expected.take();
             self.print(call, args, None);
             return Ok(0);
         }
@@ -505,10 +531,11 @@ impl Cx {
     /// As `change`, for a call that returns a descriptor: a dry run gets one that can do nothing.
     pub(in crate::sys) fn change_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
         if self.dry() {
+            self.expected.take();
             self.print(call, args, None);
             return self.stand_in();
         }
-        self.read(call, args).map(owned)
+        self.read_fd(call, args)
     }
 
     /// What a dry run has in place of a descriptor that a call would have returned.
@@ -542,7 +569,7 @@ impl Cx {
 
     /// A call that has failed. What any of them may fail with is explained here.
     pub(in crate::sys) fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
-        let error = Error::call(&show::call(call.1, args, None), errno);
+        let error = Error::call(arg::call(call.1, args, None).into(), errno);
         if errno != Errno::EMFILE {
             return error;
         }
@@ -572,7 +599,7 @@ impl Cx {
     ) {
         let mut text = self.text.take();
         text.clear();
-        show::append_call(call.1, args, result.and_then(Result::ok), &mut text);
+        arg::append_call(call.1, args, result.and_then(Result::ok), &mut text);
         match result {
             None => {}
             Some(Ok(mode)) if call.0 == nr::umask.0 => show::octal(" = ", mode as u32, &mut text),

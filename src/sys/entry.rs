@@ -1,12 +1,13 @@
-//! The entry: what a program finds when it begins.
+//! The entry: C's `main`, and what a program finds when it begins.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{OwnedFd, RawFd};
 
 use syscalls::Errno;
 
-use crate::say::show::Arg;
 use crate::say::text::split_name;
+use crate::sys::arg::Arg;
 use crate::sys::raw::{at, nr, owned, raw};
 use crate::sys::structs::{PollFd, TimeSpec};
 
@@ -22,8 +23,8 @@ pub struct Start {
     pub euid: u32,
     /// See `euid`.
     pub egid: u32,
-    argv: *const *const c_char,
-    pub(in crate::sys) envp: *const *const c_char,
+    argv: Vector,
+    pub(in crate::sys) envp: Vector,
     /// What ppoll(2) said of descriptors 0 to 2.
     standard: [PollFd; 3],
 }
@@ -32,28 +33,27 @@ impl Start {
     /// Take what C's `main` was given, and fill descriptors 0 to 2 where they are closed: the next
     /// open would become one of them, and a message for the user land in `memory.max`.
     ///
-    /// Takes raw pointers and is no `unsafe fn`, because its one caller is the macro [`crate::program!`],
-    /// which hands on what the kernel laid out.
-    #[allow(clippy::not_unsafe_ptr_arg_deref)]
-    pub fn new(argv: *const *const c_char, envp: *const *const c_char) -> Start {
-        let mut standard = [0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 });
-        // SAFETY: three pollfd and a zero timespec, valid for the call.
-        unsafe {
-            let now = TimeSpec { sec: 0, nsec: 0 };
-            let fds = standard.as_mut_ptr() as usize;
-            let _ = syscalls::syscall5(nr::ppoll.0, fds, 3, &raw const now as usize, 0, 0);
-        }
+    /// # Safety
+    ///
+    /// `argv` and `envp` are those of C's `main`, and nobody else uses what they lead to.
+    pub unsafe fn new(argv: *const *const c_char, envp: *const *const c_char) -> Start {
+        // SAFETY: the kernel ends either list with a null pointer, and both live as long as the process.
+        let (argv, envp) = unsafe { (Vector::new(argv), Vector::new(envp)) };
+        let standard = Cell::new([0, 1, 2].map(|fd| PollFd { fd, events: 0, revents: 0 }));
+        let now = Cell::new(TimeSpec { sec: 0, nsec: 0 });
+        let args = [Arg::InOut(&standard), Arg::Size(3), Arg::InOut(&now), Arg::Null, Arg::Null];
+        let _ = raw(nr::ppoll, &args);
+        let standard = standard.get();
         for _ in standard.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
             root_fd().into_iter().for_each(std::mem::forget);
         }
-        let (args, env) = (copies(argv), copies(envp));
         // SAFETY: it takes a number. AT_EXECFN is a string of the block that argv is in.
         let (execfn, [euid, egid]) = unsafe {
             let execfn = libc::getauxval(libc::AT_EXECFN) as *const c_char;
             let execfn = if execfn.is_null() { c"" } else { CStr::from_ptr(execfn) };
             (execfn.to_owned(), [libc::AT_EUID, libc::AT_EGID].map(|id| libc::getauxval(id) as u32))
         };
-        Start { args, env, execfn, euid, egid, argv, envp, standard }
+        Start { args: argv.copies(), env: envp.copies(), execfn, euid, egid, argv, envp, standard }
     }
 
     /// The one of `names` by which we were called. None: empty.
@@ -72,7 +72,7 @@ impl Start {
     /// becomes empty, the second `text`, as far as there is room. No system call.
     pub fn forget(&self, text: &CStr) {
         let mut text = text.to_bytes().iter().copied();
-        for s in strings(self.argv).chain(strings(self.envp)) {
+        for s in self.argv.strings().chain(self.envp.strings()) {
             // SAFETY: the kernel laid these strings out in our own writable stack. `Start` copies them
             // and hands out no reference to them. The zero byte at the end stays.
             unsafe {
@@ -90,23 +90,76 @@ pub fn cstring(text: impl Into<Vec<u8>>) -> CString {
     CString::new::<Vec<u8>>(text.into()).unwrap_or_default()
 }
 
-/// The strings of the arguments or of the environment.
-fn strings(mut list: *const *const c_char) -> impl Iterator<Item = *const c_char> {
-    // SAFETY: the kernel ends either list with a null pointer, and it lives as long as the process.
-    std::iter::from_fn(move || unsafe {
-        let s = *list;
-        list = list.add(1);
-        (!s.is_null()).then_some(s)
-    })
+/// The arguments or the environment, as the kernel laid them out: the addresses of strings, and a null pointer.
+#[derive(Clone, Copy)]
+pub(in crate::sys) struct Vector(*const *const c_char);
+
+impl Vector {
+    /// # Safety
+    ///
+    /// The list ends with a null pointer, each string with a zero byte, and all live as long as the process.
+    unsafe fn new(list: *const *const c_char) -> Vector {
+        Vector(list)
+    }
+
+    /// Where the list lies.
+    pub(in crate::sys) fn address(self) -> usize {
+        self.0 as usize
+    }
+
+    fn strings(self) -> impl Iterator<Item = *const c_char> {
+        let mut list = self.0;
+        // SAFETY: the list is as `new` has it, and is left at the null pointer.
+        std::iter::from_fn(move || unsafe {
+            let s = *list;
+            if s.is_null() {
+                return None;
+            }
+            list = list.add(1);
+            Some(s)
+        })
+    }
+
+    fn copies(self) -> Vec<CString> {
+        let mut copies = Vec::new();
+        for s in self.strings() {
+            // SAFETY: each ends with a zero byte.
+            copies.push(unsafe { CStr::from_ptr(s) }.to_owned());
+        }
+        copies
+    }
 }
 
-fn copies(list: *const *const c_char) -> Vec<CString> {
-    let mut copies = Vec::new();
-    for s in strings(list) {
-        // SAFETY: the kernel ends each string with a zero byte.
-        copies.push(unsafe { CStr::from_ptr(s) }.to_owned());
-    }
-    copies
+/// C's `main`, and the allocator: the entry of a program, which is `$run` of the [`Start`]. Here is the only `unsafe`
+/// outside of `sys`, in each program once.
+#[macro_export]
+macro_rules! entry {
+    (|$start:ident| $run:expr) => {
+        #[allow(unsafe_code)]
+        #[global_allocator]
+        // SAFETY: the program has one thread, and this is its one allocator.
+        static ALLOCATOR: $crate::sys::Allocator = unsafe {
+            $crate::sys::Allocator::new(concat!(
+                env!("CARGO_BIN_NAME"),
+                ": mmap: ENOMEM (Out of memory)\n"
+            ))
+        };
+
+        /// # Safety
+        ///
+        /// Called by the C library alone, once.
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn main(
+            _argc: std::ffi::c_int,
+            argv: *const *const std::ffi::c_char,
+            envp: *const *const std::ffi::c_char,
+        ) -> std::ffi::c_int {
+            // SAFETY: these are the arguments of C's main.
+            let $start = Box::leak(Box::new(unsafe { $crate::sys::Start::new(argv, envp) }));
+            $run
+        }
+    };
 }
 
 /// A descriptor on `/` that can do nothing, at the lowest free number.

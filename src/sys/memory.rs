@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use syscalls::{Errno, Sysno};
 
 use crate::say::error::{Error, FAILED};
-use crate::say::show::{self, Arg};
+use crate::say::show;
+use crate::sys::arg::Arg;
 use crate::sys::raw::{exit_now, nr, raw, raw_write, sigaction};
 use crate::sys::structs::SigAction;
 
@@ -38,7 +39,11 @@ impl Allocator {
     const RESERVE: usize = 1 << 16;
 
     /// One that has mapped nothing yet, with the line to end with.
-    pub const fn new(last_words: &'static str) -> Allocator {
+    ///
+    /// # Safety
+    ///
+    /// The program has one thread, and no other allocator of this kind.
+    pub const unsafe fn new(last_words: &'static str) -> Allocator {
         Allocator { last_words, free: Cell::new((0, 0)), is_reserve_used: Cell::new(false) }
     }
 
@@ -90,10 +95,10 @@ pub(super) fn refused_memory() -> Option<Error> {
     REFUSED.store(0, Ordering::Relaxed);
     let size = show::number(size as u64);
     let call = ["mmap(NULL, ", &size, ", PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"];
-    Some(Error::call(&call.concat(), Errno::ENOMEM))
+    Some(Error::call(call.concat().into(), Errno::ENOMEM))
 }
 
-// SAFETY: a tool has one thread.
+// SAFETY: the program has one thread, see `new`.
 unsafe impl Sync for Allocator {}
 
 // SAFETY: the same; and only the allocator uses it.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use syscalls::{Errno, Sysno};
 
 use crate::say::flags::{self, Table};
-use crate::say::show::Arg;
+use crate::sys::arg::Arg;
 use crate::sys::structs::{SigSet, TimeSpec};
 
 /// A system call: its number on this machine, and its name.
@@ -26,7 +26,7 @@ macro_rules! calls {
 }
 
 calls! {
-    capget capset chdir chroot clock_nanosleep clone clone3 close_range dup3 execve execveat exit_group faccessat2
+    capget capset chdir chroot clock_nanosleep clone clone3 close close_range dup3 execve execveat exit_group faccessat2
     fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid getsid
     getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
     openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
@@ -40,9 +40,7 @@ pub fn print(text: &str) {
 }
 
 pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
-    // SAFETY: the bytes live as long as the call.
-    let done =
-        unsafe { syscalls::syscall3(nr::write.0, fd as usize, text.as_ptr() as usize, text.len()) };
+    let done = raw(nr::write, &[Arg::Fd(fd), Arg::Bytes(text)]);
     if done == Err(Errno::EPIPE) {
         // With EPIPE comes a SIGPIPE. Where all signals are blocked, to be passed on, it is pending now: take it, or the
         // child would get it.
@@ -55,19 +53,28 @@ pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
 /// The system call itself. Registers that it does not use are zero.
 pub(in crate::sys) fn raw(call: Call, args: &[Arg]) -> Result<usize, Errno> {
     let mut r = [0; 6];
-    for (register, arg) in r.iter_mut().zip(args) {
-        *register = arg.register();
+    let mut next = r.iter_mut();
+    let mut put = |value| next.next().into_iter().for_each(|register| *register = value);
+    for arg in args {
+        put(arg.register());
+        arg.second().into_iter().for_each(&mut put);
     }
-    // SAFETY: every pointer in `args` was made from a reference that outlives the call. What the
-    // kernel writes lies in `Cell`s of a size that the wrapper tells it; strings end with a zero
-    // byte, being `CStr`; lists of strings end with a null pointer, see `Strings`.
+    // SAFETY: every address in `args` was made from a reference that outlives the call, or is of the kernel's own
+    // making. What the kernel writes lies in `Cell`s: bytes, with their number, or a structure of its size. Strings end
+    // with a zero byte, being `CStr`; lists of strings end with a null pointer, see `Strings`. Which argument stands
+    // where is the wrapper's to know.
     unsafe { syscalls::syscall6(call.0, r[0], r[1], r[2], r[3], r[4], r[5]) }
 }
 
-/// The owner of a descriptor that a call has just returned.
+/// The owner of a descriptor that a call has just returned: a number from 0 up.
 pub(in crate::sys) fn owned(fd: usize) -> OwnedFd {
-    // SAFETY: the kernel returned it to us, so that nobody else owns it.
-    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+    // SAFETY: the kernel returned it to us, so that nobody else owns it; and it is not -1.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd & RawFd::MAX) }
+}
+
+/// `close(fd)`: close(2), in no trace. For a number that was left to us, and that nothing of ours owns.
+pub(in crate::sys) fn close(fd: RawFd) {
+    let _ = raw(nr::close, &[Arg::Fd(fd)]);
 }
 
 /// Descriptor 0, 1 or 2. The entry has seen to it that they are open.

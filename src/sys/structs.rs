@@ -1,19 +1,57 @@
 //! Structures that the kernel reads and writes, laid out as its headers have them, and shown as strace
 //! shows them. All of them are the same on every 64-bit machine.
 
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use crate::say::flags;
 use crate::say::show::{Show, bits, hexadecimal, octal, signal, signed, unsigned};
+use crate::sys::arg::{Layout, Plain};
 
-/// What the kernel wrote is shown as what it reads.
-impl<T: Show + Copy> Show for Cell<T> {
-    fn show(&self, out: &mut String) {
-        self.get().show(out);
-    }
+/// Structures with their sizes, those that the kernel only reads and those that it writes as well.
+macro_rules! structures {
+    (read: $($read:ty: $read_size:literal)*; written: $($written:ty: $written_size:literal)*;) => {
+        $(const _: () = assert!(size_of::<$read>() == $read_size);
+        // SAFETY: laid out as in C, of the size that the kernel's headers give it.
+        unsafe impl Layout for $read {})*
+        $(const _: () = assert!(size_of::<$written>() == $written_size);
+        // SAFETY: the same.
+        unsafe impl Layout for $written {}
+        // SAFETY: made of integers.
+        unsafe impl Plain for $written {})*
+    };
 }
+
+structures! {
+    read:
+        OpenHow: 24
+        MountAttr: 32
+        CloneArgs: 88
+        BpfProgram<'_>: 16
+        IfReq: 40;
+    written:
+        Statx: 256
+        StatFs: 120
+        Holder: 32
+        Flock: 32
+        WaitStatus: 4
+        [PollFd; 1]: 8
+        [PollFd; 3]: 24
+        TimeSpec: 16
+        Timeout: 32 // the kernel knows the first half
+        FdPair: 8
+        Number: 4
+        Signal: 4
+        SigSet: 8
+        SigAction: 32
+        Int: 4
+        SigInfo: 128
+        CapHeader: 8
+        CapData: 24
+        RLimit: 16;
+}
+
+const _: () = assert!(size_of::<StatxTime>() == 16 && size_of::<BpfInstruction>() == 8);
 
 // ---- files ----
 
@@ -263,17 +301,43 @@ impl Show for MountAttr {
 #[repr(C)]
 #[derive(Default)]
 pub struct CloneArgs {
-    pub flags: u64,
-    pub pidfd: u64,
-    pub child_tid: u64,
-    pub parent_tid: u64,
-    pub exit_signal: u64,
-    pub stack: u64,
-    pub stack_size: u64,
-    pub tls: u64,
-    pub set_tid: u64,
-    pub set_tid_size: u64,
-    pub cgroup: u64,
+    flags: u64,
+    // Addresses, none of which is used.
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// What a new process may be made with: namespaces, and our parent as its own. Memory that it shares would be our stack
+/// as well, and descriptors would be closed by both.
+pub const SEPARATE: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWTIME
+    | libc::CLONE_PARENT) as u64;
+
+impl CloneArgs {
+    /// A process with the bits of [`SEPARATE`] in `bits`, whose end is said by SIGCHLD, in the cgroup of this descriptor.
+    pub fn new(bits: u64, cgroup: Option<u64>) -> CloneArgs {
+        let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
+        CloneArgs {
+            flags: bits & SEPARATE | into,
+            exit_signal: libc::SIGCHLD as u64,
+            cgroup: cgroup.unwrap_or(0),
+            ..CloneArgs::default()
+        }
+    }
 }
 
 impl Show for CloneArgs {
@@ -555,8 +619,9 @@ impl Show for SigInfo {
 
 // ---- the state of a process ----
 
-/// `struct __user_cap_header_struct`: capget(2).
+/// `struct __user_cap_header_struct`: capget(2). The kernel writes into it which version it knows, where that is not ours.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct CapHeader {
     version: u32,
     pid: i32,
@@ -722,5 +787,45 @@ impl Show for IfReq {
         out.push_str(", ifr_flags=");
         bits(self.flags as u64, flags::IFF, out);
         out.push('}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn a_structure_is_laid_out_as_the_c_librarys() {
+        macro_rules! same {
+            ($($ours:ident $theirs:ident: $($our:ident $their:ident)*;)*) => {$(
+                assert_eq!(size_of::<$ours>(), size_of::<libc::$theirs>(), stringify!($theirs));
+                $(assert_eq!(
+                    offset_of!($ours, $our),
+                    offset_of!(libc::$theirs, $their),
+                    concat!(stringify!($theirs), ".", stringify!($their))
+                );)*
+            )*};
+        }
+        same! {
+            OpenHow open_how: flags flags mode mode resolve resolve;
+            Statx statx: mask stx_mask attributes stx_attributes uid stx_uid gid stx_gid mode stx_mode
+                ino stx_ino size stx_size times stx_atime dev_major stx_dev_major
+                dev_minor stx_dev_minor mnt_id stx_mnt_id;
+            StatxTime statx_timestamp: sec tv_sec nsec tv_nsec;
+            StatFs statfs: f_type f_type f_bavail f_bavail f_ffree f_ffree;
+            Flock flock: kind l_type whence l_whence start l_start len l_len pid l_pid;
+            MountAttr mount_attr: attr_set attr_set attr_clr attr_clr propagation propagation
+                userns_fd userns_fd;
+            CloneArgs clone_args: flags flags exit_signal exit_signal cgroup cgroup;
+            PollFd pollfd: fd fd events events revents revents;
+            TimeSpec timespec: sec tv_sec nsec tv_nsec;
+            SigInfo siginfo_t: signo si_signo code si_code;
+            RLimit rlimit: soft rlim_cur hard rlim_max;
+            BpfInstruction sock_filter: code code jt jt jf jf k k;
+            IfReq ifreq: name ifr_name flags ifr_ifru;
+        }
+        assert_eq!(size_of::<BpfProgram>(), size_of::<libc::sock_fprog>());
+        assert_eq!(offset_of!(BpfProgram, filter), offset_of!(libc::sock_fprog, filter));
     }
 }

@@ -227,11 +227,13 @@ fn clone_and_wait(cx: &Cx, cgroups: &mut Memberships) -> Result<SocketPair, Erro
     };
     let kill = |child| wait::kill(cx, child).unwrap_or_else(|error| cx.say(&error));
     let prog = sockets.receive_sibling(cx, child).inspect_err(|_| kill(child))?;
-    descriptors::close_all(cx, ran.fd())?;
     let child = prog.unwrap_or(child); // which has failed
-    let ended = wait::wait_unless_frozen(cx, &Child::new(child, None), &|| {})
-        .inspect_err(|_| kill(child))?;
-    sys::exit(cx, ran.exit_status(cx, ended))
+    descriptors::stay_alone(cx, ran.fd(), &|closed| {
+        closed?;
+        let ended = wait::wait_unless_frozen(cx, &Child::new(child, None), &|| {})
+            .inspect_err(|_| kill(child))?;
+        Ok(ran.exit_status(cx, ended))
+    })
 }
 
 /// Enter the namespaces and the root, and what is in them.
@@ -310,7 +312,7 @@ fn change_directory(cx: &Cx, opts: &Opts, opened: &Opened, uid: u32) -> Result<(
 
 /// Give up all supplementary groups. False: we may not.
 fn leave_groups(cx: &Cx) -> Result<bool, Error> {
-    match sys::setgroups(cx, &[]) {
+    match sys::setgroups(cx.expects(&[Errno::EPERM]), &[]) {
         Err(e) if e.is(Errno::EPERM) => Ok(false),
         other => other.map(|()| true),
     }

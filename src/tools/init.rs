@@ -94,13 +94,15 @@ fn leads_session_without_terminal(cx: &Cx) -> Result<bool, Error> {
         && sys::terminal_session(cx, sys::standard_fd(0)).is_err())
 }
 
-/// Wait until PROG has ended.
-fn wait_for_prog(cx: &Cx, child: i32, ran: &Ran, apart: bool) -> Result<Next, Error> {
+/// Wait until PROG has ended, and end as it did.
+fn wait_for_prog(cx: &Cx, child: i32, ran: &Ran, apart: bool) -> ! {
     // PROG may run already. If we fail, it shall not live on: a set-user-id program does not end with its parent.
-    let ended = descriptors::close_all(cx, ran.fd())
-        .and_then(|()| wait::wait(cx, &Child::new(child, apart.then_some(true))))
-        .inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
-    Ok(Next::End(ran.exit_status(cx, ended)))
+    descriptors::stay_alone(cx, ran.fd(), &|closed| {
+        let ended = closed
+            .and_then(|()| wait::wait(cx, &Child::new(child, apart.then_some(true))))
+            .inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?;
+        Ok(ran.exit_status(cx, ended))
+    })
 }
 
 /// Limits of processes are seen outside.

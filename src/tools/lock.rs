@@ -161,6 +161,9 @@ fn take(cx: &Cx, opts: &Opts, file: BorrowedFd) -> Result<(), Error> {
     // flock(2) could wait for this very process: try once without waiting, and look.
     let mut waits = left.is_none() && opts.key.is_some();
     loop {
+        if matches!(left, Some(1..)) {
+            cx.expects(&[Errno::EAGAIN, Errno::EDEADLK]); // it is asked again
+        }
         let error = match ask(cx, opts, file, waits) {
             Err(e) if e.is(Errno::EAGAIN) || e.is(Errno::EDEADLK) => e,
             other => return other,

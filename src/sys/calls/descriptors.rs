@@ -4,11 +4,14 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+use syscalls::Errno;
+
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::Arg;
+use crate::say::flags;
+use crate::sys::arg::Arg;
+use crate::sys::calls::processes::exit;
 use crate::sys::door::Cx;
-use crate::sys::raw::{fd, flags, name, nr, owned};
+use crate::sys::raw::{fd, flags, name, nr};
 use crate::sys::structs::*;
 
 /// `fcntl(fd, F_SETFD, flags)`: fcntl(2). 0 keeps the descriptor across execve(2). It may be a
@@ -26,13 +29,18 @@ pub fn inherited_fd(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// As [`inherited_fd`], of one that an earlier step of the chain has made: a dry run takes it to be there.
-pub fn inherited_fd_made(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
-    if cx.dry() {
-        // SAFETY: nothing is done with it but to print its number, which is not -1.
-        return Ok(unsafe { BorrowedFd::borrow_raw(fd.max(0)) });
+/// `write(fd, buf, count)`: write(2), until all is written, to a descriptor that an earlier step of the chain has made:
+/// it is looked at as [`inherited_fd`] does, but a dry run takes it to be there.
+pub fn write_inherited(cx: &Cx, fd: RawFd, bytes: &[u8]) -> Result<(), Error> {
+    if !cx.dry() {
+        inherited_fd(cx, fd)?;
     }
-    inherited_fd(cx, fd)
+    let mut left = bytes;
+    while !left.is_empty() {
+        let n = cx.change(nr::write, &[Arg::Fd(fd), Arg::Bytes(left)])?;
+        left = left.get(if cx.dry() { left.len() } else { n }..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// `fcntl(fd, F_DUPFD_CLOEXEC, lowest)`: fcntl(2). The same file at the lowest number that is free from `lowest`
@@ -40,24 +48,23 @@ pub fn inherited_fd_made(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Erro
 /// is free.
 pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<OwnedFd, Error> {
     let args = [fd(file), name(libc::F_DUPFD_CLOEXEC, flags::FCNTL_DUP), Arg::Int(lowest.into())];
-    cx.read(nr::fcntl, &args).map(owned)
+    cx.read_fd(nr::fcntl, &args)
 }
 
 /// `fcntl(fd, F_SETFD, 0)`: fcntl(2). Leave a descriptor to PROG, and never close it. A dry run leaves it to the dry
 /// tools behind it, by a duplicate of the same number.
 pub fn leave_to_prog(cx: &Cx, file: OwnedFd) -> Result<BorrowedFd<'static>, Error> {
-    let number = file.as_raw_fd();
-    fcntl_setfd(cx, number, 0)?;
+    fcntl_setfd(cx, file.as_raw_fd(), 0)?;
+    let mut left = file;
     if cx.dry() {
-        let copy = fcntl_dupfd(cx, file.as_fd(), 0)?;
-        drop(file);
-        let lowest = Arg::Int(number.into());
-        cx.read(nr::fcntl, &[fd(copy.as_fd()), name(libc::F_DUPFD, flags::FCNTL), lowest])?;
-    } else {
-        let _ = file.into_raw_fd();
+        let copy = fcntl_dupfd(cx, left.as_fd(), 0)?;
+        let lowest = Arg::Int(left.as_raw_fd().into());
+        drop(left);
+        let dup = name(libc::F_DUPFD, flags::FCNTL);
+        left = cx.read_fd(nr::fcntl, &[fd(copy.as_fd()), dup, lowest])?;
     }
     // SAFETY: it was ours, and has no owner any more who could close it.
-    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+    Ok(unsafe { BorrowedFd::borrow_raw(left.into_raw_fd()) })
 }
 
 /// `flock(fd, operation)`: flock(2). A lock of the open file description: whoever inherits a descriptor of it has it,
@@ -67,9 +74,30 @@ pub fn flock(cx: &Cx, file: BorrowedFd, operation: c_int) -> Result<(), Error> {
     cx.change(nr::flock, &[fd(file), flags(operation, flags::FLOCK)]).map(drop)
 }
 
-/// `dup3(oldfd, newfd, 0)`: dup(2). `newfd`, a number of the caller's choice, is this file as well, for PROG too.
-pub fn dup3(cx: &Cx, file: BorrowedFd, newfd: RawFd) -> Result<(), Error> {
+fn dup3(cx: &Cx, file: BorrowedFd, newfd: RawFd) -> Result<(), Error> {
     cx.change(nr::dup3, &[fd(file), Arg::Fd(newfd), Arg::Size(0)]).map(drop)
+}
+
+/// `dup3(oldfd, newfd, 0)`: dup(2), for 0, 1 and 2: they are this file from here on.
+pub fn dup_to_standard(cx: &Cx, file: BorrowedFd) -> Result<(), Error> {
+    (0..3).try_for_each(|fd| dup3(cx, file, fd))
+}
+
+/// A number that the caller has chosen, and that no descriptor had when it was looked at.
+#[derive(Clone, Copy)]
+pub struct FreeFd(RawFd);
+
+/// `fcntl(fd, F_GETFD)`: fcntl(2). `None`: the number is in use.
+pub fn free_fd(cx: &Cx, fd: RawFd) -> Option<FreeFd> {
+    inherited_fd(cx.expects(&[Errno::EBADF]), fd).is_err().then_some(FreeFd(fd))
+}
+
+/// `dup3(oldfd, newfd, 0)`: dup(2). Leave a file to PROG, under a number that was free.
+pub fn leave_to_prog_as(cx: &Cx, file: OwnedFd, FreeFd(fd): FreeFd) -> Result<(), Error> {
+    if file.as_raw_fd() == fd {
+        return fcntl_setfd(cx, file.into_raw_fd(), 0); // dup3(2) refuses to duplicate onto itself
+    }
+    dup3(cx, file.as_fd(), fd)
 }
 
 /// `fcntl(fd, F_SETLK, lock)`: fcntl(2). A lock of this process: it outlasts execve(2), no child has it,
@@ -88,8 +116,37 @@ pub fn fcntl_getlk(cx: &Cx, file: BorrowedFd, lock: Flock) -> Result<Flock, Erro
     Ok(holder.get().0)
 }
 
-/// `close_range(first, last, flags)`: close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11.
-pub fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
+/// `close_range(first, ~0, CLOSE_RANGE_CLOEXEC)`: close_range(2), Linux 5.11.
+pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
+    close_range(cx, first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// What a process has left to do behind [`stay_alone`], given whether its descriptors were closed: its exit status.
+pub type Rest<'a> = dyn Fn(Result<(), Error>) -> Result<u8, Error> + 'a;
+
+/// `close_range(first, last, 0)`: close_range(2), Linux 5.9. Close every descriptor above 2 but those of `keep`, do the
+/// `rest`, and end as that says. It does not return, for whoever owns a descriptor that is closed here would close its
+/// number once more.
+pub fn stay_alone(cx: &Cx, keep: &[RawFd], rest: &Rest) -> ! {
+    let status = rest(close_others(cx, keep)).unwrap_or_else(|error| {
+        cx.say(&error);
+        error.status()
+    });
+    exit(cx, status)
+}
+
+fn close_others(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
+    let mut first = 3;
+    while let Some(&next) = keep.iter().filter(|fd| **fd >= first).min() {
+        if next > first {
+            close_range(cx, first, next - 1, 0)?;
+        }
+        first = next.saturating_add(1);
+    }
+    close_range(cx, first, RawFd::MAX, 0)
+}
+
+fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Error> {
     let bits = flags(bits, flags::CLOSE_RANGE);
     let args = [Arg::Size(first as usize), Arg::Size(last as usize), bits];
     cx.change(nr::close_range, &args).map(drop)
@@ -110,7 +167,7 @@ pub fn terminal_session(cx: &Cx, file: BorrowedFd) -> Result<i32, Error> {
 
 /// `ioctl(fd, TIOCGETD, &discipline)`: TIOCSETD(2const). Every terminal answers it, and nothing else: ENOTTY.
 pub fn is_terminal(cx: &Cx, file: BorrowedFd) -> bool {
-    ioctl_int(cx, file, libc::TIOCGETD as i64).is_ok()
+    ioctl_int(cx.expects(&[Errno::ENOTTY]), file, libc::TIOCGETD as i64).is_ok()
 }
 
 fn ioctl_int(cx: &Cx, file: BorrowedFd, request: i64) -> Result<i32, Error> {

@@ -7,17 +7,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::{self, Arg};
+use crate::say::flags;
+use crate::say::show;
+use crate::sys::arg::Arg;
 use crate::sys::door::{Cx, PIECE};
-use crate::sys::raw::{At, at, fd, flags, nr, owned};
+use crate::sys::raw::{At, at, fd, flags, nr};
 use crate::sys::structs::*;
 
 /// `openat(dirfd, path, flags)`: open(2). Opening for writing is a change.
 pub fn openat(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     let args = [at(dirfd), Arg::Path(path), Arg::Open((flags | libc::O_CLOEXEC) as u64)];
     match flags & show::ACCESS_MODE {
-        libc::O_RDONLY => cx.read(nr::openat, &args).map(owned),
+        libc::O_RDONLY => cx.read_fd(nr::openat, &args),
         _ => cx.change_fd(nr::openat, &args),
     }
 }
@@ -54,15 +55,14 @@ pub fn openat2(
     resolve: u64,
 ) -> Result<OwnedFd, Error> {
     let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
-    let args = [fd(dirfd), Arg::Path(path), Arg::In(&how), Arg::Size(size_of::<OpenHow>())];
-    cx.read(nr::openat2, &args).map(owned)
+    let args = [fd(dirfd), Arg::Path(path), Arg::InSized(&how)];
+    cx.read_fd(nr::openat2, &args)
 }
 
 /// `read(fd, buf, count)`: read(2). Returns how many bytes were read; 0 at the end.
 pub fn read(cx: &Cx, file: BorrowedFd, buffer: &mut [u8]) -> Result<usize, Error> {
-    let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer).as_slice_of_cells();
-    cx.read(nr::read, &[fd(file), Arg::Buffer(cells), size])
+    cx.read(nr::read, &[fd(file), Arg::Buffer(cells)])
 }
 
 /// `pread64(fd, buf, count, offset)`: pread(2). It leaves the offset of the descriptor as it is. ESPIPE: a pipe, which has none.
@@ -72,14 +72,13 @@ pub fn pread64(
     buffer: &mut [u8],
     offset: usize,
 ) -> Result<usize, Error> {
-    let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer).as_slice_of_cells();
-    cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), size, Arg::Size(offset)])
+    cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), Arg::Size(offset)])
 }
 
 /// `write(fd, buf, count)`: write(2). Returns how many bytes were written.
 pub fn write(cx: &Cx, file: BorrowedFd, bytes: &[u8]) -> Result<usize, Error> {
-    cx.change(nr::write, &[fd(file), Arg::Bytes(bytes), Arg::Size(bytes.len())])
+    cx.change(nr::write, &[fd(file), Arg::Bytes(bytes)])
 }
 
 /// The whole of a file, by openat(2) and read(2).
@@ -228,9 +227,8 @@ pub fn fchownat(cx: &Cx, dirfd: At, path: &CStr, owner: u32, group: u32) -> Resu
 /// `readlinkat(dirfd, path, buf, size)`: readlink(2). What the link says.
 pub fn readlinkat(cx: &Cx, dirfd: At, path: &CStr) -> Result<Vec<u8>, Error> {
     let mut buffer = vec![0; libc::PATH_MAX as usize];
-    let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
-    let n = cx.read(nr::readlinkat, &[at(dirfd), Arg::Path(path), Arg::Buffer(cells), size])?;
+    let n = cx.read(nr::readlinkat, &[at(dirfd), Arg::Path(path), Arg::Buffer(cells)])?;
     buffer.truncate(n);
     Ok(buffer)
 }
@@ -282,9 +280,8 @@ pub fn for_each_entry(
 ) -> Result<(), Error> {
     with_piece(cx, &mut |piece| {
         loop {
-            let size = Arg::Size(piece.len());
             let cells = Cell::from_mut(&mut *piece).as_slice_of_cells();
-            let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells), size])?;
+            let n = cx.read(nr::getdents64, &[fd(dir), Arg::Entries(cells)])?;
             if n == 0 {
                 return Ok(());
             }
@@ -300,10 +297,9 @@ pub fn for_each_entry(
 /// `getcwd(buf, size)`: getcwd(2).
 pub fn getcwd(cx: &Cx) -> Result<Vec<u8>, Error> {
     let mut buffer = vec![0; libc::PATH_MAX as usize];
-    let size = Arg::Size(buffer.len());
     let cells = Cell::from_mut(buffer.as_mut_slice()).as_slice_of_cells();
     // Its result counts the zero byte, which is not part of the text.
-    let n = cx.read(nr::getcwd, &[Arg::PathBuffer(cells), size])?;
+    let n = cx.read(nr::getcwd, &[Arg::PathBuffer(cells)])?;
     buffer.truncate(n.saturating_sub(1));
     Ok(buffer)
 }

@@ -4,8 +4,8 @@ use std::ffi::{CStr, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::Arg;
+use crate::say::flags;
+use crate::sys::arg::Arg;
 use crate::sys::door::Cx;
 use crate::sys::raw::{At, at, fd, flags, name, nr};
 use crate::sys::structs::*;
@@ -108,8 +108,7 @@ pub fn mount_setattr(
         fd(mount),
         Arg::Path(c""),
         flags(flag | libc::AT_EMPTY_PATH, flags::AT),
-        Arg::In(&attr),
-        Arg::Size(size_of::<MountAttr>()),
+        Arg::InSized(&attr),
     ];
     cx.change(nr::mount_setattr, &args).map(drop)
 }

@@ -5,22 +5,22 @@ use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::Arg;
+use crate::say::flags;
+use crate::sys::arg::Arg;
 use crate::sys::door::Cx;
 use crate::sys::raw::{fd, flags, name, nr, owned};
 use crate::sys::structs::*;
 
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
-    cx.change(nr::sethostname, &[Arg::Bytes(text), Arg::Size(text.len())]).map(drop)
+    cx.change(nr::sethostname, &[Arg::Bytes(text)]).map(drop)
 }
 
 /// `ioctl(ns, NS_GET_USERNS)`: ioctl_ns(2). The user namespace that owns a namespace. EPERM: it is
 /// neither ours nor below ours, so that our capabilities do not reach it.
 pub fn ns_get_userns(cx: &Cx, ns: BorrowedFd) -> Result<OwnedFd, Error> {
     let request = name(libc::NS_GET_USERNS as i64, flags::IOCTL);
-    cx.read(nr::ioctl, &[fd(ns), request]).map(owned)
+    cx.read_fd(nr::ioctl, &[fd(ns), request])
 }
 
 /// `ioctl(ns, NS_GET_OWNER_UID, &uid)`: ioctl_ns(2). Who has made a user namespace.
@@ -68,8 +68,8 @@ pub fn socketpair(cx: &Cx, bits: c_int) -> Result<(OwnedFd, OwnedFd), Error> {
 /// `sendto(socket, buf, len, MSG_NOSIGNAL, NULL, 0)`: send(2). EPIPE: the other end is closed.
 pub fn sendto(cx: &Cx, socket: BorrowedFd, bytes: &[u8]) -> Result<(), Error> {
     let bits = flags(libc::MSG_NOSIGNAL, flags::MSG);
-    let (bytes, size) = (Arg::Bytes(bytes), Arg::Size(bytes.len()));
-    cx.change(nr::sendto, &[fd(socket), bytes, size, bits, Arg::Null, Arg::Size(0)]).map(drop)
+    let args = [fd(socket), Arg::Bytes(bytes), bits, Arg::Null, Arg::Size(0)];
+    cx.change(nr::sendto, &args).map(drop)
 }
 
 /// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).

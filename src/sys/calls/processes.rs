@@ -7,10 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::{self, Arg, Strings};
+use crate::say::flags;
+use crate::say::show;
+use crate::sys::arg::{self, Arg, Strings};
 use crate::sys::door::Cx;
-use crate::sys::raw::{At, Call, exit_now, fd, flags, name, nr, owned, raw};
+use crate::sys::raw::{At, Call, exit_now, fd, flags, name, nr, raw};
 use crate::sys::structs::*;
 
 /// `unshare(flags)`: unshare(2).
@@ -29,20 +30,14 @@ pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
 ///
 /// Made without the C library, which does not learn of it: never call its `raise` afterwards.
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
-    let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
-    let cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
-    let clone = CloneArgs {
-        flags: bits | into,
-        exit_signal: libc::SIGCHLD as u64,
-        cgroup,
-        ..CloneArgs::default()
-    };
-    fork(cx, nr::clone3, &[Arg::In(&clone), Arg::Size(size_of::<CloneArgs>())])
+    let clone = CloneArgs::new(bits, cgroup.map(|fd| fd.as_raw_fd() as u64));
+    fork(cx, nr::clone3, &[Arg::InSized(&clone)])
 }
 
 /// `clone(flags|SIGCHLD, NULL)`: clone(2), for a system call policy that answers clone3(2) with ENOSYS. It takes
 /// neither CLONE_INTO_CGROUP nor CLONE_NEWTIME.
 pub fn clone(cx: &Cx, bits: u64) -> Result<i32, Error> {
+    let bits = bits & SEPARATE & !(libc::CSIGNAL as u64);
     fork(cx, nr::clone, &[Arg::Clone(bits | libc::SIGCHLD as u64)])
 }
 
@@ -102,8 +97,8 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
 
 fn env_arg<'a>(cx: &Cx, env: Option<&'a Strings>) -> Arg<'a> {
     match env {
-        Some(env) => Arg::Env(env.pointers.as_ptr(), env.strings.len()),
-        None => Arg::Env(cx.start.envp, cx.start.env.len()),
+        Some(env) => Arg::Env(env),
+        None => Arg::OwnEnv(cx.start.envp, cx.start.env.len()),
     }
 }
 
@@ -119,7 +114,7 @@ pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Err
 /// `exit_group(status)`: _exit(2).
 pub fn exit(cx: &Cx, status: u8) -> ! {
     if cx.trace.get().is_some() {
-        cx.line(&(show::call(nr::exit_group.1, &[Arg::Size(status.into())], None) + " = ?"));
+        cx.line(&(arg::call(nr::exit_group.1, &[Arg::Size(status.into())], None) + " = ?"));
     }
     exit_now(status)
 }
@@ -177,17 +172,17 @@ pub fn reboot(cx: &Cx, command: c_int) -> Result<(), Error> {
     if cx.dry() {
         return cx.change(nr::reboot, &args).map(drop);
     }
-    let text = show::call(nr::reboot.1, &args, None);
+    let text = arg::call(nr::reboot.1, &args, None);
     let trace = |rest: &[&str]| cx.trace.get().iter().for_each(|_| cx.line(&rest.concat()));
     trace(&[&text, " = ?"]);
     let Err(errno) = raw(nr::reboot, &args) else { return Ok(()) };
     trace(&["<... reboot resumed>) = -1 ", &show::errno(errno)]);
-    Err(Error::call(&text, errno))
+    Err(Error::call(text.into(), errno))
 }
 
 /// `pidfd_open(pid, 0)`: pidfd_open(2), Linux 5.3.
 pub fn pidfd_open(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
-    cx.read(nr::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)]).map(owned)
+    cx.read_fd(nr::pidfd_open, &[Arg::Int(pid.into()), Arg::Size(0)])
 }
 
 /// `ppoll(fds, 1, timeout, NULL, 0)`: poll(2), of one file: wait for an event (POLLIN, POLLPRI) for so many
@@ -200,8 +195,8 @@ pub fn ppoll(
 ) -> Result<Option<i64>, Error> {
     let asked = Cell::new([PollFd { fd: file.as_raw_fd(), events, revents: 0 }]);
     let time = Cell::new(Timeout::new(TimeSpec::new(nanoseconds.unwrap_or(0))));
-    let timeout = nanoseconds.map_or(Arg::Null, |_| Arg::In(&time));
-    let args = [Arg::In(&asked), Arg::Size(1), timeout, Arg::Null, Arg::Size(0)];
+    let timeout = nanoseconds.map_or(Arg::Null, |_| Arg::InOut(&time));
+    let args = [Arg::InOut(&asked), Arg::Size(1), timeout, Arg::Null, Arg::Size(0)];
     cx.read(nr::ppoll, &args).map(|n| (n > 0).then_some(time.get().left()))
 }
 

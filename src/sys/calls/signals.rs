@@ -6,8 +6,8 @@ use std::ffi::c_int;
 use syscalls::Errno;
 
 use crate::say::error::Error;
-use crate::say::flags::{self};
-use crate::say::show::Arg;
+use crate::say::flags;
+use crate::sys::arg::Arg;
 use crate::sys::door::Cx;
 use crate::sys::raw::{name, nr, sigaction};
 use crate::sys::structs::*;

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 
 use crate::say::error::Error;
 use crate::say::flags::{self, Table};
-use crate::say::show::Arg;
+use crate::sys::arg::Arg;
 use crate::sys::door::Cx;
 use crate::sys::raw::{name, nr};
 use crate::sys::structs::*;
@@ -96,18 +96,18 @@ pub fn prctl_cap_ambient_raise(cx: &Cx, cap: u64) -> Result<(), Error> {
 /// `capget({version 3, pid 0}, data)`: capget(2). Our own sets.
 pub fn capget(cx: &Cx) -> Result<CapData, Error> {
     let data = Cell::new(CapData::default());
-    cx.read(nr::capget, &[Arg::In(&CapHeader::SELF), Arg::Out(&data)])?;
+    cx.read(nr::capget, &[Arg::InOut(&Cell::new(CapHeader::SELF)), Arg::Out(&data)])?;
     Ok(data.get())
 }
 
 /// `capset({version 3, pid 0}, data)`: capget(2).
 pub fn capset(cx: &Cx, data: &CapData) -> Result<(), Error> {
-    cx.change(nr::capset, &[Arg::In(&CapHeader::SELF), Arg::In(data)]).map(drop)
+    cx.change(nr::capset, &[Arg::InOut(&Cell::new(CapHeader::SELF)), Arg::In(data)]).map(drop)
 }
 
 /// `setgroups(size, list)`: getgroups(2).
 pub fn setgroups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
-    cx.change(nr::setgroups, &[Arg::Size(groups.len()), Arg::Ids(groups)]).map(drop)
+    cx.change(nr::setgroups, &[Arg::Ids(groups)]).map(drop)
 }
 
 /// `setresgid(gid, gid, gid)`: setresuid(2).
