@@ -134,8 +134,11 @@ fn sweep_memory(resource: u32, lines: &[&str]) {
         let done = (0..256).map(|n| floor + n * 16 * KIB).find(|most| {
             let mut cmd = room.command(line, &[]);
             limit(&mut cmd, resource, *most);
-            let done =
-                is_done(run(&mut cmd), &["ENOMEM (Out of memory)"], &format!("{most} bytes"));
+            let done = is_done(
+                run(&mut cmd),
+                &["ENOMEM (Cannot allocate memory)"],
+                &format!("{most} bytes"),
+            );
             refused += usize::from(!done);
             done
         });
@@ -185,7 +188,7 @@ fn arguments_for_which_memory_does_not_suffice_are_said() {
     let more = vec!["x".repeat(60_000); 20];
     let mut cmd = room.command("td-exec {P}", &more);
     limit(&mut cmd, libc::RLIMIT_DATA, 300 * KIB);
-    assert!(!is_done(run(&mut cmd), &["ENOMEM (Out of memory)"], "300 KiB"));
+    assert!(!is_done(run(&mut cmd), &["ENOMEM (Cannot allocate memory)"], "300 KiB"));
     // Nobody reads it: that is a lost line.
     cmd.stdin(std::process::Stdio::null()).stdout(broken_pipe()).stderr(broken_pipe());
     assert_eq!(cmd.status().expect("it runs").code(), Some(125));
@@ -246,7 +249,7 @@ mod root {
             limit(&mut cmd, libc::RLIMIT_DATA, floor + n * 64 * KIB);
             let output = run(&mut cmd);
             let said = output.err();
-            if is_done(output, &["ENOMEM (Out of memory)"], "little memory") {
+            if is_done(output, &["ENOMEM (Cannot allocate memory)"], "little memory") {
                 break;
             }
             refused += 1;

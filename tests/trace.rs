@@ -272,6 +272,34 @@ const MOUNT_BEYOND: &[(&str, i32)] = &[
     ("td-unshare -r -m -p -i -n td-mount --proc --dev --sys {T}/image true", 0),
 ];
 
+/// What strace(1) prints is the C library's.
+#[test]
+#[cfg(target_env = "gnu")]
+fn an_errno_has_the_name_and_the_words_of_the_c_library() {
+    use std::ffi::{CStr, c_char, c_int};
+    unsafe extern "C" {
+        fn strerrorname_np(errno: c_int) -> *const c_char;
+    }
+    let mut known = 0;
+    for number in 1..512 {
+        let said = td::say::show::errno(syscalls::Errno::new(number));
+        // SAFETY: they take a number, and return a string, or null for a name that is not known.
+        let (name, words) = unsafe {
+            let name = strerrorname_np(number);
+            let words = CStr::from_ptr(libc::strerror(number)).to_str().expect("ASCII").to_string();
+            ((!name.is_null()).then(|| CStr::from_ptr(name).to_str().expect("ASCII")), words)
+        };
+        match name {
+            Some(name) => {
+                known += 1;
+                assert_eq!(said, format!("{name} ({words})"));
+            }
+            None => assert_eq!(said, format!("errno {number}")),
+        }
+    }
+    assert!(known > 130, "{known}");
+}
+
 mod root {
     use super::common::house::{HOLD, House};
     use super::*;

@@ -141,7 +141,7 @@ macro_rules! entry {
         static ALLOCATOR: $crate::sys::Allocator = unsafe {
             $crate::sys::Allocator::new(concat!(
                 env!("CARGO_BIN_NAME"),
-                ": mmap: ENOMEM (Out of memory)\n"
+                ": mmap: ENOMEM (Cannot allocate memory)\n"
             ))
         };
 
