@@ -152,6 +152,38 @@ mod root {
         }
     }
 
+    /// PROG may be there before process 1 has closed what it has open.
+    #[test]
+    fn what_td_exec_has_used_is_closed_before_prog_can_look_at_process_1() {
+        private_mounts();
+        let dir = TempDir::new();
+        let line = "-p -m td-mount --proc / td-exec --seccomp unconfined --record-fd 9 td-init ls /proc/1/fd";
+        let cmd = td("td-unshare", line.split(' '));
+        let held_up = ["-e", "inject=close_range:delay_enter=1000000:when=2"];
+        let mut cmd = under_strace(&held_up, &cmd, &dir);
+        give_fd(&mut cmd, 9, fs::File::create(dir.join("secret")).expect("a file"));
+        let out = run(&mut cmd).ok().out();
+        assert!(out.starts_with("0\n1\n2\n") && !out.contains('9'), "{out}");
+    }
+
+    #[test]
+    fn a_tool_behind_it_has_the_ids_of_now() {
+        must_be_root();
+        for first in ["td-exec --user 65534 td-init", "td-init td-exec --user 65534"] {
+            let line = format!("{first} td-exec --home sh -c");
+            let mut words = line.split(' ');
+            let mut cmd = td(words.next().expect("a tool"), words);
+            assert_eq!(run(cmd.arg("echo $HOME")).ok().out(), "/nonexistent\n", "{first}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_is_kept_is_kept_also_where_it_is_the_traces() {
+        let mut cmd = td("td-exec", "--trace=9 --keep-fd 9 td-init sh -c".split(' '));
+        give_fd(cmd.arg("echo kept >&9"), 9, broken_pipe());
+        run(&mut cmd).exits(141);
+    }
+
     #[test]
     fn pid_1_reaps_a_thousand_orphans() {
         let script = "i=0; while [ $i -lt 1000 ]; do (true & ); i=$((i + 1)); done; \

@@ -159,7 +159,8 @@ fn what_process_1_needs_is_checked_before_the_policy_is_loaded() {
         "socketpair",
         "ppoll",
         "fcntl",
-        "setpgid",
+        "ioctl",
+        "rt_sigpending",
         "close_range",
         "clone clone3",
     ];
@@ -172,10 +173,14 @@ fn what_process_1_needs_is_checked_before_the_policy_is_loaded() {
         "prctl",
         "ppoll",
         "fcntl",
+        "ioctl",
         "clone clone3",
     ];
     for (name, answer) in needed.into_iter().flat_map(|name| [(name, "EPERM"), (name, "kill")]) {
-        let call = name.split(' ').next().expect("a name");
+        let call = match (name, answer) {
+            ("clone clone3", "kill") => "clone3",
+            _ => name.split(' ').next().expect("a name"),
+        };
         let output = under(
             &format!("unconfined\n{answer} {name}"),
             "--no-new-privs td-init",
@@ -202,6 +207,15 @@ fn what_process_1_needs_is_checked_before_the_policy_is_loaded() {
         "exit 7",
     )
     .exits(7);
+    // Of what is not allowed the first is not needed without --setsid, and the second has another way.
+    under("unconfined\nEPERM setpgid", "--no-new-privs td-init", "exit 7").exits(7);
+    under("unconfined\nEPERM clone3", "--no-new-privs td-init", "exit 7").exits(7);
+    // Nor does it look at PROG where that would be its end.
+    let policy = "unconfined\nkill statx";
+    let dir = TempDir::new();
+    let file = dir.file("policy", policy);
+    let options = ["--no-new-privs", "--seccomp", text(&file), "td-init", "/bin/busybox", "true"];
+    run(&mut td("td-exec", options)).ok();
     let policy = "unconfined\nEPERM execve";
     under(policy, "--no-new-privs", "echo PROG ran")
         .exits(125)

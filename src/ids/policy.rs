@@ -135,8 +135,9 @@ impl Confinement {
     }
 
     /// Check that process 1 of a container can do its work under it.
-    pub fn check_process_1(&self) -> Result<(), Error> {
-        check::process_1(&self.program)
+    /// `apart`: PROG is to lead a process group in its session.
+    pub fn check_process_1(&self, apart: bool) -> Result<(), Error> {
+        check::process_1(&self.program, apart)
     }
 
     /// Write the program to descriptor `fd`, for td-enter: [`Program::from_bytes`] reads it. (Where there is no policy,
@@ -171,8 +172,9 @@ impl Confinement {
 
     /// PROG, the file `path`, begins now. Refuse it where nothing of it could run under the policy, else load that.
     pub fn begin(&self, cx: &Cx, path: &CStr) -> Result<(), Error> {
-        // A dry run may be in another root than PROG.
-        if !cx.dry() {
+        // A dry run may be in another root than PROG. Under the policy it might be the last that we do.
+        let is_loaded = !self.last || self.loaded.get();
+        if !cx.dry() && (!is_loaded || check::may_look(&self.program)) {
             check::machine(cx, &self.program, path)?;
         }
         self.load_last(cx)

@@ -72,11 +72,12 @@ pub fn spawn_for(
     Ok(Side::Child)
 }
 
-/// clone3(2), or clone(2) where a system call policy answers that the first does not exist: then the child has to
-/// move itself to the version 2 cgroup as well, and makes a cgroup namespace when it is there.
+/// clone3(2), or clone(2) where a system call policy answers that the first does not exist, or, of a mere child, that it is
+/// not permitted: then the child has to move itself to the version 2 cgroup as well, and makes a cgroup namespace when
+/// it is there.
 fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
-        Err(e) if e.is(Errno::ENOSYS) => {}
+        Err(e) if e.is(Errno::ENOSYS) || e.is(Errno::EPERM) && flags == 0 => {}
         other => return other,
     }
     let later = if cgroups.without_clone3(cx)? { libc::CLONE_NEWCGROUP as u64 } else { 0 };

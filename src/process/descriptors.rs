@@ -34,10 +34,12 @@ pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error
     kept.try_for_each(|fd| sys::fcntl_setfd(cx, fd, 0))
 }
 
-/// The same for td-init, which follows in this process: what it is told of is its own, and not PROG's.
-pub fn keep_from_prog(cx: &Cx) -> Result<(), Error> {
+/// The same for td-init, which follows in this process: what it is told of is its own, and not PROG's. What this step has
+/// `used` is closed at once, for PROG may look at process 1 before that has closed the rest.
+pub fn keep_from_prog(cx: &Cx, keep: &[RawFd], used: &[Option<RawFd>]) -> Result<(), Error> {
     cx.set_parent(None);
-    let fd = cx.trace_fd().filter(|fd| *fd > 2);
+    cx.close_inherited(used.iter().flatten().copied().filter(|fd| !keep.contains(fd)));
+    let fd = cx.trace_fd().filter(|fd| *fd > 2 && !keep.contains(fd));
     fd.map_or(Ok(()), |fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))
 }
 

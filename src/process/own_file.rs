@@ -64,12 +64,11 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let name = cstring(cx.tool());
     let (file, from) = own_file(cx)?;
     let copy = seal_file(cx, file.as_fd(), &from, &name)?;
-    let mut sealed = sys::SEALED.as_bytes().to_vec();
-    path.iter().for_each(|path| sealed.extend([b"=", &**path].concat()));
+    let sealed = option(path.as_deref().unwrap_or_default());
     // A program of several tools is told by its name which of them it is.
     let (args, handed) = cx.command_line();
     let typed = args.first().filter(|_| cx.tools.is_empty());
-    let mut argv = vec![typed.cloned().unwrap_or(name), cstring(sealed)];
+    let mut argv = vec![typed.cloned().unwrap_or(name), sealed];
     argv.extend(handed);
     argv.extend_from_slice(args.get(1..).unwrap_or_default());
     sys::execveat(cx, copy.as_fd(), &argv)
@@ -100,6 +99,17 @@ pub fn to_execute(cx: &Cx) -> Result<CString, Error> {
         (Err(_), Some(path)) => Ok(path),
         (Err(error), None) => Err(why_not_found(error)),
     }
+}
+
+/// What `file`, of [`to_execute`], is told where it is the sealed copy from which we run.
+pub fn still_sealed(cx: &Cx, file: &CStr) -> Option<CString> {
+    cx.sealed().filter(|_| file == OWN_FILE).map(option)
+}
+
+/// [`sys::SEALED`], of a copy of `path`; empty: of one that lies nowhere in this root.
+fn option(path: &[u8]) -> CString {
+    let separator: &[u8] = if path.is_empty() { b"" } else { b"=" };
+    cstring([sys::SEALED.as_bytes(), separator, path].concat())
 }
 
 /// [`path`], but not where it is only a guess: of a program that was started by descriptor.

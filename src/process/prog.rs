@@ -149,8 +149,10 @@ impl Found {
     /// tools: that continues dry.
     pub fn exec_as(&self, cx: &Cx, argv0: Option<&CString>) -> Result<Next, Error> {
         // A program of several tools is told by its name which of them it is.
-        let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), None);
-        if let Some(path) = &self.file(cx)? {
+        let file = self.file(cx)?;
+        let sealed = file.as_ref().and_then(|file| own_file::still_sealed(cx, file));
+        let argv = self.argv(cx, argv0.filter(|_| !self.is_tool()), sealed);
+        if let Some(path) = &file {
             cx.before_prog(path)?;
             descriptors::leave_trace(cx)?;
             sys::execve(cx, path, &argv).map_err(|e| own_file::why_no_tool(cx, path, e))?;
@@ -176,10 +178,10 @@ impl Found {
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
     /// `first` comes right behind the name, before those.
-    fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<&str>) -> Vec<CString> {
+    fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<CString>) -> Vec<CString> {
         let mut argv = Vec::new();
         argv.extend(argv0.or(self.args.first()).cloned());
-        argv.extend(first.map(cstring));
+        argv.extend(first);
         if self.is_tool() {
             argv.extend(cx.handed().options());
         }
@@ -233,7 +235,7 @@ impl Found {
 
     /// Become the sealed copy.
     pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Next, Error> {
-        let argv = self.argv(cx, None, Some(sys::SEALED));
+        let argv = self.argv(cx, None, Some(cstring(sys::SEALED)));
         descriptors::leave_trace(cx)?;
         sys::execveat(cx, copy.as_fd(), &argv)?;
         // A dry run has made no copy.

@@ -141,7 +141,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
     match (sys::getpid(cx), sys::getpgid(cx, 0)) {
         (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
             .because("this process leads a process group")
-            .way_out("behind td-init it leads none"),
+            .way_out("behind td-init it leads none, unless that leads a session"),
         _ => error,
     }
 }

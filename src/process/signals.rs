@@ -76,6 +76,9 @@ fn send_or_stop(cx: &Cx, child: &Child, signal: i32, code: i32) -> Result<(), Er
     if !stops {
         return send(cx, child, signal, signal, code);
     }
+    if sys::rt_sigpending(cx)?.0 & 1 << (libc::SIGCONT - 1) != 0 {
+        return Ok(()); // which came later, and would be discarded
+    }
     // Blocked, it stays pending until the child has its own, and a SIGCONT that comes meanwhile discards it; sent
     // later, it would discard that.
     sys::kill(cx, sys::getpid(cx)?, signal)?;

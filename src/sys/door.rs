@@ -133,8 +133,8 @@ pub struct Cx {
     env: Cell<Option<&'static [CString]>>,
     /// See [`Cx::before_prog`].
     before: Cell<Option<Before>>,
-    /// Would setsid(2) have been called, were this no dry run?
-    pub(in crate::sys) dry_session: Cell<bool>,
+    /// Would a session have been begun, were this no dry run, and would it have a terminal?
+    pub(in crate::sys) dry_session: Cell<Option<bool>>,
     /// See [`Cx::hold_until_next_step`].
     held: Cell<Vec<OwnedFd>>,
     /// See [`Cx::expects`].
@@ -345,6 +345,11 @@ impl Cx {
         self.parent.replace(fd).into_iter().for_each(close);
     }
 
+    /// Close descriptors above 2 that the caller has left to us, by close(2), which is in no trace.
+    pub fn close_inherited(&self, fds: impl Iterator<Item = RawFd>) {
+        fds.filter(|fd| *fd > 2 && !self.dry()).for_each(close);
+    }
+
     /// The environment of this step, `NAME=VALUE` each.
     pub fn env(&self) -> &'static [CString] {
         self.env.get().unwrap_or(&self.start.env)
@@ -413,6 +418,7 @@ impl Cx {
     /// From here on we are a process that td made: its pid, in its own pid namespace, goes before each
     /// line. (In a dry run no process was made.)
     pub fn trace_child(&self) {
+        self.dry_session.set(None);
         if self.trace.get().is_some() && !self.dry() {
             let pid = raw(nr::getpid, &[]);
             self.pid.set(pid.unwrap_or(0) as i32);

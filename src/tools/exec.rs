@@ -215,7 +215,11 @@ fn become_prog(
     policy: Option<Confinement>,
 ) -> Result<Next, Error> {
     if prog.is_init() {
-        descriptors::keep_from_prog(cx)?;
+        let policy_fd = match opts.policy {
+            Some(policy::Source::Fd(fd)) => Some(fd),
+            _ => None,
+        };
+        descriptors::keep_from_prog(cx, &opts.keep_fds, &[policy_fd, opts.record])?;
         policy.as_ref().map_or(Ok(()), |policy| policy.load_last(cx))?;
     }
     if let Some(policy) = policy {
@@ -238,7 +242,7 @@ fn confinement(
     let Some(policy) = policy else { return Ok(None) };
     policy.check_change(opts.user.is_some(), opts.ambient && other_user)?;
     if prog.is_init() {
-        policy.check_process_1()?;
+        policy.check_process_1(opts.setsid && opts.ctty.is_none())?;
     }
     if prog.is_init() || !cx.ready().is_empty() {
         policy.check_ready()?;

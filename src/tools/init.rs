@@ -81,7 +81,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
             if apart {
                 sys::setpgid(cx)?;
             }
-            prog.next(cx)
+            // A tool of this program too: our ids may not be those that it was started with, and we are not dumpable.
+            prog.exec(cx)
         }
         Side::Parent(child, ran) => wait_for_prog(cx, child, &ran, apart),
     }
@@ -90,8 +91,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
 /// Does this process lead a session, as td-exec --setsid leaves it, whose terminal is not on standard input? Then PROG
 /// leads a process group: what stops and continues it is not for process 1. (With a terminal it is in the foreground.)
 fn leads_session_without_terminal(cx: &Cx) -> Result<bool, Error> {
-    Ok(sys::getsid(cx)? == sys::getpid(cx)?
-        && sys::terminal_session(cx, sys::standard_fd(0)).is_err())
+    Ok(sys::getsid(cx)? == sys::getpid(cx)? && !sys::has_terminal(cx))
 }
 
 /// Wait until PROG has ended, and end as it did.

@@ -21,7 +21,7 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
 }
 
 /// What td-init calls, but for kill(2) and clone3(2). In their order: it begins (PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
-/// PR_SET_DUMPABLE; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps (any child,
+/// PR_SET_DUMPABLE, TIOCGSID; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps (any child,
 /// WNOHANG), and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says
 /// what fails, SIGPIPE ignored; ends.
 const OF_PROCESS_1: &[Made] = &[
@@ -29,6 +29,7 @@ const OF_PROCESS_1: &[Made] = &[
     made(Sysno::prctl, &[15]),
     made(Sysno::prctl, &[4]),
     made(Sysno::getsid, &[]),
+    made(Sysno::ioctl, &[0, 0x5429]),
     made(Sysno::rt_sigprocmask, &[0, 0, 0, 8]),
     made(Sysno::rt_sigaction, &[17, 0, 0, 8]),
     made(Sysno::getpid, &[]),
@@ -39,10 +40,10 @@ const OF_PROCESS_1: &[Made] = &[
     made(Sysno::fcntl, &[3, 2, 0]),
     made(Sysno::fcntl, &[3, 1030, 3]),
     made(Sysno::rt_sigprocmask, &[2, 0, 0, 8]),
-    made(Sysno::setpgid, &[]),
     made(Sysno::close, &[3]),
     made(Sysno::close_range, &[3, i32::MAX]),
     made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
+    made(Sysno::rt_sigpending, &[0, 8]),
     made(Sysno::wait4, &[-1, 0, 1]),
     made(Sysno::read, &[3, 0, 1]),
     made(Sysno::getpgid, &[2]),
@@ -54,6 +55,8 @@ const OF_PROCESS_1: &[Made] = &[
     made(Sysno::exit_group, &[255]),
 ];
 const KILL: Made = made(Sysno::kill, &[]);
+const SETPGID: Made = made(Sysno::setpgid, &[]);
+const CLONE3: Made = made(Sysno::clone3, &[]);
 const CLONE: Made = made(Sysno::clone, &[libc::SIGCHLD]);
 
 /// What `td::users` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
@@ -89,6 +92,14 @@ const OF_READY: &[Made] = &[
     made(Sysno::write, &[3, 0, 1]),
 ];
 
+/// What [`machine`] calls.
+const OF_LOOK: &[Made] = &[
+    made(Sysno::statx, &[]),
+    made(Sysno::openat, &[libc::AT_FDCWD]),
+    made(Sysno::read, &[3]),
+    made(Sysno::close, &[3]),
+];
+
 const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
 
 /// Does the policy let td-enter bring in a process?
@@ -104,22 +115,31 @@ pub fn ready(program: &Program) -> Result<(), Error> {
         .map_err(|error| error.way_out("allow it in the policy, or load that last: --no-new-privs"))
 }
 
+/// Does it let the file be looked at that is to be executed?
+pub fn may_look(program: &Program) -> bool {
+    all(program, OF_LOOK, "").is_ok()
+}
+
 /// Does the policy let PROG begin?
 pub fn prog(program: &Program) -> Result<(), Error> {
     all(program, OF_PROG, "which executes PROG")
         .map_err(|error| error.way_out("allow it in the policy"))
 }
 
-/// Does it let process 1 of a container start PROG, wait, reap, forward signals and end?
-pub fn process_1(program: &Program) -> Result<(), Error> {
+/// Does it let process 1 of a container start PROG, wait, reap, forward signals and end? `apart`: PROG is to lead a
+/// process group.
+pub fn process_1(program: &Program, apart: bool) -> Result<(), Error> {
     let doing = "which process 1 needs to start PROG, reap, and forward signals";
-    // Where clone3(2) does not exist, clone(2) is called.
-    let number = Sysno::clone3.id() as u32;
-    let clones = program.evaluate(&Data::own(number, &[])).is_ok_and(answer::allows);
+    // Where the answer is that clone3(2) does not exist, or that it is not permitted, clone(2) is called.
+    let answer = program.evaluate(&Data::own(CLONE3.0, &[])).map_err(not_a_program)?;
+    let falls_back =
+        [libc::ENOSYS, libc::EPERM].iter().any(|e| answer == answer::ERRNO | *e as u32);
+    let clone = if falls_back { CLONE } else { CLONE3 };
     let mut refused =
         all(program, OF_PROCESS_1, doing).and_then(|()| all(program, OF_READY, doing));
-    if !clones {
-        refused = refused.and_then(|()| may(program, &CLONE, CLONE.2, doing));
+    refused = refused.and_then(|()| may(program, &clone, clone.2, doing));
+    if apart {
+        refused = refused.and_then(|()| may(program, &SETPGID, SETPGID.2, doing));
     }
     for signal in 1..=64 {
         refused = refused.and_then(|()| may(program, &KILL, &[2, signal], doing));

@@ -11,7 +11,7 @@ use crate::say::flags;
 use crate::sys::arg::Arg;
 use crate::sys::calls::processes::exit;
 use crate::sys::door::Cx;
-use crate::sys::raw::{fd, flags, name, nr};
+use crate::sys::raw::{fd, flags, name, nr, standard_fd};
 use crate::sys::structs::*;
 
 /// `fcntl(fd, F_SETFD, flags)`: fcntl(2). 0 keeps the descriptor across execve(2). It may be a
@@ -155,6 +155,7 @@ fn close_range(cx: &Cx, first: RawFd, last: RawFd, bits: u32) -> Result<(), Erro
 /// `ioctl(fd, TIOCSCTTY, 0)`: TIOCSCTTY(2const). The terminal controls our session, and we are its foreground
 /// process group. EPERM: we lead no session, or that has a terminal, or another session has this one.
 pub fn set_controlling_terminal(cx: &Cx, terminal: BorrowedFd) -> Result<(), Error> {
+    cx.dry_session.set(cx.dry().then_some(true));
     let request = name(libc::TIOCSCTTY as i64, flags::IOCTL);
     cx.change(nr::ioctl, &[fd(terminal), request, Arg::Size(0)]).map(drop)
 }
@@ -163,6 +164,13 @@ pub fn set_controlling_terminal(cx: &Cx, terminal: BorrowedFd) -> Result<(), Err
 /// is not, or the file is not a terminal.
 pub fn terminal_session(cx: &Cx, file: BorrowedFd) -> Result<i32, Error> {
     ioctl_int(cx, file, libc::TIOCGSID as i64)
+}
+
+/// Does the terminal on standard input control our session? Asked as [`terminal_session`] asks.
+pub fn has_terminal(cx: &Cx) -> bool {
+    let file = standard_fd(0);
+    let found = terminal_session(cx.expects(&[Errno::ENOTTY]), file).is_ok();
+    cx.dry_session.get().unwrap_or(found)
 }
 
 /// `ioctl(fd, TIOCGETD, &discipline)`: TIOCSETD(2const). Every terminal answers it, and nothing else: ENOTTY.

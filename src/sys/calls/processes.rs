@@ -138,7 +138,7 @@ pub fn getpgid(cx: &Cx, pid: i32) -> Result<i32, Error> {
 /// begun one leads it.
 pub fn getsid(cx: &Cx) -> Result<i32, Error> {
     let sid = cx.read(nr::getsid, &[Arg::Int(0)])?;
-    if cx.dry_session.get() { getpid(cx) } else { Ok(sid as i32) }
+    if cx.dry_session.get().is_some() { getpid(cx) } else { Ok(sid as i32) }
 }
 
 /// `setpgid(0, 0)`: setpgid(2). Lead a process group.
@@ -148,7 +148,7 @@ pub fn setpgid(cx: &Cx) -> Result<(), Error> {
 
 /// `setsid()`: setsid(2). EPERM: the caller leads a process group.
 pub fn setsid(cx: &Cx) -> Result<(), Error> {
-    cx.dry_session.set(cx.dry());
+    cx.dry_session.set(cx.dry().then_some(false));
     cx.change(nr::setsid, &[]).map(drop)
 }
 
