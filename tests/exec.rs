@@ -174,16 +174,7 @@ fn a_shell_on_a_terminal_has_job_control() {
         let mut words = line.split(' ');
         let mut cmd = td(words.next().expect("a tool"), words);
         let running = start(cmd.args(["sh", "-i"]).env("PS1", "prompt> "));
-        let begin = terminal.shows("prompt> ");
-        assert!(!begin.contains("job control"), "{line}: {begin}");
-        // In two pieces, for the terminal shows what is typed as well.
-        terminal.types("sh -c 'echo be''gun; exec sleep 1000'\n");
-        terminal.shows("begun\r\n");
-        terminal.types("\x03");
-        terminal.shows("prompt> ");
-        terminal.types("echo status $?\n");
-        terminal.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
-        terminal.types("exit 9\n");
+        terminal.has_job_control("prompt> ");
         running.wait().exits(9);
     }
 }

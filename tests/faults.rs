@@ -48,6 +48,8 @@ impl Faulty {
         self.becomes(&format!("strace -ff {options} -o {} -- ", text(&log)));
         let output = run(&mut self.house.container(&[], &[COMMAND]));
         self.becomes("");
+        let is_empty = std::fs::read_dir(dir.path()).expect("the logs").next().is_none();
+        assert!(!is_empty, "strace has written nothing: {output}");
         (output, logs(&dir))
     }
 

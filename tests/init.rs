@@ -177,6 +177,19 @@ mod root {
         }
     }
 
+    /// With the error of each such line comes a signal, which would be passed on, and that traced.
+    #[test]
+    fn a_limit_of_file_sizes_that_its_trace_reaches_ends_neither_prog_nor_the_wait() {
+        must_be_root();
+        let dir = TempDir::new();
+        let trace = fs::File::create(dir.join("trace")).expect("a file");
+        let script = "trap '' USR1; i=0; while [ $i -lt 300 ]; do kill -USR1 $PPID; i=$((i + 1)); done; exit 7";
+        let mut cmd = td("td-exec", "--trace=90 --rlimit fsize=12000 td-init sh -c".split(' '));
+        give_fd(cmd.arg(script), 90, trace);
+        run(&mut cmd).exits(7);
+        assert_eq!(fs::metadata(dir.join("trace")).expect("it").len(), 12000, "it was reached");
+    }
+
     #[test]
     fn a_descriptor_that_is_kept_is_kept_also_where_it_is_the_traces() {
         let mut cmd = td("td-exec", "--trace=9 --keep-fd 9 td-init sh -c".split(' '));

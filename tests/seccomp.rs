@@ -519,15 +519,7 @@ END
         let ctty = format!("--ctty={}", terminal.path);
         let mut cmd = td("td-init", ["td-exec", &ctty, "--no-new-privs", "--seccomp", "default"]);
         let running = start(cmd.args(["--env", "PS1=prompt> ", "sh", "-i"]));
-        let begin = terminal.shows("prompt> ");
-        assert!(!begin.contains("job control"), "{begin}");
-        terminal.types("sh -c 'echo be''gun; exec sleep 1000'\n");
-        terminal.shows("begun\r\n");
-        terminal.types("\x03");
-        terminal.shows("prompt> ");
-        terminal.types("echo status $?\n");
-        terminal.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
-        terminal.types("exit 9\n");
+        terminal.has_job_control("prompt> ");
         running.wait().exits(9);
     }
 }

@@ -1086,6 +1086,15 @@ mod root {
     }
 
     #[test]
+    fn a_record_is_created_also_where_nothing_else_is_asked_for() {
+        let dir = TempDir::new();
+        let file = dir.join("record");
+        let mut cmd = td("td-unshare", ["--record", &format!("9:{}", text(&file))]);
+        run(cmd.args(["sh", "-c", "echo written >&9"])).ok();
+        assert_eq!(fs::read_to_string(&file).expect("a record"), "written\n");
+    }
+
+    #[test]
     fn the_pid_file_names_prog_for_as_long_as_it_is_there() {
         private_mounts();
         for options in ["", "-p", "-r", "-r -p -m"] {

@@ -76,6 +76,7 @@ impl Asked {
         into.is_some()
             || remove.is_some()
             || record.is_some()
+            || self.record.is_some()
             || !self.remove.is_empty()
             || !self.rmdir.is_empty()
             || self.needs_parent_before_prog(Some(maps))

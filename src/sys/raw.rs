@@ -41,13 +41,16 @@ pub fn print(text: &str) {
 
 pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
     let done = raw(nr::write, &[Arg::Fd(fd), Arg::Bytes(text)]);
-    if done == Err(Errno::EPIPE) {
-        // With EPIPE comes a SIGPIPE. Where all signals are blocked, to be passed on, it is pending now: take it, or the
-        // child would get it.
-        let (pipe, now) = (SigSet(1 << (libc::SIGPIPE - 1)), TimeSpec { sec: 0, nsec: 0 });
-        let args = [Arg::In(&pipe), Arg::Null, Arg::In(&now), Arg::Size(size_of::<SigSet>())];
-        let _ = raw(nr::rt_sigtimedwait, &args);
-    }
+    // With some errors comes a signal: write(2). Where all signals are blocked, to be passed on, it is pending now: take
+    // it, or the child would get it.
+    let signal = match done {
+        Err(Errno::EPIPE) => libc::SIGPIPE,
+        Err(Errno::EFBIG) => libc::SIGXFSZ,
+        _ => return,
+    };
+    let (set, now) = (SigSet(1 << (signal - 1)), TimeSpec { sec: 0, nsec: 0 });
+    let args = [Arg::In(&set), Arg::Null, Arg::In(&now), Arg::Size(size_of::<SigSet>())];
+    let _ = raw(nr::rt_sigtimedwait, &args);
 }
 
 /// The system call itself. Registers that it does not use are zero.

@@ -64,4 +64,19 @@ impl Pty {
             Some(shown.drain(..end).collect())
         })
     }
+
+    /// An interactive shell with this prompt has job control on it, and ends with 9.
+    #[track_caller]
+    pub fn has_job_control(&mut self, prompt: &str) {
+        let begin = self.shows(prompt);
+        assert!(!begin.contains("job control"), "{begin}");
+        // In two pieces, for the terminal shows what is typed as well.
+        self.types("sh -c 'echo be''gun; exec sleep 1000'\n");
+        self.shows("begun\r\n");
+        self.types("\x03");
+        self.shows(prompt);
+        self.types("echo status $?\n");
+        self.shows(&format!("status {}\r\n", 128 + libc::SIGINT));
+        self.types("exit 9\n");
+    }
 }
