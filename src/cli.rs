@@ -114,10 +114,10 @@ impl Cli {
                 "--dry-run" => self.handed.dry = true,
                 "--ready" => {
                     let fd = self.ready_fd()?;
-                    self.handed.ready.push(fd);
+                    self.handed.add_ready(fd);
                 }
                 "--signal-mask" => self.handed.mask = Some(self.signal_mask()?),
-                sys::LOCK => self.handed.locks = self.locks()?,
+                sys::LOCK => self.locks()?,
                 sys::PARENT => {
                     let fd = self.number()?;
                     self.handed.parent = Some(self.inherited(fd)?);
@@ -185,14 +185,15 @@ impl Cli {
     }
 
     /// `--lock=FD,...`: see [`sys::LOCK`].
-    fn locks(&mut self) -> Result<Vec<RawFd>, Error> {
+    fn locks(&mut self) -> Result<(), Error> {
         let value = self.value()?;
-        let mut locks = Vec::new();
+        self.handed.locks = &[];
         for number in split(value.as_bytes(), b',') {
             let fd = self.descriptor(number)?;
-            locks.push(self.inherited(fd)?);
+            let fd = self.inherited(fd)?;
+            self.handed.add_lock(fd);
         }
-        Ok(locks)
+        Ok(())
     }
 
     /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.

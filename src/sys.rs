@@ -11,12 +11,16 @@
 #![allow(unsafe_code)]
 
 mod arg;
-pub mod door;
+mod checked;
+mod context;
+mod door;
 pub mod entry;
+mod handed;
 pub mod memory;
 pub mod proc;
 mod raw;
 pub mod structs;
+mod trace;
 
 /// The wrappers, by subject.
 mod calls {
@@ -36,7 +40,9 @@ pub use calls::namespaces::*;
 pub use calls::processes::*;
 pub use calls::signals::*;
 pub use calls::state::*;
-pub use door::{Checked, Cx, Handed, LOCK, PARENT, SEALED};
+pub use checked::Checked;
+pub use context::Cx;
 pub use entry::{Start, cstring};
+pub use handed::{Handed, LOCK, PARENT, SEALED};
 pub use memory::Allocator;
 pub use raw::{At, exit_now, print, standard_fd};

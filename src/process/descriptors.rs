@@ -28,9 +28,10 @@ use crate::sys::{self, Cx};
 /// our tools, for those that it is told of.
 pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error> {
     sys::close_range_cloexec(cx, 3)?;
-    let told = cx.trace_fd().filter(|fd| *fd > 2).into_iter().chain(cx.ready());
+    let told = cx.trace_fd().filter(|fd| *fd > 2).into_iter().chain(cx.ready().iter().copied());
     let told = told.chain(cx.parent().map(|parent| parent.as_raw_fd()));
-    let mut kept = keep.iter().copied().chain(cx.locks()).chain(told.filter(|_| is_tool));
+    let mut kept =
+        keep.iter().copied().chain(cx.locks().iter().copied()).chain(told.filter(|_| is_tool));
     kept.try_for_each(|fd| sys::fcntl_setfd(cx, fd, 0))
 }
 
@@ -45,7 +46,7 @@ pub fn keep_from_prog(cx: &Cx, keep: &[RawFd], used: &[Option<RawFd>]) -> Result
 
 /// Close every descriptor above 2, but for the trace, locks and `keep`; do the `rest`, and end with its status.
 pub fn stay_alone(cx: &Cx, keep: Option<RawFd>, rest: &sys::Rest) -> ! {
-    let mut kept = cx.locks();
+    let mut kept = cx.locks().to_vec();
     kept.extend(cx.trace_fd());
     kept.extend(keep);
     sys::stay_alone(cx, &kept, rest)
@@ -54,8 +55,8 @@ pub fn stay_alone(cx: &Cx, keep: Option<RawFd>, rest: &sys::Rest) -> ! {
 /// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be
 /// free; kept, it would be a file of the host in there.
 pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
-    let Some(fd) = cx.locks().into_iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
-    let fd = show::number(fd as u64);
+    let Some(fd) = cx.locks().iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
+    let fd = show::number(*fd as u64);
     Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
         .because("closed, it frees the lock; kept, it is a file of the host for PROG")
         .way_out(
@@ -94,7 +95,7 @@ pub fn leave_trace(cx: &Cx) -> Result<(), Error> {
 /// it runs.
 pub fn say_ready(cx: &Cx) -> Result<(), Error> {
     let parent = cx.parent().map(|parent| parent.as_raw_fd());
-    let mut ends = cx.ready().into_iter().chain(parent);
+    let mut ends = cx.ready().iter().copied().chain(parent);
     ends.try_for_each(|fd| sys::fcntl_setfd(cx, fd, libc::FD_CLOEXEC))?;
     say(cx, b"R")
 }
@@ -105,7 +106,7 @@ pub fn say_failed(cx: &Cx) {
 }
 
 fn say(cx: &Cx, byte: &[u8]) -> Result<(), Error> {
-    for fd in cx.ready() {
+    for &fd in cx.ready() {
         match cx.say_on(fd, byte) {
             Err(e) if e.is(Errno::EPIPE) => {} // nobody wants to know any more
             other => other?,

@@ -61,7 +61,7 @@ fn held(cx: &Cx, file: &Place) -> Result<Option<BorrowedFd<'static>>, Error> {
 
 /// The same of a file that is known.
 pub fn same(cx: &Cx, file: &Statx) -> Result<Option<BorrowedFd<'static>>, Error> {
-    for fd in cx.locks() {
+    for &fd in cx.locks() {
         let Ok(lock) = sys::inherited_fd(cx, fd) else { continue };
         if sys::fstatx(cx, lock)?.same_file(file) {
             return Ok(Some(lock));

@@ -10,7 +10,7 @@ use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
 use crate::sys::calls::processes::exit;
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{fd, flags, name, nr, standard_fd};
 use crate::sys::structs::*;
 

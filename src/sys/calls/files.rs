@@ -10,7 +10,7 @@ use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::show;
 use crate::sys::arg::Arg;
-use crate::sys::door::{Cx, PIECE};
+use crate::sys::context::Cx;
 use crate::sys::raw::{At, at, fd, flags, nr};
 use crate::sys::structs::*;
 
@@ -109,6 +109,9 @@ pub fn read_head(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
     head.truncate(n);
     Ok(head)
 }
+
+/// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
+const PIECE: usize = 32768;
 
 /// Call `act` with a piece of memory to read into. It is not on the stack, which may be small, and the next who reads
 /// has it again: the heap only grows, and some files are read many times.

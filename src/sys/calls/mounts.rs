@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{At, at, fd, flags, name, nr};
 use crate::sys::structs::*;
 

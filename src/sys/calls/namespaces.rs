@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{fd, flags, name, nr, owned};
 use crate::sys::structs::*;
 

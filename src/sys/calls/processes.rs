@@ -10,7 +10,7 @@ use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::show;
 use crate::sys::arg::{self, Arg, Strings};
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{At, Call, exit_now, fd, flags, name, nr, raw};
 use crate::sys::structs::*;
 
@@ -48,7 +48,7 @@ fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
         return cx.change(call, args).map(|_| 0);
     }
     let result = raw(call, args);
-    if cx.trace.get().is_some() && result != Ok(0) {
+    if cx.trace_fd().is_some() && result != Ok(0) {
         cx.print(call, args, Some(result));
     }
     match result {
@@ -88,7 +88,7 @@ fn exec(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
     }
     cx.restore_sigpipe(call, args);
     let errno = raw(call, args).err().unwrap_or(Errno::ENOEXEC);
-    if cx.trace.get().is_some() {
+    if cx.trace_fd().is_some() {
         let resumed = format!("<... {} resumed>) = -1 {}", call.1, show::errno(errno));
         cx.ignore_sigpipe(&[resumed]);
     }
@@ -113,7 +113,7 @@ pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Err
 
 /// `exit_group(status)`: _exit(2).
 pub fn exit(cx: &Cx, status: u8) -> ! {
-    if cx.trace.get().is_some() {
+    if cx.trace_fd().is_some() {
         cx.line(&(arg::call(nr::exit_group.1, &[Arg::Size(status.into())], None) + " = ?"));
     }
     exit_now(status)
@@ -173,7 +173,7 @@ pub fn reboot(cx: &Cx, command: c_int) -> Result<(), Error> {
         return cx.change(nr::reboot, &args).map(drop);
     }
     let text = arg::call(nr::reboot.1, &args, None);
-    let trace = |rest: &[&str]| cx.trace.get().iter().for_each(|_| cx.line(&rest.concat()));
+    let trace = |rest: &[&str]| cx.trace_fd().iter().for_each(|_| cx.line(&rest.concat()));
     trace(&[&text, " = ?"]);
     let Err(errno) = raw(nr::reboot, &args) else { return Ok(()) };
     trace(&["<... reboot resumed>) = -1 ", &show::errno(errno)]);

@@ -8,7 +8,7 @@ use syscalls::Errno;
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{name, nr, sigaction};
 use crate::sys::structs::*;
 

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int};
 use crate::say::error::Error;
 use crate::say::flags::{self, Table};
 use crate::sys::arg::Arg;
-use crate::sys::door::Cx;
+use crate::sys::context::Cx;
 use crate::sys::raw::{name, nr};
 use crate::sys::structs::*;
 

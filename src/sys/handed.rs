@@ -1,0 +1,88 @@
+//! What one tool hands on to the next: as values, or as options where execve(2) lies between.
+
+use std::ffi::CString;
+use std::os::fd::RawFd;
+
+use crate::say::show;
+use crate::sys::entry::cstring;
+use crate::sys::structs::SigSet;
+
+/// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
+/// people: who keeps the descriptor and who closes it says the table of [`crate::process::descriptors`].
+pub const LOCK: &str = "--lock";
+
+/// `--sealed=PATH` tells a tool that it runs from a sealed copy of PATH, and that the other tools are beside PATH;
+/// `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
+/// the tool.
+pub const SEALED: &str = "--sealed";
+
+/// `--parent=FD` tells the next tool of a chain the pidfd of the parent that waits for it, with which it dies. It is not
+/// for people: a tool that changes its ids needs it, for that clears the signal of PR_SET_PDEATHSIG(2const).
+pub const PARENT: &str = "--parent";
+
+/// What a tool was handed, with what its own command line and its step have changed. A list is made anew for each
+/// number more: there are few, and memory is never given back.
+#[derive(Clone, Copy, Default)]
+pub struct Handed {
+    /// `--trace`: the descriptor, and the pid to print or 0.
+    pub trace: Option<(RawFd, i32)>,
+    /// `--dry-run`.
+    pub dry: bool,
+    /// `--signal-mask`: the signal mask that PROG gets, where it is not ours.
+    pub mask: Option<SigSet>,
+    /// `--ready`: where it is said that PROG is executed.
+    pub ready: &'static [RawFd],
+    /// See [`LOCK`].
+    pub locks: &'static [RawFd],
+    /// See [`SEALED`].
+    pub sealed: Option<&'static [u8]>,
+    /// See [`PARENT`].
+    pub parent: Option<RawFd>,
+}
+
+impl Handed {
+    /// The same as options, for execve(2). Not `--sealed`: that is about this program alone.
+    pub fn options(&self) -> Vec<CString> {
+        let mut options = Vec::new();
+        let numbers = |name: &str, numbers: &[i32]| {
+            let mut option = name.to_string();
+            for (i, n) in numbers.iter().enumerate() {
+                show::signed(if i == 0 { "=" } else { "," }, (*n).into(), &mut option);
+            }
+            cstring(option)
+        };
+        if let Some((fd, pid)) = self.trace {
+            let both = [fd, pid];
+            let (first, _) = both.split_at(if pid == 0 { 1 } else { 2 });
+            options.push(numbers("--trace", first));
+        }
+        if let Some(fd) = self.parent {
+            options.push(numbers(PARENT, &[fd]));
+        }
+        if self.dry {
+            options.push(c"--dry-run".into());
+        }
+        if let Some(SigSet(set)) = self.mask {
+            let mut option = String::new();
+            show::hexadecimal("--signal-mask=", set, &mut option);
+            options.push(cstring(option));
+        }
+        if !self.locks.is_empty() {
+            options.push(numbers(LOCK, self.locks));
+        }
+        for fd in self.ready {
+            options.push(numbers("--ready", &[*fd]));
+        }
+        options
+    }
+
+    /// The list of `--ready` has one descriptor more.
+    pub fn add_ready(&mut self, fd: RawFd) {
+        self.ready = [self.ready, &[fd]].concat().leak();
+    }
+
+    /// That of [`LOCK`] has.
+    pub fn add_lock(&mut self, fd: RawFd) {
+        self.locks = [self.locks, &[fd]].concat().leak();
+    }
+}
