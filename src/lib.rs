@@ -49,16 +49,19 @@ pub mod ids {
 pub mod root {
     pub mod devices;
     pub mod directories;
+    pub mod dry_run;
     pub mod file_systems;
     pub mod fill;
     pub mod initramfs;
     pub mod mounts;
     pub mod moves;
     pub mod overlay;
+    pub mod path_resolution;
     pub mod pivot;
     pub mod remove;
     pub mod restrict;
     pub mod temporary_file;
+    pub mod undo;
     pub mod working_directory;
 }
 

@@ -25,8 +25,8 @@ type Options<'a> = [(&'a CStr, Option<&'a CStr>)];
 /// Mount version 2; where hierarchies of version 1 are in use, those instead, each in a directory of its
 /// own, and version 2 beside them if that is in use as well. `options` are for version 2.
 pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(), Error> {
-    if root.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
-        return Err(Error::refusal(format_args!("{} is not there", root.name(POINT)))
+    if root.paths.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
+        return Err(Error::refusal(format_args!("{} is not there", root.paths.name(POINT)))
             .way_out("sysfs has this directory: put --sys before --cgroup"));
     }
     let own = match sys::read_file(cx, None, c"/proc/self/cgroup") {
@@ -49,7 +49,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(
     if !v2.is_empty() {
         version_2(cx, root, &join(POINT, b"unified"), options, attr)?;
     }
-    match root.find(POINT, RESOLVE_NO_SYMLINKS)? {
+    match root.paths.find(POINT, RESOLVE_NO_SYMLINKS)? {
         Some(tmpfs) if attr & MOUNT_ATTR_RDONLY != 0 => root.set_read_only(tmpfs, POINT),
         _ => Ok(()),
     }

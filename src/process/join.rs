@@ -12,7 +12,7 @@ use crate::ids::caps::{self, CAP_SYS_ADMIN, CAP_SYS_CHROOT};
 use crate::ids::users;
 use crate::process::namespaces;
 use crate::process::target::Target;
-use crate::root::fill;
+use crate::root::dry_run::or_stand_in;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
@@ -54,10 +54,7 @@ impl Opened {
     pub fn new(cx: &Cx, asked: &Asked, target: Option<Target>, all: bool) -> Result<Opened, Error> {
         let mut opened = Opened::default();
         for (kind, path) in &asked.files {
-            let file = match sys::openat(cx, None, path, libc::O_RDONLY) {
-                Err(e) if e.is(Errno::ENOENT) && cx.dry() => fill::stand_in(cx)?, // a tool makes it
-                other => other?,
-            };
+            let file = or_stand_in(cx, sys::openat(cx, None, path, libc::O_RDONLY))?; // a tool makes it
             opened.joins.push(Join { file, kinds: *kind, path: path.clone() });
         }
         if let Some(Some(path)) = &asked.root {

@@ -7,8 +7,9 @@ use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, RESOLVE_NO_SY
 use syscalls::Errno;
 
 use crate::ids::user_namespace;
+use crate::root::dry_run::open_made;
 use crate::root::file_systems;
-use crate::root::fill::{self, Root};
+use crate::root::fill::Root;
 use crate::root::mounts::{self, copy_tree, new_fs};
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -48,7 +49,7 @@ pub fn mount_own(cx: &Cx, root: &mut Root, attr: u64) -> Result<(), Error> {
     let mut below = nodes(cx, dev.as_fd())?;
     for (name, mount) in kernels_own(cx, &[SIZE])? {
         sys::mkdirat(cx, Some(dev.as_fd()), name, 0o755)?;
-        let target = fill::open_made(cx, dev.as_fd(), name)?;
+        let target = open_made(cx, dev.as_fd(), name)?;
         below.extend(mount.map(|mount| (name, mount, target)));
     }
     root.attach_on(dev, DEV, RESOLVE_NO_SYMLINKS)?;
@@ -65,7 +66,7 @@ pub fn mount_machines(cx: &Cx, root: &mut Root, attr: u64) -> Result<(), Error> 
     for (name, text) in LINKS {
         // `ptmx` is a device here, which opens the instance on the `pts` beside it: Linux 4.7.
         let path = below_dev(name);
-        if !root.has(&path)? {
+        if !root.paths.has(&path)? {
             root.symlink(text, &path)?;
         }
     }
@@ -120,7 +121,7 @@ fn nodes(cx: &Cx, dev: BorrowedFd) -> Result<Vec<(&'static CStr, OwnedFd, OwnedF
             Err(e) if e.is(Errno::EPERM) => {
                 let node = callers_node(cx, name, number)?;
                 sys::mknodat(cx, Some(dev), name, libc::S_IFREG | 0o666, 0)?;
-                copies.push((name, node, fill::open_made(cx, dev, name)?));
+                copies.push((name, node, open_made(cx, dev, name)?));
             }
             other => other?,
         }

@@ -4,9 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use syscalls::Errno;
-
-use crate::root::fill::stand_in;
+use crate::root::dry_run::or_stand_in;
 use crate::root::mounts::why_not_moved;
 use crate::say::error::{Error, why_unreachable};
 use crate::say::show::plain;
@@ -47,27 +45,21 @@ const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
 /// The mount at a path of the old root.
 fn source(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
-    match sys::openat(cx, None, path, DIRECTORY) {
-        Err(e) if e.is(Errno::ENOENT) && cx.dry() => stand_in(cx),
-        other => other.map_err(|e| {
-            let shown = plain(path.to_bytes());
-            match sys::statx(cx, None, path, 0) {
-                Ok(_) => e.because(format_args!("{shown} is no directory")),
-                Err(looked) => e.because(why_unreachable(&shown, &looked)),
-            }
-        }),
-    }
+    or_stand_in(cx, sys::openat(cx, None, path, DIRECTORY)).map_err(|e| {
+        let shown = plain(path.to_bytes());
+        match sys::statx(cx, None, path, 0) {
+            Ok(_) => e.because(format_args!("{shown} is no directory")),
+            Err(looked) => e.because(why_unreachable(&shown, &looked)),
+        }
+    })
 }
 
 /// The same path in the new root, whose links may be hostile.
 fn target(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
     let here = sys::openat(cx, None, c".", DIRECTORY)?;
     let within = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
-    match sys::openat2(cx, here.as_fd(), path, DIRECTORY, within) {
-        Err(e) if e.is(Errno::ENOENT) && cx.dry() => stand_in(cx),
-        other => other.map_err(|e| {
-            let shown = plain(path.to_bytes());
-            e.because(format_args!("NEW_ROOT has no directory {shown} without a link on the way"))
-        }),
-    }
+    or_stand_in(cx, sys::openat2(cx, here.as_fd(), path, DIRECTORY, within)).map_err(|e| {
+        let shown = plain(path.to_bytes());
+        e.because(format_args!("NEW_ROOT has no directory {shown} without a link on the way"))
+    })
 }

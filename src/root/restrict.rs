@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use libc::{MOUNT_ATTR_NODEV, RESOLVE_NO_SYMLINKS};
 
 use crate::root::devices::is_device;
-use crate::root::fill::{self, Root};
+use crate::root::dry_run::stand_in;
+use crate::root::fill::Root;
 use crate::root::mounts::{self, copy_tree, new_fs};
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
@@ -33,20 +34,20 @@ pub const READ_ONLY: &[&CStr] =
 /// Hide what is at a path: by an empty directory, or a file by the null device of the root. What is not there
 /// needs no hiding.
 pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Error> {
-    let Some(target) = root.find(path, 0)? else { return Ok(()) };
+    let Some(target) = root.paths.find(path, 0)? else { return Ok(()) };
     let stat = sys::fstatx(cx, target.as_fd())?;
-    if root.is(&stat) {
-        return Err(root.refuse_itself(path));
+    if root.paths.is_root(&stat) {
+        return Err(root.paths.refuse_itself(path));
     }
     if stat.is_dir() {
         let empty = [(c"nr_inodes", Some(c"1")), (c"mode", Some(c"555"))];
         let empty = new_fs(cx, c"tmpfs", &empty, attr).map_err(|e| mounts::why(cx, e))?;
         return root.attach(empty, target.as_fd(), path);
     }
-    let null = root.find(c"/dev/null", RESOLVE_NO_SYMLINKS)?;
-    let null = null.map_or_else(|| fill::stand_in(cx), Ok)?;
+    let null = root.paths.find(c"/dev/null", RESOLVE_NO_SYMLINKS)?;
+    let null = null.map_or_else(|| stand_in(cx), Ok)?;
     if !is_device(&sys::fstatx(cx, null.as_fd())?, libc::makedev(1, 3)) && !cx.dry() {
-        let (path, null) = (root.name(path), root.name(c"/dev/null"));
+        let (path, null) = (root.paths.name(path), root.paths.name(c"/dev/null"));
         return Err(Error::refusal(format!("{path} is a file, to be masked by {null}"))
             .because(format!("{null} is not the null device"))
             .way_out("put --dev before --mask"));
@@ -58,14 +59,14 @@ pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Erro
 
 /// Make what is at a path read-only: the one mount that is there, or else all of it.
 pub fn remount_ro(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Error> {
-    let Some(target) = root.find(path, 0)? else { return Ok(()) };
+    let Some(target) = root.paths.find(path, 0)? else { return Ok(()) };
     let stat = sys::fstatx(cx, target.as_fd())?;
     // (Before a dry run, nothing was mounted on ROOT.)
-    if stat.is_mount_root() || cx.dry() && root.is(&stat) {
+    if stat.is_mount_root() || cx.dry() && root.paths.is_root(&stat) {
         return root.set_read_only(target, path);
     }
-    if root.is(&stat) {
-        return Err(root.refuse_itself(path).because("and it is no mount point"));
+    if root.paths.is_root(&stat) {
+        return Err(root.paths.refuse_itself(path).because("and it is no mount point"));
     }
     let tree = copy_tree(cx, target.as_fd(), attr, 0)?;
     root.attach(tree, target.as_fd(), path)

@@ -51,8 +51,9 @@ use crate::ids::users;
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::devices;
+use crate::root::dry_run::open_source;
 use crate::root::file_systems::{self, why_no_proc};
-use crate::root::fill::{self, Root};
+use crate::root::fill::Root;
 use crate::root::mounts;
 use crate::root::mounts::{copy_tree, new_fs};
 use crate::root::restrict;
@@ -292,7 +293,7 @@ fn new_of_type(cx: &Cx, fstype: &CStr, mut keys: Keys, attr: u64) -> Result<Owne
 /// A tmpfs looks as the directory that it covers, unless its options say otherwise, so that a container has no private
 /// directory of its image open to all. On a new one it is the tmpfs of mode 1777 that it is by itself.
 fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Keys) -> Result<(), Error> {
-    let covers = root.find(&op.target, 0)?.is_some();
+    let covers = root.paths.find(&op.target, 0)?.is_some();
     let target = root.target(&op.target, true, 0)?;
     let mut more = Vec::new();
     if covers {
@@ -317,7 +318,7 @@ fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Keys) -> Result<(), Error> {
 }
 
 fn bind(cx: &Cx, root: &mut Root, source: &CStr, op: &Op, resolve: u64) -> Result<(), Error> {
-    let file = fill::open_source(cx, source)?;
+    let file = open_source(cx, source)?;
     let is_dir = sys::fstatx(cx, file.as_fd())?.is_dir();
     let tree = copy_tree(cx, file.as_fd(), op.attr, op.clear)?;
     let target = root.target(&op.target, is_dir, resolve)?;

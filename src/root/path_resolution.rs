@@ -1,0 +1,114 @@
+//! Paths in a directory that becomes a root, where links may be hostile: path_resolution(7), openat2(2).
+
+use std::ffi::{CStr, c_int};
+use std::os::fd::{AsFd, OwnedFd};
+
+use syscalls::Errno;
+
+use crate::root::dry_run::or_stand_in;
+use crate::say::error::Error;
+use crate::say::show::plain;
+use crate::sys::structs::Statx;
+use crate::sys::{self, Cx, cstring};
+
+/// How often a path is looked up again when a rename or a mount got in the way.
+const TRIES: u32 = 32;
+
+/// The paths of a root. Its directory is opened once; each is looked up from there, and no link leads out.
+pub struct Paths<'a> {
+    cx: &'a Cx,
+    path: &'a CStr,
+    dir: OwnedFd,
+    stat: Statx,
+}
+
+impl<'a> Paths<'a> {
+    /// Those in the directory `path`.
+    pub fn open(cx: &'a Cx, path: &'a CStr) -> Result<Paths<'a>, Error> {
+        let dir = sys::openat(cx, None, path, libc::O_PATH | libc::O_DIRECTORY);
+        let dir = or_stand_in(cx, dir)?;
+        let stat = sys::fstatx(cx, dir.as_fd())?;
+        Ok(Paths { cx, path, dir, stat })
+    }
+
+    /// A path in the root, as the caller of the tool sees it.
+    pub fn name(&self, path: &CStr) -> String {
+        let root = self.path.to_bytes();
+        let path = path.to_bytes();
+        let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
+        let root = root.strip_suffix(b"/").unwrap_or(root);
+        plain(&[root, b"/", path.get(start..).unwrap_or_default()].concat())
+    }
+
+    /// Is this the directory of the root itself?
+    pub fn is_root(&self, stat: &Statx) -> bool {
+        stat.mnt_id == self.stat.mnt_id && stat.same_file(&self.stat)
+    }
+
+    /// Look a path up, for O_PATH, `flags` and more conditions (RESOLVE_*).
+    pub fn look_up(&self, path: &CStr, flags: c_int, resolve: u64) -> Result<OwnedFd, Error> {
+        let (flags, resolve) = (flags | libc::O_PATH, resolve | libc::RESOLVE_IN_ROOT);
+        let mut tries = 1;
+        loop {
+            match sys::openat2(self.cx, self.dir.as_fd(), path, flags, resolve) {
+                Err(e) if e.is(Errno::EAGAIN) && tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// What is at a path, if anything is.
+    pub fn find(&self, path: &CStr, resolve: u64) -> Result<Option<OwnedFd>, Error> {
+        self.cx.expects(&[Errno::ENOENT]);
+        match self.look_up(path, 0, resolve) {
+            Err(e) if e.is(Errno::ENOENT) => Ok(None),
+            other => other.map(Some).map_err(|e| self.why(path, e)),
+        }
+    }
+
+    /// Is anything at a path, be it a link?
+    pub fn has(&self, path: &CStr) -> Result<bool, Error> {
+        self.cx.expects(&[Errno::ENOENT]);
+        match self.look_up(path, libc::O_NOFOLLOW, 0) {
+            Err(e) if e.is(Errno::ENOENT) => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
+    /// What is mounted on the root itself would not be seen by whoever has it open, as we do.
+    pub fn refuse_itself(&self, path: &CStr) -> Error {
+        let root = plain(self.path.to_bytes());
+        let path = plain(path.to_bytes());
+        Error::refusal(format_args!("{path} is the root {root} itself, and must lie below it"))
+    }
+
+    /// Why a path cannot be used: look at what it leads to.
+    pub fn why(&self, path: &CStr, error: Error) -> Error {
+        let at_path = || {
+            let file = self.look_up(path, libc::O_NOFOLLOW, 0).ok()?;
+            sys::fstatx(self.cx, file.as_fd()).ok()
+        };
+        let shown = self.name(path);
+        let is_link = |stat: Statx| stat.file_type() == libc::S_IFLNK;
+        if error.is(Errno::ELOOP) && at_path().is_some_and(is_link) {
+            return error.because(format_args!("{shown} is a symbolic link in the image"));
+        }
+        let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
+        if error.is(Errno::EXDEV) && magic().is_err_and(|e| e.is(Errno::ELOOP)) {
+            let what = "leads through a link that the kernel keeps for a process";
+            return error.because(format_args!("{shown} {what}"));
+        }
+        // The path itself, or what it leads through.
+        let mut rest = Some(path.to_bytes()).filter(|_| error.is(Errno::ENOTDIR));
+        while let Some(part) = rest {
+            let path = cstring(part);
+            let file =
+                self.look_up(&path, 0, 0).and_then(|file| sys::fstatx(self.cx, file.as_fd()));
+            if file.is_ok_and(|stat| !stat.is_dir()) {
+                return error.because(format_args!("{} is no directory", self.name(&path)));
+            }
+            rest = part.rsplitn(2, |b| *b == b'/').nth(1);
+        }
+        error
+    }
+}
