@@ -53,6 +53,7 @@ pub mod root {
     pub mod file_systems;
     pub mod fill;
     pub mod initramfs;
+    pub mod mountinfo;
     pub mod mounts;
     pub mod moves;
     pub mod overlay;

@@ -11,7 +11,7 @@ use syscalls::Errno;
 use crate::cgroup::file::{self, join};
 use crate::cgroup::mount;
 use crate::cgroup::proc_pid_cgroup::{fields, name_on_v1, own};
-use crate::root::mounts::{self, Mount};
+use crate::root::mountinfo::{self, Mount};
 use crate::say::error::Error;
 use crate::say::show::{plain, signed};
 use crate::say::text;
@@ -46,7 +46,7 @@ pub const DISABLED: &str = "td-run --cgroups disabled creates none";
 
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
 pub fn list(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
-    let hierarchies = parse(&own(cx)?, &mounts::list(cx, c"/proc/self/mountinfo")?);
+    let hierarchies = parse(&own(cx)?, &mountinfo::list(cx, c"/proc/self/mountinfo")?);
     if hierarchies.is_empty() {
         return Err(Error::refusal("no cgroup hierarchy is mounted here")
             .way_out("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
@@ -61,7 +61,7 @@ pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     if !text::lines(&own).any(|line| fields(line).is_some_and(|(names, _)| names.is_empty())) {
         own.extend(b"0::/\n");
     }
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let mounts = mountinfo::list(cx, c"/proc/self/mountinfo")?;
     let mut hierarchies = Vec::new();
     for line in text::lines(&own) {
         let Some((controllers, path)) = fields(line) else { continue };
@@ -253,7 +253,7 @@ pub mod tests {
         ($name:literal) => {
             $crate::cgroup::hierarchies::parse(
                 include_bytes!(concat!("../../tests/fixtures/", $name, ".cgroup")),
-                &$crate::root::mounts::parse(include_bytes!(concat!(
+                &$crate::root::mountinfo::parse(include_bytes!(concat!(
                     "../../tests/fixtures/",
                     $name,
                     ".mountinfo"
@@ -316,7 +316,7 @@ pub mod tests {
 
     #[test]
     fn a_cgroup_outside_what_is_mounted_has_no_place() {
-        let mounts = mounts::parse(b"35 31 0:32 /a /cg rw - cgroup cgroup rw,memory\n");
+        let mounts = mountinfo::parse(b"35 31 0:32 /a /cg rw - cgroup cgroup rw,memory\n");
         for own in [&b"4:memory:/ab"[..], b"4:memory:/b", b"4:memory:/../a"] {
             let machine = parse(own, &mounts);
             assert_eq!(machine[0].own, None);

@@ -11,7 +11,8 @@ use crate::cgroup::proc_pid_cgroup::fields;
 use crate::ids::user_namespace;
 use crate::root::file_systems;
 use crate::root::fill::Root;
-use crate::root::mounts::{self, Mount, new_fs};
+use crate::root::mountinfo::{self, Mount};
+use crate::root::mounts::{self, new_fs};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -63,7 +64,7 @@ pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<Owne
         new_version_2(cx, mounts, &[], 0)
     } else {
         // It is mounted elsewhere, perhaps with options of the hierarchy's.
-        let first = match mounts::list(cx, c"/proc/1/mountinfo") {
+        let first = match mountinfo::list(cx, c"/proc/1/mountinfo") {
             Err(e) if e.is(Errno::ENOENT) => Vec::new(),
             // Who may not look at process 1 is not in the first cgroup namespace as root: no mount of his changes them.
             Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => Vec::new(),
@@ -128,7 +129,7 @@ fn version_2(
     attr: u64,
 ) -> Result<(), Error> {
     // Without their options a hierarchy that is mounted would lose them.
-    let mounts = mounts::list_if_any(cx)?;
+    let mounts = mountinfo::list_if_any(cx)?;
     let hierarchy = new_version_2(cx, &mounts, options, attr);
     let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", e))?;
     root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)

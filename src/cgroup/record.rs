@@ -17,7 +17,7 @@ use crate::cgroup::places::{self, Place};
 use crate::cgroup::proc_pid_cgroup::{fields, own};
 use crate::cgroup::{kill, tree};
 use crate::root::directories;
-use crate::root::mounts;
+use crate::root::mountinfo;
 use crate::say::error::Error;
 use crate::say::show::{number, plain, unsigned};
 use crate::say::text;
@@ -63,7 +63,7 @@ impl Record {
 
     /// The cgroups in `text`, lines of `/proc/PID/cgroup`. A hierarchy that does not exist any more has none.
     pub fn parse(cx: &Cx, text: &[u8], wanted: Wanted) -> Result<Record, Error> {
-        let (own, mounts) = (own(cx)?, mounts::list(cx, c"/proc/self/mountinfo")?);
+        let (own, mounts) = (own(cx)?, mountinfo::list(cx, c"/proc/self/mountinfo")?);
         let mut record = Record::default();
         for line in text::lines(text) {
             let Some((controllers, path)) = fields(line) else { continue };

@@ -18,7 +18,7 @@ use crate::process::prog;
 use crate::process::session;
 use crate::process::target::{Target, field, hexadecimal, number};
 use crate::root::directories::Place;
-use crate::root::mounts;
+use crate::root::mountinfo;
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::show::plain;
@@ -285,7 +285,7 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
     // it (td-unshare --pid), long after pivot_root(2), and a tool is then in no mount of the container.
     let blocked = hexadecimal(field(&first.read(cx, c"status")?, b"SigBlk:"));
     let program = first.stat(cx, c"exe")?;
-    let mounts = mounts::parse(&first.read(cx, c"mountinfo")?);
+    let mounts = mountinfo::parse(&first.read(cx, c"mountinfo")?);
     if blocked != EVERY_SIGNAL && mounts.iter().any(|mount| mount.id == program.mnt_id) {
         let command = Target::open(cx, first.pid)?;
         return Ok(command.is_executed(cx)?.then_some(command));

@@ -13,7 +13,7 @@ use crate::process::child::{self, Caller, Side};
 use crate::process::session;
 use crate::process::signals::Child;
 use crate::process::wait;
-use crate::root::mounts;
+use crate::root::mountinfo;
 use crate::say::error::Error;
 use crate::say::show;
 use crate::sys::structs::{SECOND, WaitStatus};
@@ -204,7 +204,7 @@ fn end_all(cx: &Cx, signal: i32) -> Result<(), Error> {
 /// others have no such state, or (as btrfs) are as safe after sync(2).
 fn make_read_only(cx: &Cx) -> Result<(), Error> {
     let mut done = Ok(());
-    let points = match mounts::list(cx, c"/proc/self/mountinfo") {
+    let points = match mountinfo::list(cx, c"/proc/self/mountinfo") {
         Ok(mounts) => {
             let writable = mounts.into_iter().filter(|m| m.super_options.starts_with(b"rw"));
             writable.map(|mount| cstring(mount.point)).collect()

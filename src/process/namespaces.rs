@@ -10,6 +10,7 @@ use crate::cgroup::{file, hierarchies, places};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::ids::user_namespace;
 use crate::ids::users;
+use crate::root::mountinfo;
 use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::flags::{self, Names, Table};
@@ -227,7 +228,7 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
     if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
         return mounts::why(cx, error);
     }
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo");
+    let mounts = mountinfo::list(cx, c"/proc/self/mountinfo");
     let (Ok(mounts), Ok(stat)) = (mounts, sys::statx(cx, None, file, 0)) else { return error };
     match mounts.iter().find(|mount| stat.mnt_id == mount.id) {
         Some(mount) if mount.shared => {

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::ids::user_namespace;
-use crate::root::mounts::{self, Mount};
+use crate::root::mountinfo::{self, Mount};
+use crate::root::mounts;
 use crate::say::error::{Error, why_unreachable};
 use crate::say::show::{plain, unsigned};
 use crate::say::text::{lines, split};
@@ -121,7 +122,7 @@ fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
     let Ok(text) = sys::read_file(cx, None, c"/proc/self/mountinfo") else { return error };
     let mut lines = lines(&text);
     let is_of = |line: &&[u8]| split(line, b' ').nth(2) == Some(number.as_bytes());
-    if let Some(mount) = lines.find(is_of).and_then(|line| mounts::parse(line).pop()) {
+    if let Some(mount) = lines.find(is_of).and_then(|line| mountinfo::parse(line).pop()) {
         let (point, fstype) = (plain(&mount.point), plain(&mount.fstype));
         let how = if mount.super_options.starts_with(b"ro") { ", ro" } else { ", rw" };
         return error
@@ -181,7 +182,7 @@ pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
 
 /// Where something is mounted on a part of a proc. `None`: there is no proc.
 fn hidden(cx: &Cx) -> Result<Option<String>, Error> {
-    let mounts = mounts::list(cx, c"/proc/self/mountinfo")?;
+    let mounts = mountinfo::list(cx, c"/proc/self/mountinfo")?;
     let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
     let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
     // A directory that is there only to be mounted on has nothing to hide.

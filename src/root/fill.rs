@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::root::dry_run::{open_source, or_stand_in, stand_in};
+use crate::root::mountinfo;
 use crate::root::mounts;
 use crate::root::path_resolution::Paths;
 use crate::root::undo::Done;
@@ -61,7 +62,7 @@ impl<'a> Root<'a> {
         }
         if !ids.is_empty() {
             // A copy of the caller's `/sys` has brought what is mounted below it, each after its parent.
-            for mount in mounts::list_if_any(self.cx)? {
+            for mount in mountinfo::list_if_any(self.cx)? {
                 if ids.contains(&mount.parent) {
                     ids.push(mount.id);
                 }

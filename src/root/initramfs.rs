@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use syscalls::Errno;
 
 use crate::ids::caps::{self, CAP_SYS_CHROOT};
-use crate::root::mounts::{self, Mount};
+use crate::root::mountinfo::{self, Mount};
+use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::structs::{MountAttr, Statx};
@@ -86,7 +87,7 @@ pub fn refuse_to_free(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     let refuse = |what: &str| Err(Error::refusal(what).way_out(way_out));
     let own = mounts::own_proc(cx)?;
     let own = own.as_fd();
-    let list = mounts::list_in(cx, own, c"mountinfo")?;
+    let list = mountinfo::list_in(cx, own, c"mountinfo")?;
     let (root, here) = (sys::fstatx(cx, old_root)?, sys::statx(cx, None, c".", 0)?);
     let is_rootfs = |m: &&Mount| m.fstype == b"rootfs";
     if !list.iter().any(|m| m.id == root.mnt_id && m.root == b"/" && is_rootfs(&m)) {

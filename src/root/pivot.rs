@@ -5,7 +5,8 @@ use std::ffi::CStr;
 use syscalls::Errno;
 
 use crate::ids::user_namespace;
-use crate::root::mounts::{self, Mount};
+use crate::root::mountinfo::Mount;
+use crate::root::mounts;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
