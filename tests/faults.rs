@@ -19,8 +19,8 @@ const COMMAND: &str = "true";
 /// td-run with strace before the first of the tools: of the shell's calls none is counted.
 struct Faulty {
     house: House,
-    /// What td-run takes for td-lock.
-    td_lock: PathBuf,
+    /// What td-run takes for the first of the tools, or for the program of all.
+    first: PathBuf,
 }
 
 impl Faulty {
@@ -31,10 +31,12 @@ impl Faulty {
         for entry in std::fs::read_dir(bin_dir()).expect("the programs").flatten() {
             std::fs::copy(entry.path(), tools.join(entry.file_name())).expect("a copy");
         }
-        let td_lock = house.dir.program("td-lock", "");
-        mount([std::path::Path::new("--bind"), &td_lock, &house.bin("td-lock")]);
-        chmod(&td_lock, 0o755);
-        let faulty = Faulty { house, td_lock };
+        let name = if by_td() { "td" } else { "td-lock" };
+        house.dir.dir("first");
+        let first = house.dir.program(&format!("first/{name}"), "");
+        mount([std::path::Path::new("--bind"), &first, &house.bin(name)]);
+        chmod(&first, 0o755);
+        let faulty = Faulty { house, first };
         faulty.becomes("");
         faulty
     }
@@ -53,11 +55,11 @@ impl Faulty {
         (output, logs(&dir))
     }
 
-    /// Have td-lock begin with this.
+    /// Have that begin with this.
     fn becomes(&self, before: &str) {
-        let real = self.house.dir.join("tools/td-lock");
+        let real = self.house.dir.join("tools").join(self.first.file_name().expect("a name"));
         let script = format!("#!/bin/sh\nexec {before}{} \"$@\"\n", text(&real));
-        std::fs::write(&self.td_lock, script).expect("the script");
+        std::fs::write(&self.first, script).expect("the script");
     }
 }
 

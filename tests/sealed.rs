@@ -6,7 +6,7 @@ mod common;
 mod root {
     use std::ffi::{CStr, CString};
     use std::fs;
-    use std::io;
+    use std::io::{self, Read};
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
     use std::os::unix::fs::MetadataExt;
     use std::process::{Command, Stdio};
@@ -136,12 +136,16 @@ mod root {
     }
 
     /// Where it is started.
-    #[derive(Clone, Copy, PartialEq)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
     enum Machine {
         Usual,
         WithoutProc,
         /// As vm.memfd_noexec=2 has it, which is of Linux 6.3.
         WithoutMemfd,
+        /// As under a filter that knows no open_tree(2).
+        WithoutMounts,
+        /// No mount may be bound elsewhere.
+        Unbindable,
     }
 
     /// The program `file` under the name and with the arguments `line`, in a mount namespace of its own.
@@ -151,8 +155,14 @@ mod root {
 
     fn become_in(machine: Machine, how: How, program: Program) -> Command {
         let mut cmd = Command::new("/bin/false"); // which is not reached
-        if machine == Machine::WithoutMemfd {
-            refuse_calls(&mut cmd, &[libc::SYS_memfd_create], libc::EACCES);
+        match machine {
+            Machine::WithoutMemfd => {
+                refuse_calls(&mut cmd, &[libc::SYS_memfd_create], libc::EACCES);
+            }
+            Machine::WithoutMounts => {
+                refuse_calls(&mut cmd, &[libc::SYS_open_tree], libc::ENOSYS);
+            }
+            Machine::Usual | Machine::WithoutProc | Machine::Unbindable => {}
         }
         before_exec(&mut cmd, move || {
             // SAFETY: numbers, and a string that ends with a zero byte.
@@ -160,6 +170,10 @@ mod root {
                 check(libc::unshare(libc::CLONE_NEWNS))?;
                 let umount = || libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH);
                 while machine == Machine::WithoutProc && umount() == 0 {}
+                if machine == Machine::Unbindable {
+                    let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_UNBINDABLE);
+                    check(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()))?;
+                }
             }
             program.exec(how)
         });
@@ -281,15 +295,23 @@ mod root {
         found
     }
 
+    /// td-pivot mounts; td-enter, which is seen by those who are inside already, copies.
+    fn usual(tool: &str) -> Runs {
+        if tool == "td-pivot" { Runs::ReadOnly } else { Runs::Sealed }
+    }
+
     #[test]
-    fn who_executes_a_prog_of_another_root_runs_from_a_sealed_copy_however_it_was_started() {
+    fn who_executes_a_prog_of_another_root_runs_sealed_however_it_was_started() {
         let place = Place::new();
         for line in place.lines() {
             for how in all() {
                 let found = caught(tool(Machine::Usual, how, &line, &["/evil"]), &place);
                 let processes = if line.iter().any(|word| word == "td-init") { 2 } else { 1 };
                 assert_eq!(found.len(), processes, "{line:?} {how:?}");
-                assert!(found.iter().all(|it| *it == Runs::Sealed), "{line:?} {how:?}: {found:?}");
+                // A copy of the caller's is on no mount that could be had once more, and a tool beside is.
+                let of_caller = COPIES.contains(&how) && line.len() == 2;
+                let expected = if of_caller { Runs::Sealed } else { usual(&line[0]) };
+                assert!(found.iter().all(|it| *it == expected), "{line:?} {how:?}: {found:?}");
             }
         }
         // Another would be seen.
@@ -300,15 +322,19 @@ mod root {
     }
 
     #[test]
-    fn where_nothing_in_memory_may_be_executed_it_runs_from_a_read_only_mount_however_started() {
+    fn where_it_cannot_be_sealed_in_one_way_it_is_in_the_other() {
         let place = Place::new();
-        for line in place.lines() {
-            for how in PLAIN {
-                let found = caught(tool(Machine::WithoutMemfd, how, &line, &["/evil"]), &place);
-                assert!(
-                    found.iter().all(|it| *it == Runs::ReadOnly),
-                    "{line:?} {how:?}: {found:?}"
-                );
+        let machines = [
+            (Machine::WithoutMemfd, Runs::ReadOnly),
+            (Machine::WithoutMounts, Runs::Sealed),
+            (Machine::Unbindable, Runs::Sealed),
+        ];
+        for (machine, expected) in machines {
+            for line in place.lines() {
+                for how in PLAIN {
+                    let found = caught(tool(machine, how, &line, &["/evil"]), &place);
+                    assert!(found.iter().all(|it| *it == expected), "{line:?} {how:?}: {found:?}");
+                }
             }
         }
     }
@@ -318,7 +344,7 @@ mod root {
         let place = Place::new();
         for line in place.lines() {
             let found = caught(tool(Machine::WithoutProc, How::Path, &line, &["/evil"]), &place);
-            assert!(found.iter().all(|it| *it == Runs::Sealed), "{line:?}: {found:?}");
+            assert!(found.iter().all(|it| *it == usual(&line[0])), "{line:?}: {found:?}");
             for how in all().filter(|how| *how != How::Path && *how != How::Named) {
                 let prog = ["touch", "/ran"];
                 let output = run(&mut tool(Machine::WithoutProc, how, &line, &prog)).exits(125);
@@ -347,9 +373,180 @@ mod root {
             place.0.program("script", line);
             for how in [How::Path, How::Kept, How::Named, How::Copy, How::SealedCopy] {
                 let found = caught(started(Machine::Usual, how, &script, &["script"]), &place);
-                assert_eq!(found, [Runs::Sealed], "{tool} {how:?}");
+                assert_eq!(found, [usual(tool)], "{tool} {how:?}");
             }
         }
+    }
+
+    // ---- what is tried inside, with all rights that there are ----
+
+    /// What one may try to write to the program of a process, or to have it where it can be written to.
+    const ATTACKS: [&str; 11] = [
+        "write to it",
+        "change its mode",
+        "change its times",
+        "clear the flag of its mount, by path",
+        "clear the flag of its mount, by descriptor",
+        "clone its mount",
+        "mount its mount elsewhere",
+        "remount it",
+        "bind it elsewhere",
+        "link it elsewhere",
+        "clear its attributes",
+    ];
+
+    /// Try all of [`ATTACKS`] on a path, which `/x` is a file beside: bit n of the answer is set where n succeeds.
+    fn attack(exe: &CStr) -> i32 {
+        let at = libc::AT_FDCWD;
+        let writable = [0u64, libc::MOUNT_ATTR_RDONLY, 0, 0]; // struct mount_attr
+        let (empty, x, null) = (c"".as_ptr(), c"/x".as_ptr(), std::ptr::null::<libc::c_void>());
+        // SAFETY: strings that end with a zero byte, numbers, structures of the size that is told, and null pointers
+        // where they are allowed.
+        let done = unsafe {
+            let to_write = libc::open(exe.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            let file = libc::open(exe.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            let path = libc::open(exe.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+            let set = |fd: RawFd, path: *const libc::c_char, flags: i32| {
+                libc::syscall(libc::SYS_mount_setattr, fd, path, flags, &writable, 32)
+            };
+            let mut attributes: libc::c_long = 0;
+            let get = libc::ioctl(file, libc::FS_IOC_GETFLAGS, &mut attributes);
+            [
+                libc::write(to_write, exe.as_ptr().cast(), 1) == 1,
+                libc::fchmod(file, 0o755) == 0,
+                libc::futimens(file, null.cast()) == 0,
+                set(at, exe.as_ptr(), 0) == 0,
+                set(path, empty, libc::AT_EMPTY_PATH) == 0,
+                libc::syscall(libc::SYS_open_tree, at, exe.as_ptr(), libc::OPEN_TREE_CLONE) >= 0,
+                libc::syscall(libc::SYS_move_mount, path, empty, at, x, 4) == 0, // MOVE_MOUNT_F_EMPTY_PATH
+                libc::mount(empty, exe.as_ptr(), empty, libc::MS_REMOUNT | libc::MS_BIND, null)
+                    == 0,
+                libc::mount(exe.as_ptr(), x, empty, libc::MS_BIND, null) == 0,
+                libc::linkat(path, empty, at, c"/linked".as_ptr(), libc::AT_EMPTY_PATH) == 0,
+                get == 0 && libc::ioctl(file, libc::FS_IOC_SETFLAGS, &attributes) == 0,
+            ]
+        };
+        done.iter().enumerate().map(|(n, done)| i32::from(*done) << n).sum()
+    }
+
+    /// The same, in the namespaces and the root of the process of which it is, and as its user namespace's root; and
+    /// again once it has ended, by a descriptor that was kept.
+    fn attacked(pid: i32) -> [i32; 2] {
+        let mut cmd = Command::new("/bin/false"); // which is not reached
+        let exe = CString::new(format!("{pid}/exe")).expect("a path");
+        let [results, answer] = pipe();
+        before_exec(&mut cmd, move || {
+            // SAFETY: numbers, and so many bytes.
+            unsafe {
+                let pidfd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32)?;
+                let proc = check(libc::open(c"/proc".as_ptr(), libc::O_PATH))?; // where we are seen as well
+                let user = libc::setns(pidfd, libc::CLONE_NEWUSER);
+                check(libc::setns(pidfd, libc::CLONE_NEWNS))?;
+                check(libc::fchdir(proc))?;
+                if user == 0 {
+                    check(libc::setresuid(0, 0, 0))?;
+                }
+                let first = attack(&exe);
+                let kept = check(libc::open(exe.as_ptr(), libc::O_RDONLY))?;
+                check(libc::kill(pid, libc::SIGKILL))?;
+                let mut ended = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+                check(libc::poll(&mut ended, 1, 10_000))?;
+                check(libc::dup2(kept, FD))?;
+                let second = attack(c"self/fd/77");
+                let both = [first, second];
+                check(libc::write(answer.as_raw_fd(), both.as_ptr().cast(), 8) as i32)?;
+                libc::_exit(0)
+            }
+        });
+        cmd.status().expect("an end");
+        drop(cmd); // which has the writing end as well
+        let mut bytes = [0; 8];
+        fs::File::from(results).read_exact(&mut bytes).expect("two answers");
+        let [a, b, c, d, rest @ ..] = bytes;
+        [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]
+    }
+
+    /// A pipe: the reading end and the writing end.
+    fn pipe() -> [OwnedFd; 2] {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors, which are ours afterwards.
+        unsafe {
+            check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).expect("a pipe");
+            ends.map(|end| OwnedFd::from_raw_fd(end))
+        }
+    }
+
+    /// The names of attacks.
+    fn names(bits: i32) -> Vec<&'static str> {
+        let done = ATTACKS.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1);
+        done.map(|(_, name)| *name).collect()
+    }
+
+    #[test]
+    fn with_all_rights_inside_nobody_writes_to_the_program_of_process_1() {
+        let place = Place::new();
+        place.0.program("mnt/x", "");
+        fs::create_dir_all(place.path("lower")).expect("a directory");
+        let programs = bin_dir();
+        run(Command::new("cp").arg("-a").arg(text(&programs)).arg(place.path("lower/bin"))).ok();
+        // The file systems on which the programs of a host may be.
+        let on_disk = TempDir::new();
+        run(Command::new("cp").arg("-a").arg(text(&programs)).arg(on_disk.join("bin"))).ok();
+        let (upper, merged) = (text(&place.0.dir("upper")).to_string(), place.0.dir("merged"));
+        let layers = format!("lowerdir={},upperdir={upper}", place.path("lower"));
+        let layers = format!("{layers},workdir={}", text(&place.0.dir("work")));
+        mount(["-t", "overlay", "-o", &layers, "overlay", text(&merged)]);
+        let hosts = [place.path("lower"), text(on_disk.path()).into(), text(&merged).into()];
+        for host in &hosts {
+            for (options, machine) in [
+                ("-m -p", Machine::Usual),
+                ("-r -m -p", Machine::Usual),
+                ("-m -p", Machine::WithoutMounts),
+            ] {
+                let root = place.path("mnt");
+                let line = format!(
+                    "td-unshare {options} td-mount --proc {root} td-pivot {root} td-exec td-init sleep 1000"
+                );
+                let line: Vec<&str> = line.split(' ').collect();
+                let tool = format!("{host}/bin/td-unshare");
+                let sum =
+                    || run(Command::new("cksum").arg(format!("{host}/bin/td-exec"))).ok().out();
+                let before = sum();
+                let running = start_with(&mut started(machine, How::Path, &tool, &line));
+                let is_init = |pid: &i32| {
+                    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "td-init\n")
+                };
+                let init =
+                    wait_for("process 1", || children_of(running.pid()).into_iter().find(is_init));
+                wait_for("PROG", || children_of(init).first().copied());
+                let [first, second] = attacked(init);
+                // Of a copy in memory mode, times and attributes are its own, and none of a file of the host.
+                let allowed = if machine == Machine::Usual { 0 } else { 1 << 1 | 1 << 2 | 1 << 10 };
+                assert_eq!(names(first & !allowed), [""; 0], "{host} {options} {machine:?}");
+                assert_eq!(
+                    names(second & !allowed),
+                    [""; 0],
+                    "{host} {options} {machine:?}, afterwards"
+                );
+                running.wait();
+                assert_eq!(sum(), before);
+            }
+        }
+        // What is not sealed can be written to, as soon as nobody executes it.
+        place.0.program("mnt/plain", fs::read("/bin/sleep").expect("sleep"));
+        let line = ["td-unshare", "-m", "-p", &place.path("mnt/plain"), "1000"];
+        let running =
+            start_with(&mut started(Machine::Usual, How::Path, text(&bin("td-unshare")), &line));
+        let is_plain = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "plain\n")
+        };
+        let plain = wait_for("it", || children_of(running.pid()).into_iter().find(is_plain));
+        let [first, second] = attacked(plain);
+        assert!(
+            names(first).contains(&"change its mode") && names(first).contains(&"clone its mount")
+        );
+        assert!(names(second).contains(&"write to it"), "{:?}", names(second));
+        running.wait();
     }
 
     #[test]

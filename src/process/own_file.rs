@@ -1,7 +1,7 @@
-//! The file of the running program: where it lies, and a copy of it to which nobody can write.
+//! The file of the running program: where it lies, and how it is executed so that nobody can write to it.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -53,17 +53,15 @@ fn located(cx: &Cx) -> Option<Vec<u8>> {
     is_there.then_some(path)
 }
 
-/// Run from a sealed copy of ourselves, unless whoever executed us says that we do: see [`sys::SEALED`]. What executes
-/// a program of the container must not be a file of the host: through `/proc/PID/exe` the program could write to it
-/// (CVE-2019-5736). The copy still finds the other tools beside the file.
-pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
+/// Become ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`]. The
+/// other tools are still found beside the file.
+pub fn reexec_sealed(cx: &Cx, how: Seal) -> Result<(), Error> {
     if cx.sealed().is_some() {
         return Ok(());
     }
     let path = path(cx)?;
     let name = cstring(cx.tool());
-    let (file, from) = own_file(cx)?;
-    let copy = seal_file(cx, file.as_fd(), &from, &name)?;
+    let file = seal(cx, &to_execute(cx)?, &name, how)?;
     let sealed = option(path.as_deref().unwrap_or_default());
     // A program of several tools is told by its name which of them it is.
     let (args, handed) = cx.command_line();
@@ -71,22 +69,7 @@ pub fn reexec_sealed(cx: &Cx) -> Result<(), Error> {
     let mut argv = vec![typed.cloned().unwrap_or(name), sealed];
     argv.extend(handed);
     argv.extend_from_slice(args.get(1..).unwrap_or_default());
-    sys::execveat(cx, copy.as_fd(), &argv)
-}
-
-/// The file of the running program, and a path to it. The path by which we were executed may be that of another file by
-/// now, or of a script, so it serves only where /proc does not.
-fn own_file(cx: &Cx) -> Result<(OwnedFd, CString), Error> {
-    let open = |at: sys::At, path: &CStr| sys::openat(cx, at, path, libc::O_RDONLY);
-    let found = proc::root(cx).and_then(|proc| open(Some(proc.as_fd()), IN_PROC));
-    match (found, known_path(cx)?) {
-        (Ok(file), _) => Ok((file, OWN_FILE.into())),
-        (Err(_), Some(path)) => {
-            let file = open(None, &path).map_err(|e| why_no_tool(cx, &path, e))?;
-            Ok((file, path))
-        }
-        (Err(error), None) => Err(why_not_found(error)),
-    }
+    sys::execveat(cx, file.as_fd(), &argv)
 }
 
 /// A path by which this program can be executed once more: its own, where that leads to it; else that in /proc.
@@ -101,12 +84,12 @@ pub fn to_execute(cx: &Cx) -> Result<CString, Error> {
     }
 }
 
-/// What `file`, of [`to_execute`], is told where it is the sealed copy from which we run.
+/// What `file`, of [`to_execute`], is told where that is the sealed file from which we run.
 pub fn still_sealed(cx: &Cx, file: &CStr) -> Option<CString> {
     cx.sealed().filter(|_| file == OWN_FILE).map(option)
 }
 
-/// [`sys::SEALED`], of a copy of `path`; empty: of one that lies nowhere in this root.
+/// [`sys::SEALED`], of `path`; empty: of one that lies nowhere in this root.
 fn option(path: &[u8]) -> CString {
     let separator: &[u8] = if path.is_empty() { b"" } else { b"=" };
     cstring([sys::SEALED.as_bytes(), separator, path].concat())
@@ -132,25 +115,44 @@ fn why_not_found(error: Error) -> Error {
     }
 }
 
-/// A copy of the program `path` in memory that nobody can write to, not even through `/proc`; or, where nothing in
-/// memory may be executed, the file itself on a read-only mount of its own.
-pub fn seal(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
-    let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
-    seal_file(cx, file.as_fd(), path, name)
+/// What stands for a file of the host where a program of the container is executed. Through `/proc/PID/exe` that
+/// program could write to the file itself (CVE-2019-5736).
+#[derive(Clone, Copy, PartialEq)]
+pub enum Seal {
+    /// The file on a read-only mount of its own, which is nowhere. It costs no memory.
+    Mount,
+    /// A copy in memory, to which nobody can write. Who executes that among processes of a container is seen by them
+    /// before execve(2) has closed the descriptor of a mount: until then its flags may be changed.
+    Copy,
 }
 
-/// A copy of an open file, to which `path` leads.
-fn seal_file(cx: &Cx, file: BorrowedFd, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
+/// The program `path` as what nobody can write to; where it cannot be had in one way, in the other.
+pub fn seal(cx: &Cx, path: &CStr, name: &CStr, how: Seal) -> Result<OwnedFd, Error> {
+    if how == Seal::Mount {
+        // We may not mount here; the mount is unbindable or not of this mount namespace; a filter has no such call.
+        const REFUSED: &[Errno] = &[Errno::EPERM, Errno::EINVAL, Errno::ENOSYS];
+        cx.expects(REFUSED);
+        match read_only(cx, path) {
+            Err(e) if e.errno().is_some_and(|errno| REFUSED.contains(&errno)) => {}
+            other => return other.map_err(|e| why_no_tool(cx, path, e)),
+        }
+    }
+    match copy(cx, path, name) {
+        // The file may be executed and not read, or vm.memfd_noexec is 2: nothing in memory may be executed.
+        Err(e) if e.is(Errno::EACCES) => read_only(cx, path).map_err(|e| why_no_tool(cx, path, e)),
+        other => other,
+    }
+}
+
+/// A copy of the program `path` in memory, to which nobody can write, not even through `/proc`.
+fn copy(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
+    let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
+    let file = file.as_fd();
     let bits = libc::MFD_ALLOW_SEALING as u64;
     cx.expects(&[Errno::EINVAL, Errno::EACCES]);
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
-        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits),
-        other => other,
-    };
-    let memfd = match memfd {
-        // vm.memfd_noexec is 2: nothing in memory may be executed.
-        Err(e) if e.is(Errno::EACCES) => return read_only(cx, path),
+        Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits)?,
         other => other?,
     };
     let mut left = sys::fstatx(cx, file)?.size as usize;

@@ -8,7 +8,7 @@ use syscalls::Errno;
 use crate::cli::Prog;
 use crate::process::descriptors;
 use crate::process::executable;
-use crate::process::own_file;
+use crate::process::own_file::{self, Seal};
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::plain;
 use crate::say::text::{split, split_name};
@@ -228,17 +228,17 @@ impl Found {
             .with_status(NOT_FOUND))
     }
 
-    /// A sealed copy of PROG, one of our tools, made before the root changes, to be executed after.
-    pub fn seal(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
-        self.file(cx)?.map(|path| own_file::seal(cx, &path, self.name)).transpose()
+    /// PROG, one of our tools, sealed before the root changes, to be executed after.
+    pub fn seal(&self, cx: &Cx, how: Seal) -> Result<Option<OwnedFd>, Error> {
+        self.file(cx)?.map(|path| own_file::seal(cx, &path, self.name, how)).transpose()
     }
 
-    /// Become the sealed copy.
-    pub fn exec_sealed(&self, cx: &Cx, copy: &OwnedFd) -> Result<Next, Error> {
+    /// Become what was sealed.
+    pub fn exec_sealed(&self, cx: &Cx, file: &OwnedFd) -> Result<Next, Error> {
         let argv = self.argv(cx, None, Some(cstring(sys::SEALED)));
         descriptors::leave_trace(cx)?;
-        sys::execveat(cx, copy.as_fd(), &argv)?;
-        // A dry run has made no copy.
+        sys::execveat(cx, file.as_fd(), &argv)?;
+        // A dry run has sealed none.
         let path = self.file(cx)?.unwrap_or_default();
         Err(sys::execve_dry(cx, &path, &self.argv(cx, None, None)))
     }

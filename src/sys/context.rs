@@ -146,8 +146,8 @@ impl Cx {
         self.hand_on(|handed| handed.locks = &[]);
     }
 
-    /// The path of the program of which we are a sealed copy, empty where it is not in this root. `None`: we are not a
-    /// sealed copy. See [`crate::sys::SEALED`].
+    /// The path of our program where it runs sealed, empty where it is not in this root. `None`: it is not sealed. See
+    /// [`crate::sys::SEALED`].
     pub fn sealed(&self) -> Option<&'static [u8]> {
         self.handed().sealed
     }

@@ -11,8 +11,8 @@ use crate::sys::structs::SigSet;
 /// people: who keeps the descriptor and who closes it says the table of [`crate::process::descriptors`].
 pub const LOCK: &str = "--lock";
 
-/// `--sealed=PATH` tells a tool that it runs from a sealed copy of PATH, and that the other tools are beside PATH;
-/// `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
+/// `--sealed=PATH` tells a tool that nobody can write to the file from which it runs, and that the other tools are
+/// beside PATH; `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
 /// the tool.
 pub const SEALED: &str = "--sealed";
 

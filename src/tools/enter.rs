@@ -43,7 +43,7 @@ use crate::process::container::Container;
 use crate::process::descriptors;
 use crate::process::join::{self, Asked, Opened, PID, USER};
 use crate::process::namespaces;
-use crate::process::own_file;
+use crate::process::own_file::{self, Seal};
 use crate::process::prog::Next;
 use crate::process::session;
 use crate::process::signals::Child;
@@ -128,9 +128,9 @@ fn name(cli: &mut Cli) -> Result<CString, Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
-    own_file::reexec_sealed(cx)?;
+    own_file::reexec_sealed(cx, Seal::Copy)?;
     let prog = opts.prog.find(cx)?;
-    let copy = prog.seal(cx)?;
+    let sealed = prog.seal(cx, Seal::Copy)?;
     descriptors::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.
     sys::prctl_set_undumpable(cx)?;
@@ -164,8 +164,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if let Some(policy) = found.and_then(|container| container.policy) {
         cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
     }
-    match copy {
-        Some(copy) => prog.exec_sealed(cx, &copy),
+    match sealed {
+        Some(file) => prog.exec_sealed(cx, &file),
         None => prog.exec(cx),
     }
 }

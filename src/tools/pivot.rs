@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
-use crate::process::own_file;
+use crate::process::own_file::{self, Seal};
 use crate::process::prog::Next;
 use crate::root::initramfs;
 use crate::root::mounts;
@@ -91,14 +91,14 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     if !prog.is_tool() {
-        own_file::reexec_sealed(cx)?; // this process executes a file of the new root
+        own_file::reexec_sealed(cx, Seal::Mount)?; // this process executes a file of the new root
     }
     descriptors::refuse_ways_out(cx)?;
     descriptors::refuse_locks(cx, &opts.keep_fds)?;
     if !opts.host_namespace {
         refuse_host_namespace(cx)?;
     }
-    let copy = prog.seal(cx)?; // while its file can be reached: the new root does not have it
+    let sealed = prog.seal(cx, Seal::Mount)?; // while its file can be reached: the new root does not have it
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     working_directory::enter(cx, &opts.new_root, cx.start.euid)?;
@@ -116,8 +116,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     }
 
     descriptors::close_on_exec(cx, &opts.keep_fds, prog.is_tool())?;
-    match copy {
-        Some(copy) => prog.exec_sealed(cx, &copy),
+    match sealed {
+        Some(file) => prog.exec_sealed(cx, &file),
         None => prog.exec(cx),
     }
 }

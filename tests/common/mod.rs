@@ -65,6 +65,11 @@ pub fn is_one_program() -> bool {
     fs::read_link(bin("td-exec")).is_ok_and(|to| to == Path::new("td"))
 }
 
+/// Does td-run become `td`, which it has beside it?
+pub fn by_td() -> bool {
+    bin_dir().join("td").exists()
+}
+
 /// What is in bin/ must have been built of the sources that are there: no test runs an older build. (What TD_BIN names
 /// is another's to build.)
 #[track_caller]
