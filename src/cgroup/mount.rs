@@ -12,7 +12,7 @@ use crate::ids::user_namespace;
 use crate::root::file_systems;
 use crate::root::fill::Root;
 use crate::root::mountinfo::{self, Mount};
-use crate::root::mounts::{self, new_fs};
+use crate::root::mounts::{self, Parameter, new_fs};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -20,12 +20,9 @@ use crate::sys::{self, Cx, cstring};
 
 const POINT: &CStr = c"/sys/fs/cgroup";
 
-/// A key, and a value or none.
-type Options<'a> = [(&'a CStr, Option<&'a CStr>)];
-
 /// Mount version 2; where hierarchies of version 1 are in use, those instead, each in a directory of its
 /// own, and version 2 beside them if that is in use as well. `options` are for version 2.
-pub fn mount(cx: &Cx, root: &mut Root, options: &Options, attr: u64) -> Result<(), Error> {
+pub fn mount(cx: &Cx, root: &mut Root, options: &[Parameter], attr: u64) -> Result<(), Error> {
     if root.paths.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
         return Err(Error::refusal(format_args!("{} is not there", root.paths.name(POINT)))
             .way_out("sysfs has this directory: put --sys before --cgroup"));
@@ -125,7 +122,7 @@ fn version_2(
     cx: &Cx,
     root: &mut Root,
     path: &CStr,
-    options: &Options,
+    options: &[Parameter],
     attr: u64,
 ) -> Result<(), Error> {
     // Without their options a hierarchy that is mounted would lose them.
@@ -138,7 +135,7 @@ fn version_2(
 fn new_version_2(
     cx: &Cx,
     mounts: &[Mount],
-    options: &Options,
+    options: &[Parameter],
     attr: u64,
 ) -> Result<OwnedFd, Error> {
     let kept = kept(mounts);

@@ -10,7 +10,7 @@ use crate::ids::user_namespace;
 use crate::root::dry_run::open_made;
 use crate::root::file_systems;
 use crate::root::fill::Root;
-use crate::root::mounts::{self, copy_tree, new_fs};
+use crate::root::mounts::{self, Parameter, copy_tree, new_fs};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::structs::Statx;
@@ -34,7 +34,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"stderr", c"/proc/self/fd/2"),
     (c"ptmx", c"pts/ptmx"), // of this instance
 ];
-const SIZE: (&CStr, Option<&CStr>) = (c"size", Some(c"65536k"));
+const SIZE: Parameter = (c"size", Some(c"65536k"));
 
 /// A container's own: a tmpfs with the devices that do no harm.
 ///
@@ -87,7 +87,7 @@ fn below_dev(name: &CStr) -> CString {
 /// The file systems below `/dev`, each with the name of its directory. `None`: it stays empty.
 fn kernels_own(
     cx: &Cx,
-    size: &[(&CStr, Option<&CStr>)],
+    size: &[Parameter],
 ) -> Result<[(&'static CStr, Option<OwnedFd>); 3], Error> {
     let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let pts = devpts(cx)?;

@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::ids::user_namespace;
 use crate::root::mountinfo::{self, Mount};
-use crate::root::mounts;
+use crate::root::mounts::{self, Parameter};
 use crate::say::error::{Error, why_unreachable};
 use crate::say::show::{plain, unsigned};
 use crate::say::text::{lines, split};
@@ -32,7 +32,7 @@ const MARKED: usize = 0x10048;
 const LONGEST: usize = 255;
 
 /// Why there is no file system of type `fstype` with `options`, of which `source` may be a device.
-pub fn why(cx: &Cx, fstype: &CStr, options: &[(&CStr, Option<&CStr>)], error: Error) -> Error {
+pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], error: Error) -> Error {
     let is_long = |text: &CStr| text.count_bytes() > LONGEST;
     if options.iter().any(|(key, value)| is_long(key) || value.is_some_and(is_long)) {
         return error.because("no option, and no SRC, may have more than 255 bytes");

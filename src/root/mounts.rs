@@ -66,14 +66,12 @@ pub fn warn_on_host(cx: &Cx) {
     }
 }
 
-/// A new file system of type `fsname` with `options` (a key, and a value or none) on a mount with the
+/// A parameter of a file system, for fsconfig(2): a key, and a value or none.
+pub type Parameter<'a> = (&'a CStr, Option<&'a CStr>);
+
+/// A new file system of type `fsname` with `options` on a mount with the
 /// attributes `attr` (MOUNT_ATTR_*), which is nowhere yet. A failure has the kernel's own words.
-pub fn new_fs(
-    cx: &Cx,
-    fsname: &CStr,
-    options: &[(&CStr, Option<&CStr>)],
-    attr: u64,
-) -> Result<OwnedFd, Error> {
+pub fn new_fs(cx: &Cx, fsname: &CStr, options: &[Parameter], attr: u64) -> Result<OwnedFd, Error> {
     let config = sys::fsopen(cx, fsname)?;
     let commands = options.iter().map(|&(key, value)| match value {
         Some(value) => FsConfig::String(key, value),

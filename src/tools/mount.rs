@@ -54,8 +54,7 @@ use crate::root::devices;
 use crate::root::dry_run::open_source;
 use crate::root::file_systems::{self, why_no_proc};
 use crate::root::fill::Root;
-use crate::root::mounts;
-use crate::root::mounts::{copy_tree, new_fs};
+use crate::root::mounts::{self, Parameter, copy_tree, new_fs};
 use crate::root::restrict;
 use crate::say::error::Error;
 use crate::say::number::fits;
@@ -245,7 +244,7 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     use What::*;
     root.guarded = matches!(op.what, Proc | Dev | Devtmpfs | Sys | Cgroup);
     let keys = op.options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
-    let keys: Keys = keys.collect();
+    let keys: Vec<Parameter> = keys.collect();
     let target = op.target.as_c_str();
     match &op.what {
         Proc => {
@@ -279,10 +278,12 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     }
 }
 
-/// The options of a file system.
-type Keys<'a> = Vec<(&'a CStr, Option<&'a CStr>)>;
-
-fn new_of_type(cx: &Cx, fstype: &CStr, mut keys: Keys, attr: u64) -> Result<OwnedFd, Error> {
+fn new_of_type(
+    cx: &Cx,
+    fstype: &CStr,
+    mut keys: Vec<Parameter>,
+    attr: u64,
+) -> Result<OwnedFd, Error> {
     // The file system itself shall not write to its device.
     if attr & MOUNT_ATTR_RDONLY != 0 {
         keys.push((c"ro", None));
@@ -292,7 +293,7 @@ fn new_of_type(cx: &Cx, fstype: &CStr, mut keys: Keys, attr: u64) -> Result<Owne
 
 /// A tmpfs looks as the directory that it covers, unless its options say otherwise, so that a container has no private
 /// directory of its image open to all. On a new one it is the tmpfs of mode 1777 that it is by itself.
-fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Keys) -> Result<(), Error> {
+fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Vec<Parameter>) -> Result<(), Error> {
     let covers = root.paths.find(&op.target, 0)?.is_some();
     let target = root.target(&op.target, true, 0)?;
     let mut more = Vec::new();
