@@ -39,10 +39,11 @@ pub mod cli;
 /// Who a process is, and what it may do.
 pub mod ids {
     pub mod caps;
+    pub mod credentials;
     pub mod id_maps;
+    pub mod passwd;
     pub mod policy;
     pub mod user_namespace;
-    pub mod users;
 }
 
 /// Mounts and files: a root, what it is made of, and what a hostile one may hold.

@@ -11,7 +11,7 @@ use crate::ids::caps::CAP_SETUID;
 use crate::ids::id_maps::kind::{GROUPS, Kind, USERS};
 use crate::ids::id_maps::range::{END, Range};
 use crate::ids::id_maps::subordinate::{Subordinate, fill};
-use crate::ids::{user_namespace, users};
+use crate::ids::user_namespace;
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::{self, plain};
 use crate::sys::proc::{self, number};
@@ -284,7 +284,7 @@ impl Map {
         }
         let here = proc::path(&["/proc/self/", self.kind.map]);
         let here = sys::read_file(cx, None, &here).unwrap_or_default();
-        let mapped = |id: u64| users::is_mapped(&here, id as u32);
+        let mapped = |id: u64| user_namespace::is_mapped(&here, id as u32);
         let all = |range: &&Range| mapped(range.outside) && mapped(range.outside + range.count - 1);
         match self.ranges.iter().find(|range| !all(range)) {
             Some(range) if !self.by_itself && !here.is_empty() => {

@@ -1,4 +1,5 @@
-//! User namespaces: which one this process is in, and whose another namespace is: user_namespaces(7).
+//! User namespaces: which one this process is in, whose another namespace is, and what uid_map and gid_map say:
+//! user_namespaces(7).
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -6,6 +7,8 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::say::error::Error;
+use crate::say::number::{decimal, id};
+use crate::say::text::{lines, split};
 use crate::sys::{self, Cx};
 
 /// Who may make user namespaces: a file, what it says where few may, and that in words.
@@ -63,5 +66,66 @@ pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
             error.because("perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes")
         }
         _ => error,
+    }
+}
+
+/// Does a line of uid_map or gid_map have the id? It has the first id, the first outside, and their count.
+pub fn is_mapped(map: &[u8], id: u32) -> bool {
+    lines(map).any(|line| {
+        let mut numbers = split(line, b' ').filter_map(decimal);
+        match (numbers.next(), numbers.nth(1)) {
+            (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
+            _ => false,
+        }
+    })
+}
+
+/// May another file be given an id that a file has? One without an id in our user namespace is seen as 65534.
+pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> Result<bool, Error> {
+    const UNMAPPED: u32 = 65534; // linux/highuid.h
+    if is_initial(cx) {
+        return Ok(true);
+    }
+    Ok(id != UNMAPPED && is_mapped(&sys::read_file(cx, None, map)?, id))
+}
+
+/// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that
+/// is; inside, and outside. `None`: it maps none.
+pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
+    let lines = lines(map).filter_map(|line| {
+        let mut numbers = split(line, b' ').filter_map(id);
+        Some([numbers.next()?, numbers.next()?])
+    });
+    lines.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_mapped_where_a_line_of_the_map_has_it() {
+        let map = b"         0       1000          1\n     65536     100000      65536\n";
+        for (id, mapped) in [(0, true), (1, false), (65535, false), (65536, true), (131072, false)]
+        {
+            assert_eq!(is_mapped(map, id), mapped, "{id}");
+        }
+        assert!(is_mapped(b"0 0 4294967295\n", u32::MAX - 1));
+        assert!(!is_mapped(b"", 0));
+    }
+
+    #[test]
+    fn one_is_root_where_root_is_mapped_and_else_the_smallest_id() {
+        for (map, ids) in [
+            (
+                &b"         1     100000          9\n         0       1000          1\n"[..],
+                Some([0, 1000]),
+            ),
+            (b"      1000      65534          1\n", Some([1000, 65534])),
+            (b"         0          0 4294967295\n", Some([0, 0])),
+            (b"", None),
+        ] {
+            assert_eq!(smallest_mapped(map), ids);
+        }
     }
 }

@@ -10,7 +10,7 @@ use syscalls::Errno;
 
 use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID};
 use crate::ids::policy::{self, Confinement};
-use crate::ids::users;
+use crate::ids::user_namespace;
 use crate::process::join::USER;
 use crate::process::lock;
 use crate::process::pid_file::{self, Named};
@@ -61,7 +61,7 @@ impl Container {
         let capabilities = hexadecimal(field(&status, b"CapBnd:"));
         let no_new_privs = field(&status, b"NoNewPrivs:") == b"1";
         // One who is not who PROG will be shall not choose its PATH, nor what is loaded into it.
-        let ids = users::smallest_mapped(&first.read(cx, c"uid_map")?);
+        let ids = user_namespace::smallest_mapped(&first.read(cx, c"uid_map")?);
         let environment = match ids {
             Some([_, uid]) if command.is_of(cx, uid)? => environment(cx, &command)?,
             _ => vec![path(&["PATH=", prog::DEFAULT_PATH])],

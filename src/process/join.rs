@@ -9,7 +9,7 @@ use syscalls::Errno;
 use crate::cgroup::memberships::Memberships;
 use crate::cgroup::record::{Record, Wanted};
 use crate::ids::caps::{self, CAP_SYS_ADMIN, CAP_SYS_CHROOT};
-use crate::ids::users;
+use crate::ids::user_namespace;
 use crate::process::namespaces;
 use crate::process::target::Target;
 use crate::root::dry_run::or_stand_in;
@@ -88,7 +88,7 @@ impl Opened {
         }
         if kinds & USER != 0 {
             for (id, map) in self.ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
-                let ids = users::smallest_mapped(&target.read(cx, map)?);
+                let ids = user_namespace::smallest_mapped(&target.read(cx, map)?);
                 *id = ids.map(|[_, outside]| outside);
             }
         }

@@ -9,7 +9,6 @@ use crate::cgroup::memberships::why_not_placed;
 use crate::cgroup::{file, hierarchies, places};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::ids::user_namespace;
-use crate::ids::users;
 use crate::root::mountinfo;
 use crate::root::mounts;
 use crate::say::error::Error;
@@ -73,7 +72,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
     }
     let ids = [(c"/proc/self/uid_map", cx.start.euid), (c"/proc/self/gid_map", cx.start.egid)];
     for (map, id) in ids {
-        if sys::read_file(cx, None, map).is_ok_and(|text| !users::is_mapped(&text, id)) {
+        if sys::read_file(cx, None, map).is_ok_and(|text| !user_namespace::is_mapped(&text, id)) {
             let map = plain(map.to_bytes());
             return error
                 .because(format_args!(

@@ -12,7 +12,12 @@ pub fn int(text: &[u8]) -> Option<i32> {
     i32::try_from(decimal(text)?).ok()
 }
 
-/// The same in hexadecimal, with or without `0x`.
+/// The id of a user or a group. The largest is no id: for setresuid(2) it means *leave it*.
+pub fn id(text: &[u8]) -> Option<u32> {
+    u32::try_from(decimal(text)?).ok().filter(|id| *id != u32::MAX)
+}
+
+/// A number in hexadecimal, with or without `0x`.
 pub fn hexadecimal(text: &[u8]) -> Option<u64> {
     number(text.strip_prefix(b"0x").unwrap_or(text), 16)
 }

@@ -36,7 +36,8 @@ use syscalls::Errno;
 use crate::cgroup::memberships::Memberships;
 use crate::cli::{Cli, Prog};
 use crate::ids::caps::{self, CAP_SYS_CHROOT};
-use crate::ids::users;
+use crate::ids::credentials;
+use crate::ids::user_namespace;
 use crate::process::chain::{self, Tool};
 use crate::process::child::{self, Side};
 use crate::process::container::Container;
@@ -251,7 +252,7 @@ fn enter(
     let has_left = own.is_some() && leave_groups(cx)?;
     let [gid, uid] = opened.ids;
     if let Some(uid) = uid.filter(|uid| *uid != cx.start.euid) {
-        users::chown_pipes(cx, uid, gid)?; // while who owns them has an id here
+        credentials::chown_pipes(cx, uid, gid)?; // while who owns them has an id here
     }
     if let Some([gid, uid]) = container.and_then(|container| container.owner) {
         // From here on the kernel lets us go where that user may go, and nowhere else.
@@ -285,7 +286,7 @@ fn confine(
     for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
         if let Some(own) = own {
             let map = sys::read_file(cx, Some(own.as_fd()), map)?;
-            *id = users::smallest_mapped(&map).map(|[inside, _]| inside);
+            *id = user_namespace::smallest_mapped(&map).map(|[inside, _]| inside);
         }
     }
     container.map_or(Ok(()), |container| container.confine(cx))?;

@@ -36,8 +36,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use crate::cli::{Cli, Prog, Word};
 use crate::ids::caps::{self, CAP_SYS_RESOURCE};
+use crate::ids::credentials;
+use crate::ids::passwd::{Databases, User};
 use crate::ids::policy::{self, Confinement, Policy};
-use crate::ids::users::{self, Databases, User};
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
 use crate::process::prog::{Found, Next};
@@ -188,7 +189,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         caps::bound(cx, keep)?;
     }
     if let Some(groups) = groups {
-        users::set_groups(cx, groups)?;
+        credentials::set_groups(cx, groups)?;
     }
     if opts.no_new_privs {
         sys::prctl_set_no_new_privs(cx)?;
@@ -197,7 +198,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     policy.as_ref().map_or(Ok(()), |policy| policy.load_first(cx))?;
     let ambient = opts.ambient && !is_root;
     if let Some(user) = &user {
-        users::set_ids(cx, user, ambient)?;
+        credentials::set_ids(cx, user, ambient)?;
     }
     caps::set(cx, held & keep, ambient)?;
     if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
@@ -282,7 +283,7 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
         sys::setrlimit(cx, resource, limit).map_err(|e| why_no_limit(cx, resource, limit, e))?;
     }
     if let Some(user) = user.filter(|user| user.uid != cx.start.euid) {
-        users::chown_pipes(cx, user.uid, None)?;
+        credentials::chown_pipes(cx, user.uid, None)?;
     }
     let Some(directory) = &opts.chdir else { return Ok(true) };
     let done = working_directory::enter(cx, directory, cx.start.euid);

@@ -47,7 +47,7 @@ use syscalls::Errno;
 
 use crate::cgroup;
 use crate::cli::{Cli, Prog};
-use crate::ids::users;
+use crate::ids::user_namespace;
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::devices;
@@ -306,7 +306,7 @@ fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Vec<Parameter>) -> Result<(), 
             (c"uid", stat.uid, cx.start.euid, c"/proc/self/uid_map"),
             (c"gid", stat.gid, cx.start.egid, c"/proc/self/gid_map"),
         ] {
-            if id != own && users::may_own(cx, map, id)? {
+            if id != own && user_namespace::may_own(cx, map, id)? {
                 more.push((key, cstring(show::number(id.into()))));
             }
         }

@@ -1,17 +1,14 @@
-//! Users and groups of the root that we are in: passwd(5), group(5); and taking their ids.
+//! Users and groups of the root that we are in: passwd(5), group(5).
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::ids::caps::{self, CAP_SETGID, CAP_SETUID};
-use crate::ids::user_namespace;
-use crate::say::error::{Error, FAILED};
-use crate::say::number::decimal;
+use crate::say::error::Error;
+use crate::say::number::id;
 use crate::say::show::plain;
 use crate::say::text::{lines, split};
-use crate::sys::structs::Statx;
 use crate::sys::{self, Cx};
 
 /// What the databases say of one user.
@@ -31,9 +28,6 @@ pub struct Databases {
     pub passwd: Vec<u8>,
     pub group: Vec<u8>,
 }
-
-/// The file system of pipes without a name: linux/magic.h.
-const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// No database of users is larger.
 const LARGEST: usize = 16 << 20;
@@ -126,11 +120,11 @@ impl Databases {
     /// The user of a line of passwd, if both ids are numbers.
     fn known(&self, fields: &[&[u8]]) -> Option<User> {
         let field = |i: usize| fields.get(i).copied().unwrap_or_default();
-        let (uid, gid) = (number(field(2))?, number(field(3))?);
+        let (uid, gid) = (id(field(2))?, id(field(3))?);
         let member = |list: &[u8]| split(list, b',').any(|name| name == field(0));
         let also = table(&self.group)
             .filter(|group| group.get(3).is_some_and(|list| member(list)))
-            .filter_map(|group| number(group.get(2)?))
+            .filter_map(|group| id(group.get(2)?))
             .filter(|other| *other != gid);
         let groups = [gid].into_iter().chain(also).collect();
         let home = if field(5).is_empty() { b"/" } else { field(5) };
@@ -147,7 +141,7 @@ impl Databases {
         if let Some(gid) = typed(name)? {
             return Ok(gid);
         }
-        line(&self.group, 0, name).and_then(|fields| number(fields.get(2)?)).ok_or_else(|| {
+        line(&self.group, 0, name).and_then(|fields| id(fields.get(2)?)).ok_or_else(|| {
             let what = format!("the group {} does not exist in /etc/group", plain(name));
             Error::refusal(what).way_out("give the number instead")
         })
@@ -158,110 +152,6 @@ impl Databases {
         let names = split(list, b',').filter(|name| !name.is_empty());
         names.map(|name| self.group(name)).collect()
     }
-}
-
-/// Take supplementary groups, before the ids: afterwards the right to do so is gone.
-pub fn set_groups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
-    sys::setgroups(cx, groups).map_err(|error| {
-        let setgroups = sys::read_file(cx, None, c"/proc/self/setgroups").unwrap_or_default();
-        if error.is(Errno::EPERM) && setgroups.starts_with(b"deny") {
-            return error
-                .because("setgroups(2) is denied in this user namespace")
-                .way_out("leave out --user and --groups, or map a range of ids");
-        }
-        why(cx, c"/proc/self/gid_map", groups, CAP_SETGID, error)
-    })
-}
-
-/// Give a user the pipes on the standard streams: to open them again, as `/dev/stdout`, is refused to who does not own
-/// them, and nginx, httpd and php-fpm log there. What has a name outside (a FIFO, a file, the caller's terminal) is not
-/// given away; a socket cannot be opened at all. With `gid` the group goes too: in a user namespace both
-/// must be mapped for another user there to have them next.
-pub fn chown_pipes(cx: &Cx, uid: u32, gid: Option<u32>) -> Result<(), Error> {
-    let mut given: Vec<Statx> = Vec::new();
-    for file in [0, 1, 2].map(sys::standard_fd) {
-        let stat = sys::fstatx(cx, file)?;
-        if stat.file_type() != libc::S_IFIFO
-            || stat.uid == uid
-            || given.iter().any(|other| other.same_file(&stat))
-            || sys::fstatfs(cx, file)?.f_type != PIPEFS_MAGIC
-        {
-            continue;
-        }
-        match sys::fchown(cx, file, Some(uid), gid) {
-            // Without CAP_CHOWN, or where the owner is not mapped in this user namespace; or an id that is not mapped,
-            // which setresuid(2) says. The pipe works all the same, but for being opened again.
-            Err(e) if e.is(Errno::EPERM) || e.is(Errno::EINVAL) => {}
-            other => other?,
-        }
-        given.push(stat);
-    }
-    Ok(())
-}
-
-/// Take a user's ids, the group's first: afterwards the right to do so is gone. With `keep_caps` the
-/// permitted capabilities outlast that.
-pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
-    if keep_caps {
-        sys::prctl_set_keepcaps(cx)?;
-    }
-    let (signal, parent) = (sys::prctl_get_pdeathsig(cx)?, sys::getppid(cx)?);
-    sys::setresgid(cx, user.gid)
-        .map_err(|e| why(cx, c"/proc/self/gid_map", &[user.gid], CAP_SETGID, e))?;
-    sys::setresuid(cx, user.uid)
-        .map_err(|e| why(cx, c"/proc/self/uid_map", &[user.uid], CAP_SETUID, e))?;
-    if signal == 0 {
-        return Ok(());
-    }
-    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile? A parent that waits has
-    // handed on its pidfd, for in a new pid namespace getppid(2) is 0 whether it lives or not.
-    sys::prctl_set_pdeathsig(cx, signal)?;
-    let died = match cx.parent() {
-        Some(parent) => sys::readable(cx, parent)?,
-        None => sys::getppid(cx)? != parent,
-    };
-    if died { sys::exit(cx, FAILED) } else { Ok(()) }
-}
-
-/// Why ids were not taken: look whether they are mapped, and whether we may.
-fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
-    let text = sys::read_file(cx, None, map).unwrap_or_default();
-    match ids.iter().find(|id| !is_mapped(&text, **id)) {
-        Some(id) if error.is(Errno::EINVAL) && !text.is_empty() => {
-            error.because(format_args!("the id {id} is not mapped in this user namespace"))
-        }
-        _ => caps::why(cx, cap, error),
-    }
-}
-
-/// Does a line of uid_map or gid_map have the id? user_namespaces(7): first, first outside, count.
-pub fn is_mapped(map: &[u8], id: u32) -> bool {
-    lines(map).any(|line| {
-        let mut numbers = split(line, b' ').filter_map(decimal);
-        match (numbers.next(), numbers.nth(1)) {
-            (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&id.into()),
-            _ => false,
-        }
-    })
-}
-
-/// May another file be given an id that a file has? One without an id in our user namespace is seen as 65534.
-pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> Result<bool, Error> {
-    const UNMAPPED: u32 = 65534; // linux/highuid.h
-    if user_namespace::is_initial(cx) {
-        return Ok(true);
-    }
-    Ok(id != UNMAPPED && is_mapped(&sys::read_file(cx, None, map)?, id))
-}
-
-/// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that
-/// is; inside, and outside. `None`: it maps none.
-pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
-    let lines = lines(map).filter_map(|line| {
-        let mut numbers = split(line, b' ').filter_map(number);
-        Some([numbers.next()?, numbers.next()?])
-    });
-    lines.min()
 }
 
 /// The fields of each line.
@@ -284,18 +174,13 @@ fn typed(text: &[u8]) -> Result<Option<u32>, Error> {
         [b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.., ..] => Ok(None),
         // Zeros in front mean another base to others.
         [b'0', _, ..] => Err(no_id(text)),
-        _ => number(text).map(Some).ok_or_else(|| no_id(text)),
+        _ => id(text).map(Some).ok_or_else(|| no_id(text)),
     }
 }
 
 fn no_id(text: &[u8]) -> Error {
     let what = format!("{} is neither an id nor a name", plain(text));
     Error::refusal(what).way_out("an id is a decimal number from 0 to 4294967294")
-}
-
-/// An id. The largest is no id: for setresuid(2) it means *leave it*.
-fn number(text: &[u8]) -> Option<u32> {
-    u32::try_from(decimal(text)?).ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -375,32 +260,6 @@ mod tests {
         for name in ["odd", "none", "half"] {
             let error = databases().user(name.as_bytes()).expect_err(name).text("x");
             assert!(error.contains("no valid ids"), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_id_is_mapped_where_a_line_of_the_map_has_it() {
-        let map = b"         0       1000          1\n     65536     100000      65536\n";
-        for (id, mapped) in [(0, true), (1, false), (65535, false), (65536, true), (131072, false)]
-        {
-            assert_eq!(is_mapped(map, id), mapped, "{id}");
-        }
-        assert!(is_mapped(b"0 0 4294967295\n", u32::MAX - 1));
-        assert!(!is_mapped(b"", 0));
-    }
-
-    #[test]
-    fn one_is_root_where_root_is_mapped_and_else_the_smallest_id() {
-        for (map, ids) in [
-            (
-                &b"         1     100000          9\n         0       1000          1\n"[..],
-                Some([0, 1000]),
-            ),
-            (b"      1000      65534          1\n", Some([1000, 65534])),
-            (b"         0          0 4294967295\n", Some([0, 0])),
-            (b"", None),
-        ] {
-            assert_eq!(smallest_mapped(map), ids);
         }
     }
 
