@@ -54,6 +54,7 @@ pub mod root {
     pub mod file_systems;
     pub mod fill;
     pub mod initramfs;
+    pub mod mount_namespace;
     pub mod mountinfo;
     pub mod mounts;
     pub mod moves;

@@ -1,4 +1,4 @@
-//! Mounts that are nowhere yet: new file systems, and copies; why there is none; and whose mount namespace this is.
+//! Mounts that are nowhere yet: new file systems, and copies; and why one is not made, copied or moved.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -27,43 +27,6 @@ pub fn own_proc(cx: &Cx) -> Result<OwnedFd, Error> {
         let proc = new_fs(cx, c"proc", &[], 0)?;
         sys::openat(cx, Some(proc.as_fd()), c"self", flags)
     })
-}
-
-/// Are we in the mount namespace of the PID 1 of a proc? `own` is our directory there. `None`: it cannot be
-/// seen.
-pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
-    let namespace = sys::statx(cx, Some(own), c"ns/mnt", 0).ok()?;
-    if let Ok(first) = sys::statx(cx, Some(own), c"../1/ns/mnt", 0) {
-        return Some(namespace.same_file(&first));
-    }
-    // That asks for the right to trace PID 1; mountinfo does not, and no two namespaces have a mount in
-    // common.
-    let first = list_in(cx, own, c"../1/mountinfo").ok()?;
-    let own = list_in(cx, own, c"mountinfo").ok()?;
-    Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
-}
-
-/// Is this the mount namespace of the machine's PID 1, and are we not that ourselves, which is meant to change it? `None`:
-/// that cannot be seen. `own`: as [`own_proc`].
-pub fn is_of_pid_1(cx: &Cx, own: Option<BorrowedFd>) -> Option<bool> {
-    match own.and_then(|own| shared_with_pid_1(cx, own)) {
-        // /proc may show another pid namespace than ours, in which we are not its PID 1.
-        Some(true) => sys::readlinkat(cx, own, c"../self").ok().map(|pid| pid != b"1"),
-        None if sys::getpid(cx).is_ok_and(|pid| pid == 1) => Some(false),
-        other => other,
-    }
-}
-
-/// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before it
-/// would have; and where no proc is mounted, process 1 is still about to.
-pub fn warn_on_host(cx: &Cx) {
-    let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
-    let Ok(own) = own else { return };
-    if !cx.dry() && is_of_pid_1(cx, Some(own.as_fd())) == Some(true) {
-        cx.say(&Error::refusal(
-            "this is the mount namespace of PID 1: all of it gets this mount, which td-unshare --mount would keep apart",
-        ));
-    }
 }
 
 /// A parameter of a file system, for fsconfig(2): a key, and a value or none.

@@ -54,7 +54,8 @@ use crate::root::devices;
 use crate::root::dry_run::open_source;
 use crate::root::file_systems::{self, why_no_proc};
 use crate::root::fill::Root;
-use crate::root::mounts::{self, Parameter, copy_tree, new_fs};
+use crate::root::mount_namespace;
+use crate::root::mounts::{Parameter, copy_tree, new_fs};
 use crate::root::restrict;
 use crate::say::error::Error;
 use crate::say::number::fits;
@@ -228,7 +229,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
     let mut root = Root::open(cx, &opts.root)?;
     if opts.ops.iter().any(|op| !matches!(op.what, What::Dir | What::Symlink(_))) {
-        mounts::warn_on_host(cx);
+        mount_namespace::warn_on_host(cx);
     }
     // What is made has the modes that are written here, whatever the caller's umask.
     let umask = sys::umask(cx, 0)?;

@@ -27,6 +27,7 @@ use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::directories::{self, Last, Place};
+use crate::root::mount_namespace;
 use crate::root::mounts::{self, Parameter};
 use crate::root::overlay;
 use crate::root::overlay::layer::{Layer, open_directory};
@@ -129,7 +130,7 @@ fn key_value(cli: &mut Cli) -> Result<(CString, Option<CString>), Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find(cx)?;
-    mounts::warn_on_host(cx);
+    mount_namespace::warn_on_host(cx);
     let mut made = Made::default();
     let next = build(cx, opts, &mut made).and_then(|()| prog.next(cx));
     next.inspect_err(|_| undo(cx, made))

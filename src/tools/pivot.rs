@@ -26,6 +26,7 @@ use crate::process::descriptors;
 use crate::process::own_file::{self, Seal};
 use crate::process::prog::Next;
 use crate::root::initramfs;
+use crate::root::mount_namespace;
 use crate::root::mounts;
 use crate::root::moves::Moves;
 use crate::root::pivot::{self, Fallback};
@@ -148,7 +149,7 @@ fn refuse_host_namespace(cx: &Cx) -> Result<(), Error> {
         return Ok(()); // the step that makes a mount namespace was dry too
     }
     let own = mounts::own_proc(cx).ok();
-    let refusal = match mounts::is_of_pid_1(cx, own.as_ref().map(AsFd::as_fd)) {
+    let refusal = match mount_namespace::is_of_pid_1(cx, own.as_ref().map(AsFd::as_fd)) {
         Some(false) => return Ok(()),
         Some(true) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
