@@ -1,4 +1,6 @@
-//! What all tools share of the command line: help, version, trace, dry run, paths, sizes, lists.
+//! The command line of a tool: its options, with their values, its operands, and PROG.
+
+mod common;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
@@ -6,14 +8,13 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use common::{Common, usage};
 use lexopt::Arg;
 
 use crate::say::error::{Error, Words};
-use crate::say::number::{fixed, hexadecimal, int};
+use crate::say::number::fixed;
 use crate::say::show::plain;
-use crate::say::text::split;
-use crate::sys::structs::SigSet;
-use crate::sys::{self, Checked, Handed, cstring};
+use crate::sys::{self, Handed, cstring};
 
 /// PROG: a program with its arguments, of which the first is its name.
 #[derive(Clone, Copy, Default)]
@@ -44,25 +45,14 @@ impl Prog {
     }
 }
 
-/// The help on the options that every tool has. They end the list of options.
-pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
-      --dry-run     print the changing calls; make none
-      --ready FD    write R to FD before PROG is executed, F if it cannot be
-      --signal-mask=SET  what PROG has blocked, handed on
-      --help        print this
-      --version     print the version
-";
-
 /// The command line of a tool, read from left to right up to PROG.
 pub struct Cli {
     parser: lexopt::Parser,
     tool: &'static str,
     help: &'static str,
     args: &'static [CString],
-    /// What was handed on, with what this command line says of it.
-    pub handed: Handed,
-    /// Descriptors that were asked for.
-    pub checked: Vec<Checked>,
+    /// What this command line says of what every tool is told.
+    pub common: Common,
     operand: Option<OsString>,
     /// Does `--` stand before the next operand?
     behind_dashes: bool,
@@ -97,8 +87,8 @@ impl Cli {
     ) -> Cli {
         let words = args.iter().skip(1).map(|arg| OsStr::from_bytes(arg.to_bytes()));
         let parser = lexopt::Parser::from_args(words);
-        let (checked, operand, ahead) = (Vec::new(), None, None);
-        Cli { parser, tool, help, args, handed, checked, operand, behind_dashes: false, ahead }
+        let (operand, ahead, common) = (None, None, Common::new(tool, handed));
+        Cli { parser, tool, help, args, common, operand, behind_dashes: false, ahead }
     }
 
     /// The next option as it was typed, `-m` or `--mount`; `None` at the first operand.
@@ -106,25 +96,19 @@ impl Cli {
         let tool = self.tool;
         while let Some(option) = self.next().map_err(|e| misread(tool, e))? {
             match option.as_str() {
-                "--help" => self.print(&[self.help, COMMON])?,
+                "--help" => self.print(&[self.help, common::COMMON])?,
                 "--version" => {
                     self.print(&[self.tool, concat!(" ", env!("CARGO_PKG_VERSION"), "\n")])?;
                 }
-                "--trace" => self.handed.trace = Some(self.trace_to()?),
-                "--dry-run" => self.handed.dry = true,
-                "--ready" => {
-                    let fd = self.ready_fd()?;
-                    self.handed.add_ready(fd);
-                }
-                "--signal-mask" => self.handed.mask = Some(self.signal_mask()?),
-                sys::LOCK => self.locks()?,
-                sys::PARENT => {
-                    let fd = self.number()?;
-                    self.handed.parent = Some(self.inherited(fd)?);
-                }
+                "--trace" => self.common.trace(self.parser.optional_value().as_deref())?,
+                "--dry-run" => self.common.handed.dry = true,
+                "--ready" => self.value().and_then(|fd| self.common.ready(&fd))?,
+                "--signal-mask" => self.word().and_then(|set| self.common.signal_mask(&set))?,
+                sys::LOCK => self.value().and_then(|fds| self.common.locks(&fds))?,
+                sys::PARENT => self.value().and_then(|fd| self.common.parent(&fd))?,
                 sys::SEALED => {
-                    self.handed.sealed =
-                        Some(self.optional().unwrap_or_default().into_vec().leak());
+                    let path = self.optional().unwrap_or_default();
+                    self.common.handed.sealed = Some(path.into_vec().leak());
                 }
                 _ => return Ok(Some(option)),
             }
@@ -167,44 +151,6 @@ impl Cli {
         sys::exit_now(0)
     }
 
-    /// `--trace=FD`, which a tool hands on as `--trace=FD,PID` when it is one of several processes.
-    fn trace_to(&mut self) -> Result<(RawFd, i32), Error> {
-        let Some(value) = self.parser.optional_value() else {
-            return Ok((2, 0));
-        };
-        let mut numbers = split(value.as_bytes(), b',').map(int);
-        match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
-            // A standard stream that is closed takes no lines and is no file of another.
-            (Some(fd @ 0..3), Some(pid), None) => Ok((fd, pid)),
-            (Some(fd), Some(pid), None) => self.inherited(fd).map(|fd| (fd, pid)),
-            _ => {
-                let value = plain(value.as_bytes());
-                Err(self.usage(format_args!("--trace={value}: not a file descriptor")))
-            }
-        }
-    }
-
-    /// `--lock=FD,...`: see [`sys::LOCK`].
-    fn locks(&mut self) -> Result<(), Error> {
-        let value = self.value()?;
-        self.handed.locks = &[];
-        for number in split(value.as_bytes(), b',') {
-            let fd = self.descriptor(number)?;
-            let fd = self.inherited(fd)?;
-            self.handed.add_lock(fd);
-        }
-        Ok(())
-    }
-
-    /// `--signal-mask=SET`, bit n-1 for signal n, as proc_pid_status(5) shows one.
-    fn signal_mask(&mut self) -> Result<SigSet, Error> {
-        let text = self.word()?;
-        let set = hexadecimal(text.as_bytes()).map(SigSet);
-        set.ok_or_else(|| {
-            self.usage(format_args!("--signal-mask={text}: this is no set of signals"))
-        })
-    }
-
     /// The value that the last option must have.
     pub fn value(&mut self) -> Result<OsString, Error> {
         self.parser.value().map_err(|e| misread(self.tool, e))
@@ -222,47 +168,8 @@ impl Cli {
 
     /// The number of a descriptor, which the caller has opened.
     pub fn fd(&mut self) -> Result<RawFd, Error> {
-        let fd = self.number()?;
-        // In a dry run an earlier step has not opened it.
-        if self.handed.dry { Ok(fd) } else { self.inherited(fd) }
-    }
-
-    /// The same of one that no step opens, and that is no standard stream: PROG does not have it.
-    fn ready_fd(&mut self) -> Result<RawFd, Error> {
-        let fd = self.number()?;
-        if fd < 3 {
-            return Err(self.usage(format_args!("--ready {fd}: it must be above 2")));
-        }
-        let is_of_trace = self.handed.trace.is_some_and(|(trace, _)| trace == fd);
-        if is_of_trace || self.checked.iter().any(|checked| checked.fd() == fd) {
-            return Err(self.is_of_ready(fd));
-        }
-        self.inherited(fd)
-    }
-
-    fn number(&mut self) -> Result<RawFd, Error> {
         let value = self.value()?;
-        self.descriptor(value.as_bytes())
-    }
-
-    fn descriptor(&self, number: &[u8]) -> Result<RawFd, Error> {
-        let refused = || self.usage(format_args!("{}: not a file descriptor", plain(number)));
-        int(number).ok_or_else(refused)
-    }
-
-    /// One that another option keeps open would leave a reader of --ready waiting.
-    fn is_of_ready(&self, fd: RawFd) -> Error {
-        self.usage(format_args!("descriptor {fd} is that of --ready"))
-    }
-
-    /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
-    fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
-        if self.handed.ready.contains(&fd) {
-            return Err(self.is_of_ready(fd));
-        }
-        let checked = Checked::new(fd);
-        self.checked.push(checked);
-        checked.inherited()
+        self.common.fd(&value)
     }
 
     /// The value of the last option where it was written `--option=VALUE`.
@@ -345,10 +252,6 @@ fn misread(tool: &str, error: lexopt::Error) -> Error {
         }
         _ => usage(tool, "an option is no text"),
     }
-}
-
-fn usage(tool: &str, what: impl Words) -> Error {
-    Error::refusal(what).way_out(format_args!("see {tool} --help"))
 }
 
 #[cfg(test)]

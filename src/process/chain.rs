@@ -51,7 +51,7 @@ pub fn step<O>(
 ) -> Result<Next, Error> {
     let mut cli = Cli::new(tool, help, args, cx.handed());
     let parsed = parse(&mut cli);
-    cx.begin(tool, args, cli.handed, &cli.checked);
+    cx.begin(tool, args, cli.common.handed, &cli.common.checked);
     let options = parsed?;
     // To be sealed, a tool begins once more.
     if cx.sealed().is_none_or(<[u8]>::is_empty) && !cx.has_name_of(tool) {
