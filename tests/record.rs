@@ -12,6 +12,8 @@ fn what_does_not_go_together_is_refused() {
     let refuses = |args: &[&str], why: &str| run(&mut cgroup(args)).exits(125).says(why);
     refuses(&["--record", "/r", "/td-test-refused", "true"], "--record needs --leaf");
     refuses(&["--state", "/", "/td-test-refused", "true"], "--state needs --record");
+    let line = ["--kill", "--record", "/elsewhere/cgroups", "--state", "/state"];
+    refuses(&line, "and its file below the directory");
     refuses(&["--stat", "--record", "/r", "true"], "takes PATH and nothing else");
     let both = ["--cgroup-record", "/r", "--into-cgroup", "/x", "true"];
     let says = "--cgroup-record excludes --into-cgroup and --remove-cgroup";

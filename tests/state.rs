@@ -272,6 +272,50 @@ mod root {
     }
 
     #[test]
+    fn below_a_state_no_link_is_followed_however_it_is_spelt() {
+        private_mounts();
+        let dir = TempDir::new();
+        let (state, other) = (dir.dir("state"), dir.dir("other"));
+        symlink(&other, state.join("link")).expect("a link");
+        let state = text(&state);
+        let parent = text(dir.path());
+        for spelt in
+            [state.into(), format!("{state}/"), format!("{state}/."), format!("{parent}//state")]
+        {
+            for path in [
+                format!("{state}/link"),
+                format!("{state}//link"),
+                format!("{parent}/./state/link"),
+            ] {
+                for option in ["--remove", "--rmdir", "--pid-file", "--cgroup-record"] {
+                    dir.dir("other/x");
+                    dir.file("other/x/file", "");
+                    let x = format!("{path}/x");
+                    let line = ["--state", &spelt, option, &x, "--fresh", "echo", "PROG ran"];
+                    let output = run(&mut td("td-unshare", line)).exits(125);
+                    output.says("/link is a symbolic link, which is not followed here");
+                    assert!(dir.join("other/x/file").exists(), "{spelt} {x}");
+                    fs::remove_dir_all(dir.join("other/x")).expect("it");
+                }
+            }
+        }
+        // What would not be protected is refused.
+        dir.dir("other/x");
+        for path in [
+            format!("{parent}/other/x"),
+            format!("{parent}/state2/x"),
+            format!("{parent}/other/../state/link/x"),
+        ] {
+            for option in ["--remove", "--rmdir", "--cgroup-record"] {
+                let line = ["--state", state, option, &path, "echo", "PROG ran"];
+                let output = run(&mut td("td-unshare", line)).exits(125);
+                output.says("not below the directory of --state");
+                assert!(dir.join("other/x").exists());
+            }
+        }
+    }
+
+    #[test]
     fn without_mkdir_an_overlay_and_a_lock_go_where_the_user_says() {
         private_mounts();
         let dir = TempDir::new();

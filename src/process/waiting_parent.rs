@@ -17,7 +17,7 @@ use crate::process::prog::Next;
 use crate::process::signals::Child;
 use crate::process::socket_pair::SocketPair;
 use crate::process::wait;
-use crate::root::directories::Place;
+use crate::root::directories::{self, Place};
 use crate::root::remove;
 use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::{Error, FAILED};
@@ -67,7 +67,14 @@ impl Asked {
         if record.is_some() && (into.is_some() || remove.is_some()) {
             return Err(cli.usage("--cgroup-record excludes --into-cgroup and --remove-cgroup"));
         }
-        Ok(())
+        let paths = self.remove.iter().chain(&self.rmdir).chain(record);
+        let mut paths = paths.chain(self.record.iter().map(|(_, file)| file));
+        let is_elsewhere =
+            |path: &&CString| self.state().is_some_and(|state| !directories::is_below(path, state));
+        paths.find(is_elsewhere).map_or(Ok(()), |path| {
+            let path = plain(path.to_bytes());
+            Err(cli.usage(format_args!("{path}: not below the directory of --state")))
+        })
     }
 
     /// Is there anything to do outside, so that a child becomes PROG?

@@ -58,6 +58,7 @@ use crate::cgroup::{empty, freezer, kill, stat, tree};
 use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
+use crate::root::directories::is_below;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::plain;
@@ -185,8 +186,8 @@ fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
     if opts.action == Action::Make && opts.record.is_some() && opts.leaf.is_none() {
         return Err(cli.usage("--record needs --leaf"));
     }
-    if opts.record.is_none() && opts.state.is_some() {
-        return Err(cli.usage("--state needs --record"));
+    if !opts.state.iter().all(|state| opts.record.iter().any(|file| is_below(file, state))) {
+        return Err(cli.usage("--state needs --record, and its file below the directory"));
     }
     let Some(leaf) = &opts.move_to_leaf else { return Ok(()) };
     let leaf = leaf.to_bytes();

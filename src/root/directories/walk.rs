@@ -28,14 +28,36 @@ pub enum Last {
     Anyones,
 }
 
-/// Does `path` begin with `state`, so that it leads into it?
+/// Does `path` begin with the names of `state`, and go on with others?
 pub fn is_below(path: &CStr, state: &CStr) -> bool {
-    within(path.to_bytes(), state).is_some()
+    within(path.to_bytes(), state.to_bytes()).is_some()
 }
 
-/// What is behind `state` in a path.
-fn within<'a>(path: &'a [u8], state: &CStr) -> Option<&'a [u8]> {
-    path.strip_prefix(state.to_bytes()).filter(|rest| rest.starts_with(b"/"))
+/// What follows the names of `state` in a path.
+fn within<'a>(path: &'a [u8], state: &[u8]) -> Option<&'a [u8]> {
+    let (mut end, mut end_in_state) = (0, 0);
+    while let Some([from, to]) = next_name(state, end_in_state) {
+        let [start, stop] = next_name(path, end)?;
+        if path.get(start..stop) != state.get(from..to) {
+            return None;
+        }
+        (end, end_in_state) = (stop, to);
+    }
+    let is_alike = path.starts_with(b"/") == state.starts_with(b"/");
+    path.get(end..).filter(|rest| is_alike && next_name(rest, 0).is_some())
+}
+
+/// Where the next name of a path begins and ends, from `at` on. `.` is none: it leads nowhere else.
+fn next_name(path: &[u8], mut at: usize) -> Option<[usize; 2]> {
+    loop {
+        let rest = path.get(at..)?;
+        let start = at + rest.iter().position(|byte| *byte != b'/')?;
+        let name = split(path.get(start..)?, b'/').next()?;
+        at = start + name.len();
+        if name != b"." {
+            return Some([start, at]);
+        }
+    }
 }
 
 /// Remove the directories that were made. The first that cannot be removed keeps its parents, too.
@@ -73,7 +95,7 @@ impl Walk {
     /// Along `path`; below `state` no link is followed.
     pub fn new(path: &CStr, state: Option<&CStr>, last: Last) -> Walk {
         let path = path.to_bytes();
-        let below = state.and_then(|state| within(path, state)).map_or(0, <[u8]>::len);
+        let below = state.and_then(|state| within(path, state.to_bytes())).map_or(0, <[u8]>::len);
         Walk {
             path: path.to_vec(),
             name: [0; 2],
@@ -137,17 +159,9 @@ impl Walk {
 
     /// Take the next name.
     fn next(&mut self) -> Option<CString> {
-        loop {
-            let rest = self.rest();
-            let start = rest.iter().position(|byte| *byte != b'/')?;
-            let name = split(rest.get(start..)?, b'/').next()?;
-            let is_here = name == b".";
-            let (start, found) = (self.name[1] + start, cstring(name));
-            self.name = [start, start + found.count_bytes()];
-            if !is_here {
-                return Some(found);
-            }
-        }
+        let [start, end] = next_name(&self.path, self.name[1])?;
+        self.name = [start, end];
+        self.path.get(start..end).map(cstring)
     }
 
     /// What is left to walk.
@@ -239,5 +253,25 @@ impl Walk {
             trust::check(cx, self.owner, directory.as_fd(), &self.shown())?;
         }
         Ok(directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_below_a_directory_however_both_are_spelt() {
+        for state in ["/s/t", "/s/t/", "//s/./t", "/./s//t/."] {
+            for path in ["/s/t/x", "//s/t//x/", "/s/./t/./x", "/s/t/../x"] {
+                assert!(within(path.as_bytes(), state.as_bytes()).is_some(), "{path} {state}");
+            }
+            for path in ["/s/t", "/s/t/", "/s/t/.", "/s/tx", "/s/x/t", "s/t/x", "/s", "/"] {
+                assert_eq!(within(path.as_bytes(), state.as_bytes()), None, "{path} {state}");
+            }
+        }
+        assert_eq!(within(b"/a//b", b"/"), Some(&b"/a//b"[..]));
+        assert_eq!(within(b"./s/x", b"s"), Some(&b"/x"[..]));
+        assert_eq!(within(b"x", b"."), Some(&b"x"[..]));
     }
 }
