@@ -100,7 +100,6 @@ pub mod process {
     pub mod child;
     pub mod container;
     pub mod descriptors;
-    pub mod executable;
     pub mod id_mapping;
     pub mod join;
     pub mod lock;
@@ -116,6 +115,7 @@ pub mod process {
     pub mod target;
     pub mod wait;
     pub mod waiting_parent;
+    pub mod why_not_executed;
 }
 
 /// The tools, one a file.

@@ -28,7 +28,7 @@ pub fn write_for(cx: &Cx, maps: &IdMaps, child: i32) -> Result<(), Error> {
 fn have_written(cx: &Cx, map: &Map, process: &str) -> Result<(), Error> {
     let Some(prog) = Prog::new(map.command(process)?.leak()) else { return Ok(()) };
     let part = Box::new(|side| match side {
-        Side::Child => prog.find(cx)?.exec(cx).map(drop),
+        Side::Child => prog.find_tool(cx)?.exec(cx).map(drop),
         Side::Parent(..) => Ok(()),
     });
     match child::run_helper(cx, 0, part)? {

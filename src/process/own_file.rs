@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use syscalls::Errno;
 
-use crate::process::executable;
+use crate::process::why_not_executed;
 use crate::say::error::{Error, FAILED};
 use crate::say::flags::MFD_EXEC;
 use crate::say::show::plain;
@@ -189,5 +189,5 @@ fn read_only(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
 
 /// Why one of our tools was not executed. That is a failure of ours, and not of PROG.
 pub fn why_no_tool(cx: &Cx, path: &CStr, error: Error) -> Error {
-    executable::why(cx, path, error).with_status(FAILED)
+    why_not_executed::why(cx, path, error).with_status(FAILED)
 }

@@ -1,4 +1,5 @@
-//! PROG, the rest of the command line: finding it and executing it, also across a change of root.
+//! PROG, the rest of the command line: recognised where it is one of our tools, else searched for in PATH, and executed,
+//! also across a change of root.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,8 +8,8 @@ use syscalls::Errno;
 
 use crate::cli::Prog;
 use crate::process::descriptors;
-use crate::process::executable;
 use crate::process::own_file::{self, Seal};
+use crate::process::why_not_executed;
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::plain;
 use crate::say::text::{split, split_name};
@@ -61,9 +62,9 @@ impl Prog {
     }
 
     /// Find the program if it is one of our tools, before the working directory or the root changes.
-    /// Any other is looked up where it will run, when it is executed. A tool never is: one of an image would have all
+    /// Any other is searched for in PATH where it will run, when it is executed. A tool never is: one of an image would have all
     /// our rights.
-    pub fn find(&self, cx: &Cx) -> Result<Found, Error> {
+    pub fn find_tool(&self, cx: &Cx) -> Result<Found, Error> {
         let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
         let mut found = Found { args: self.args(), name, tool: None, sibling: None };
         if !self.is_ours() {
@@ -169,7 +170,8 @@ impl Found {
     fn exec_prog(&self, cx: &Cx, argv: &[CString]) -> Result<Next, Error> {
         if self.name.to_bytes().contains(&b'/') {
             cx.before_prog(self.name)?;
-            sys::execve(cx, self.name, argv).map_err(|e| executable::why(cx, self.name, e))?;
+            sys::execve(cx, self.name, argv)
+                .map_err(|e| why_not_executed::why(cx, self.name, e))?;
             sys::exit_now(0);
         }
         let path = cx.getenv("PATH");
@@ -209,13 +211,13 @@ impl Found {
                         Ok(()) => sys::exit_now(0), // a dry run ends where PROG would begin
                         Err(e) if !is_there && (e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR)) => {}
                         Err(e) if e.is(Errno::EACCES) => refused = refused.or(Some((file, e))),
-                        Err(e) => return Err(executable::why(cx, &file, e)),
+                        Err(e) => return Err(why_not_executed::why(cx, &file, e)),
                     }
                 }
             }
         }
         if let Some((file, e)) = refused {
-            return Err(executable::why(cx, &file, e));
+            return Err(why_not_executed::why(cx, &file, e));
         }
         if cx.dry() {
             // The root in which it will be looked up may be one that this dry run did not change to.

@@ -214,7 +214,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if opts.action == Action::Make {
         return make_and_become(cx, opts);
     }
-    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    let prog = opts.prog.as_ref().map(|prog| prog.find_tool(cx)).transpose()?;
     match &opts.record {
         Some(file) => {
             let record = match Record::read(cx, opts.state.as_deref(), file)? {
@@ -266,7 +266,7 @@ fn print(cx: &Cx, text: &str) -> Result<(), Error> {
 }
 
 fn make_and_become(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.as_ref().map(|prog| prog.find(cx)).transpose()?;
+    let prog = opts.prog.as_ref().map(|prog| prog.find_tool(cx)).transpose()?;
     let mut made = Made::new(opts.move_to_leaf.clone(), opts.fresh);
     let done = match &opts.record {
         Some(file) => make_in_every(cx, opts, &mut made, file),

@@ -130,7 +130,7 @@ fn name(cli: &mut Cli) -> Result<CString, Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
     own_file::reexec_sealed(cx, Seal::Copy)?;
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     let sealed = prog.seal(cx, Seal::Copy)?;
     descriptors::refuse_ways_out(cx)?;
     // Nor may anybody in there trace us or read our memory, until PROG begins.

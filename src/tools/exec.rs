@@ -160,7 +160,7 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let policy = opts.policy.as_ref().map(|source| Policy::read(cx, source)).transpose()?;
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     let needs_names = opts.user.is_some() || opts.groups.is_some() || opts.home;
     let names = if needs_names { Databases::read(cx)? } else { Databases::default() };
     let user = opts.user.as_ref().map(|user| names.user(user)).transpose()?;

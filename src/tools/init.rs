@@ -69,9 +69,9 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         // All that may fail is done in a child, so that no failure ends process 1.
         let begun = machine::begin(cx, on_exit);
         opts.wrong.take().map_or(begun, Err)?;
-        return opts.prog.find(cx)?.next(cx);
+        return opts.prog.find_tool(cx)?.next(cx);
     }
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     // Process 1 of a pid namespace inherits every orphan anyway; any other those below it.
     sys::prctl_set_child_subreaper(cx)?;
     session::hide(cx)?;

@@ -115,7 +115,7 @@ fn no_prog(cli: &Cli, file: &CStr) -> Error {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     match inherited(cx, opts)? {
         Some(file) => take(cx, opts, file)?,
         None => take_new(cx, opts)?,

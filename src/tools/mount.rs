@@ -226,7 +226,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     let mut root = Root::open(cx, &opts.root)?;
     if opts.ops.iter().any(|op| !matches!(op.what, What::Dir | What::Symlink(_))) {
         mount_namespace::warn_on_host(cx);

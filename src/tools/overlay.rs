@@ -129,7 +129,7 @@ fn key_value(cli: &mut Cli) -> Result<(CString, Option<CString>), Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     mount_namespace::warn_on_host(cx);
     let mut made = Made::default();
     let next = build(cx, opts, &mut made).and_then(|()| prog.next(cx));

@@ -90,7 +90,7 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     if !prog.is_tool() {
         own_file::reexec_sealed(cx, Seal::Mount)?; // this process executes a file of the new root
     }

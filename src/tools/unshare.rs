@@ -152,7 +152,7 @@ impl Opts {
 }
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
-    let prog = opts.prog.find(cx)?;
+    let prog = opts.prog.find_tool(cx)?;
     let mut parent = WaitingParent::new(cx, &opts.outside, opts.prog)?;
     let maps = IdMaps::new(cx, &opts.ids).inspect_err(|_| parent.clean_up(cx))?;
     if !opts.has(libc::CLONE_NEWPID) && !opts.outside.needs_parent(&maps) {
