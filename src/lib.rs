@@ -51,7 +51,6 @@ pub mod root {
     pub mod devices;
     pub mod directories;
     pub mod dry_run;
-    pub mod file_systems;
     pub mod fill;
     pub mod initramfs;
     pub mod mount_namespace;
@@ -60,21 +59,21 @@ pub mod root {
     pub mod moves;
     pub mod overlay;
     pub mod path_resolution;
-    pub mod pivot;
     pub mod remove;
     pub mod restrict;
     pub mod temporary_file;
     pub mod undo;
+    pub mod why_not_mounted;
+    pub mod why_not_pivoted;
     pub mod working_directory;
 }
 
 /// cgroups(7): the file of one at the bottom; above it the hierarchies, limits, and what is done with a cgroup.
 pub mod cgroup {
     pub mod amount;
-    pub mod asked;
-    pub mod causes;
+    pub mod child_cgroups;
     pub mod controllers;
-    pub mod devices;
+    pub mod device_limits;
     pub mod empty;
     pub mod file;
     pub mod freezer;
@@ -84,14 +83,15 @@ pub mod cgroup {
     pub mod make;
     pub mod memberships;
     pub mod mount;
-    pub mod of_child;
     pub mod oom;
     pub mod places;
     pub mod proc_pid_cgroup;
     pub mod record;
     pub mod stat;
     pub mod tree;
-    pub mod write;
+    pub mod value;
+    pub mod wanted;
+    pub mod why_not_made;
 }
 
 /// Processes: their command line, what they become, their children, and those that are entered.

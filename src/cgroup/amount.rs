@@ -1,7 +1,7 @@
 //! How much a limit asks for: what may be typed for an option, and what is written for it in version 1 and version 2.
 
 use crate::cgroup::file::PAGE;
-use crate::cgroup::write::Value;
+use crate::cgroup::value::Value;
 use crate::say::number::{decimal, fixed, parse_size};
 use crate::say::show::number;
 

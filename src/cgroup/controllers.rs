@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::asked::Wanted;
 use crate::cgroup::file::{self, join, named, procs, read_word, shown_word, why_refused};
 use crate::cgroup::hierarchies::{CONTROLLERS, Hierarchy};
 use crate::cgroup::proc_pid_cgroup::why_on_v1;
 use crate::cgroup::tree::{self, DYING, TimeLeft};
+use crate::cgroup::wanted::Wanted;
 use crate::say::error::Error;
 use crate::say::show::{plain, signed};
 use crate::say::text;

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use crate::cgroup::file::{self, is_gone, read_word};
 use crate::cgroup::freezer;
 use crate::cgroup::hierarchies::Hierarchy;
-use crate::cgroup::places::{self, Place};
+use crate::cgroup::places::{self, ExistingCgroup};
 use crate::cgroup::tree::{self, DYING};
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -20,7 +20,7 @@ use crate::sys::{self, Cx};
 const OVER: u8 = 124;
 
 /// Wait until no process is in a cgroup nor in those below it; `time` is in nanoseconds, `None` without an end.
-pub fn wait_empty(cx: &Cx, places: &[Place], time: Option<i64>) -> Result<(), Error> {
+pub fn wait_empty(cx: &Cx, places: &[ExistingCgroup], time: Option<i64>) -> Result<(), Error> {
     places::refuse_own(places)?;
     if cx.dry() {
         return Ok(());
@@ -30,7 +30,7 @@ pub fn wait_empty(cx: &Cx, places: &[Place], time: Option<i64>) -> Result<(), Er
 }
 
 /// Wait until nobody is in any of these cgroups, nor below them. A refusal: the time is over.
-pub fn until_empty(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(), Error> {
+pub fn until_empty(cx: &Cx, places: &[ExistingCgroup], mut time: Option<i64>) -> Result<(), Error> {
     for place in places {
         let empty = match place.hierarchy.v2 {
             true => file::wait_for_event(cx, &place.directory, b"populated 0", &mut time),
@@ -44,8 +44,9 @@ pub fn until_empty(cx: &Cx, places: &[Place], mut time: Option<i64>) -> Result<(
                 let error = Error::refusal(tree::still_has(cx, &directory, &pids));
                 // Who is frozen ends neither by itself nor, on version 1, by a signal.
                 let mut all = places.iter();
-                let frozen =
-                    |p: &Place| freezer::frozen(cx, p.hierarchy, &p.directory).ok().flatten();
+                let frozen = |p: &ExistingCgroup| {
+                    freezer::frozen(cx, p.hierarchy, &p.directory).ok().flatten()
+                };
                 return Err(match all.find_map(|p| frozen(p).filter(|f| !f.v2)) {
                     Some(frozen) => frozen.add_to(error),
                     None => error,

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 
 use crate::cgroup::file::{self, is_gone, join, parent, read_word};
 use crate::cgroup::hierarchies::Hierarchy;
-use crate::cgroup::places::{self, Place};
+use crate::cgroup::places::{self, ExistingCgroup};
 use crate::cgroup::tree::{self, LONG, TimeLeft, unless_gone};
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -16,7 +16,7 @@ use crate::sys::{self, Cx, cstring};
 /// Freeze or thaw every process of a cgroup, and of those below it, and wait until all are, 10 seconds at most.
 /// To freeze, one hierarchy is enough: where version 2 has it, all its processes are there too. Thawed it is in each,
 /// whoever has frozen it there. `shown` is how a message names it.
-pub fn freeze(cx: &Cx, places: &[Place], shown: &str, frozen: bool) -> Result<(), Error> {
+pub fn freeze(cx: &Cx, places: &[ExistingCgroup], shown: &str, frozen: bool) -> Result<(), Error> {
     if frozen {
         places::refuse_own(places)?;
     }
@@ -38,7 +38,7 @@ fn can_freeze(hierarchy: &Hierarchy) -> bool {
     hierarchy.v2 || hierarchy.has(b"freezer")
 }
 
-fn freeze_in(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
+fn freeze_in(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Result<(), Error> {
     let was = is_frozen(cx, place.hierarchy, &place.directory)?;
     set_frozen(cx, place, frozen)?;
     if cx.dry() {
@@ -61,7 +61,7 @@ fn freeze_in(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
     Err(error)
 }
 
-fn why_not(cx: &Cx, place: &Place, frozen: bool, above: Option<Above>) -> Error {
+fn why_not(cx: &Cx, place: &ExistingCgroup, frozen: bool, above: Option<Above>) -> Error {
     let shown = plain(place.directory.to_bytes());
     if let Some(above) = above {
         let what = format_args!("{shown} stays frozen, as all below {}", above.shown());
@@ -85,7 +85,7 @@ fn freezing(hierarchy: &Hierarchy) -> &'static [u8] {
     if hierarchy.v2 { b"cgroup.freeze" } else { b"freezer.self_freezing" }
 }
 
-pub(super) fn set_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Error> {
+pub(super) fn set_frozen(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Result<(), Error> {
     let (file, value): (&[u8], &[u8]) = match (place.hierarchy.v2, frozen) {
         (true, false) => (b"cgroup.freeze", b"0"),
         (true, true) => (b"cgroup.freeze", b"1"),
@@ -96,7 +96,7 @@ pub(super) fn set_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<(), Err
 }
 
 /// False: the time is over.
-pub(super) fn wait_frozen(cx: &Cx, place: &Place, frozen: bool) -> Result<bool, Error> {
+pub(super) fn wait_frozen(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Result<bool, Error> {
     if place.hierarchy.v2 {
         let line = if frozen { b"frozen 1" } else { b"frozen 0" };
         return file::wait_for_event(cx, &place.directory, line, &mut Some(LONG));
@@ -197,13 +197,13 @@ pub fn refuse_frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result
 }
 
 /// Thaw a cgroup that was told to be frozen, and do not wait for it.
-pub fn thaw(cx: &Cx, place: &Place) -> Result<(), Error> {
+pub fn thaw(cx: &Cx, place: &ExistingCgroup) -> Result<(), Error> {
     let told = can_freeze(place.hierarchy) && is_frozen(cx, place.hierarchy, &place.directory)?;
     if told { unless_gone(set_frozen(cx, place, false)) } else { Ok(()) }
 }
 
 /// Those below may have been frozen by themselves: who is frozen does not die.
-pub(super) fn thaw_all(cx: &Cx, place: &Place) -> Result<(), Error> {
+pub(super) fn thaw_all(cx: &Cx, place: &ExistingCgroup) -> Result<(), Error> {
     let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| {
         unless_gone(sys::write_file(cx, Some(walk.here()), c"freezer.state", b"THAWED"))
     };

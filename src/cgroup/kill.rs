@@ -3,7 +3,7 @@
 use syscalls::Errno;
 
 use crate::cgroup::file::{self, join};
-use crate::cgroup::places::{self, Place};
+use crate::cgroup::places::{self, ExistingCgroup};
 use crate::cgroup::tree::{self, DYING, LONG, TimeLeft, unless_gone};
 use crate::cgroup::{empty, freezer};
 use crate::say::error::Error;
@@ -11,7 +11,7 @@ use crate::sys::{self, Cx};
 
 /// Kill every process of a cgroup, and of those below it, in every hierarchy that has it.
 /// Waits until they are gone, 10 seconds at most.
-pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+pub fn kill(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     places::refuse_own(places)?;
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         // All at once, those that are just being forked too, and those that a pid namespace hides from us.
@@ -33,7 +33,7 @@ pub fn kill(cx: &Cx, places: &[Place]) -> Result<(), Error> {
 }
 
 /// The same without waiting, nor for those that are forked meanwhile on version 1.
-pub fn kill_now(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+pub fn kill_now(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
     }
@@ -43,7 +43,7 @@ pub fn kill_now(cx: &Cx, places: &[Place]) -> Result<(), Error> {
 }
 
 /// Kill who is in these cgroups of version 1 now. False: nobody is.
-fn kill_all(cx: &Cx, places: &[Place]) -> Result<bool, Error> {
+fn kill_all(cx: &Cx, places: &[ExistingCgroup]) -> Result<bool, Error> {
     let mut found = false;
     for place in places.iter().filter(|place| !place.hierarchy.v2) {
         for pid in tree::processes_below(cx, &place.directory)?.unwrap_or_default() {

@@ -2,12 +2,12 @@
 
 use crate::cgroup::amount::{self, Amount, Parse};
 use crate::cgroup::hierarchies::Hierarchy;
-use crate::cgroup::write::{Asked, Write};
+use crate::cgroup::value::{FileValue, LimitOption};
 
 /// A limit that has an option of its own.
 pub struct Limit {
     /// The option.
-    pub asked: Asked,
+    pub asked: LimitOption,
     /// Whose limit it is.
     pub controller: &'static str,
     /// How much was typed for it.
@@ -38,14 +38,17 @@ const fn file(name: &'static str) -> File {
 /// Every limit, in the order in which they are written.
 pub static LIMITS: &[Limit] = &[
     Limit {
-        asked: Asked { option: "--memory", accepts: "a SIZE from 64k to 8388607t, or -1 for none" },
+        asked: LimitOption {
+            option: "--memory",
+            accepts: "a SIZE from 64k to 8388607t, or -1 for none",
+        },
         controller: "memory",
         parse: amount::bytes,
         v1: &[file("memory.limit_in_bytes")],
         v2: &[file("memory.max")],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--memory-swap",
             accepts: "a SIZE, memory and swap together, not less than --memory, or -1 for none",
         },
@@ -55,7 +58,7 @@ pub static LIMITS: &[Limit] = &[
         v2: &[file("memory.swap.max")],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--memory-high",
             accepts: "a SIZE from 64k to 8388607t, or -1 for none",
         },
@@ -65,7 +68,7 @@ pub static LIMITS: &[Limit] = &[
         v2: &[file("memory.high")],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--memory-low",
             accepts: "a SIZE from 64k to 8388607t, 0, or -1 for all",
         },
@@ -75,7 +78,7 @@ pub static LIMITS: &[Limit] = &[
         v2: &[file("memory.low")],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--cpus",
             accepts: "a number from 0.01 to 100000, or -1 for no limit",
         },
@@ -85,21 +88,21 @@ pub static LIMITS: &[Limit] = &[
         v2: &[file("cpu.max")],
     },
     Limit {
-        asked: Asked { option: "--cpu-shares", accepts: "a number from 2 to 262144" },
+        asked: LimitOption { option: "--cpu-shares", accepts: "a number from 2 to 262144" },
         controller: "cpu",
         parse: amount::shares,
         v1: &[file("cpu.shares")],
         v2: &[file("cpu.weight")],
     },
     Limit {
-        asked: Asked { option: "--cpu-weight", accepts: "a number from 1 to 10000" },
+        asked: LimitOption { option: "--cpu-weight", accepts: "a number from 1 to 10000" },
         controller: "cpu",
         parse: amount::weight_of_version_2,
         v1: &[],
         v2: &[file("cpu.weight")],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--cpuset-cpus",
             accepts: "a list of processors that are there, as 0-3,8",
         },
@@ -111,7 +114,7 @@ pub static LIMITS: &[Limit] = &[
         v2: &[File { name: "cpuset.cpus", taken: "cpuset.cpus.effective" }],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--cpuset-mems",
             accepts: "a list of memory nodes that are there, as 0-1",
         },
@@ -121,7 +124,7 @@ pub static LIMITS: &[Limit] = &[
         v2: &[File { name: "cpuset.mems", taken: "cpuset.mems.effective" }],
     },
     Limit {
-        asked: Asked {
+        asked: LimitOption {
             option: "--pids",
             accepts: "a number from 1 to 4194304, or 0 or -1 for none",
         },
@@ -143,10 +146,10 @@ impl Limit {
         &'static self,
         amount: &Amount,
         hierarchy: &'a Hierarchy,
-        writes: &mut Vec<Write<'a>>,
+        writes: &mut Vec<FileValue<'a>>,
     ) {
         for (file, value) in self.files(hierarchy.v2).iter().zip(amount.values(hierarchy.v2)) {
-            writes.push(Write {
+            writes.push(FileValue {
                 hierarchy,
                 controller: self.controller.as_bytes(),
                 file: file.name.as_bytes(),

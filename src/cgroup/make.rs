@@ -1,21 +1,23 @@
 //! Making a cgroup and setting its limits so that a failure leaves nothing behind: what was made is
 //! removed, what was changed gets its value back, who moved goes back.
+//!
+//! [`Made::make`] makes the directory; [`Made::write`] does the write(2) of a value; [`Made::move_process`] moves this process.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::asked::{Used, Wanted};
-use crate::cgroup::causes::{
-    why_no_directory, why_no_file, why_no_value, why_not_delegated, why_not_moved,
-};
 use crate::cgroup::controllers::Controllers;
 use crate::cgroup::file::{self, check_directory, join, named, why_refused};
 use crate::cgroup::hierarchies::Hierarchy;
 use crate::cgroup::limits::{MEMSW, QUOTA};
-use crate::cgroup::write::{Value, Write};
-use crate::cgroup::{devices, freezer, tree};
+use crate::cgroup::value::{FileValue, Value};
+use crate::cgroup::wanted::{Used, Wanted};
+use crate::cgroup::why_not_made::{
+    why_no_directory, why_no_file, why_no_value, why_not_delegated, why_not_moved,
+};
+use crate::cgroup::{device_limits, freezer, tree};
 use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::Error;
 use crate::say::number::decimal;
@@ -67,7 +69,7 @@ impl Made {
         cx: &Cx,
         hierarchy: &Hierarchy,
         name: &[u8],
-        writes: &[Write],
+        writes: &[FileValue],
     ) -> Result<(), Error> {
         let Some((levels, there)) = hierarchy.levels(name) else {
             return Err(is_outside(hierarchy)
@@ -149,7 +151,7 @@ impl Made {
 
     /// Write each value. Version 1 wants memory.limit_in_bytes never above memory.memsw.limit_in_bytes: both are
     /// lowered in this order, and raised in the other. So is it with a period and the quota of it.
-    fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[&Write]) -> Result<(), Error> {
+    fn write_all(&mut self, cx: &Cx, cgroup: &CStr, writes: &[&FileValue]) -> Result<(), Error> {
         let mut left = writes;
         while let Some((first, rest)) = left.split_first() {
             left = rest;
@@ -167,7 +169,7 @@ impl Made {
         Ok(())
     }
 
-    fn write(&mut self, cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+    fn write(&mut self, cx: &Cx, cgroup: &CStr, write: &FileValue) -> Result<(), Error> {
         let path = join(cgroup, write.file);
         let reused = !cx.dry() && !self.directories.iter().any(|made| made.as_c_str() == cgroup);
         let mut old = None;
@@ -179,7 +181,7 @@ impl Made {
                 (Err(_), None) => None,
                 (read, _) => {
                     let read = read.map_err(|e| why_no_file(cx, cgroup, write, e))?;
-                    Some(devices::to_write_back(write.file, write.device.as_deref(), read))
+                    Some(device_limits::to_write_back(write.file, write.device.as_deref(), read))
                 }
             };
             compare_with_use(cx, cgroup, write)?;
@@ -311,7 +313,7 @@ fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
 }
 
 /// Version 2 takes a limit below what is used, and then kills: better to refuse it.
-fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &FileValue) -> Result<(), Error> {
     if write.file != b"memory.max" || write.asked.is_none() {
         return Ok(());
     }
@@ -328,7 +330,7 @@ fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> 
 }
 
 /// The kernel may take another value than was written, and not say so.
-fn read_back(cx: &Cx, cgroup: &CStr, write: &Write) -> Result<(), Error> {
+fn read_back(cx: &Cx, cgroup: &CStr, write: &FileValue) -> Result<(), Error> {
     let Some(asked) = write.asked.filter(|_| !write.taken.is_empty()) else { return Ok(()) };
     let read = |file| sys::read_file(cx, None, &join(cgroup, file));
     let taken = read(write.taken)?;

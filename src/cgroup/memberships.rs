@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::cgroup::file::{self, join};
 use crate::cgroup::hierarchies::{self, Hierarchy};
-use crate::cgroup::{causes, freezer, places};
+use crate::cgroup::{freezer, places, why_not_made};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
@@ -37,7 +37,7 @@ impl Tasks {
     fn enter(&self, cx: &Cx) -> Result<(), Error> {
         sys::write(cx, self.file.as_fd(), b"0")
             .map(drop)
-            .map_err(|e| causes::why_no_realtime(cx, &self.directory, e))
+            .map_err(|e| why_not_made::why_no_realtime(cx, &self.directory, e))
             .map_err(|e| if e.is_unexplained() { why_not_placed(&self.cgroup, e) } else { e })
     }
 }

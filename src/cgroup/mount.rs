@@ -9,10 +9,10 @@ use syscalls::Errno;
 use crate::cgroup::file::join;
 use crate::cgroup::proc_pid_cgroup::fields;
 use crate::ids::user_namespace;
-use crate::root::file_systems;
 use crate::root::fill::Root;
 use crate::root::mountinfo::{self, Mount};
 use crate::root::mounts::{self, Parameter, new_fs};
+use crate::root::why_not_mounted;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -162,5 +162,5 @@ fn why(cx: &Cx, fstype: &CStr, error: Error) -> Error {
             .because("the cgroup namespace belongs to a user namespace that is not ours")
             .way_out("run it inside td-unshare --cgroup");
     }
-    file_systems::why(cx, fstype, &[], error)
+    why_not_mounted::why(cx, fstype, &[], error)
 }

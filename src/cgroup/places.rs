@@ -56,7 +56,7 @@ pub fn none(typed: &CStr) -> Error {
 }
 
 /// A cgroup that is there, in one of the hierarchies.
-pub struct Place<'a> {
+pub struct ExistingCgroup<'a> {
     /// That hierarchy.
     pub hierarchy: &'a Hierarchy,
     /// Its directory there.
@@ -68,7 +68,7 @@ pub fn find<'a>(
     cx: &Cx,
     hierarchies: &'a [Hierarchy],
     name: &[u8],
-) -> Result<Vec<Place<'a>>, Error> {
+) -> Result<Vec<ExistingCgroup<'a>>, Error> {
     let mut places = Vec::new();
     for hierarchy in hierarchies {
         if let Some(directory) = hierarchy.directory(name) {
@@ -81,7 +81,7 @@ pub fn find<'a>(
 /// Add a cgroup, if it exists.
 pub fn add<'a>(
     cx: &Cx,
-    places: &mut Vec<Place<'a>>,
+    places: &mut Vec<ExistingCgroup<'a>>,
     hierarchy: &'a Hierarchy,
     directory: CString,
 ) -> Result<(), Error> {
@@ -90,12 +90,12 @@ pub fn add<'a>(
         other => other?,
     }
     let end = if hierarchy.v2 { 0 } else { places.len() };
-    places.insert(end, Place { hierarchy, directory });
+    places.insert(end, ExistingCgroup { hierarchy, directory });
     Ok(())
 }
 
 /// Their directories.
-pub fn directories(places: &[Place]) -> Vec<CString> {
+pub fn directories(places: &[ExistingCgroup]) -> Vec<CString> {
     places.iter().map(|place| place.directory.clone()).collect()
 }
 
@@ -104,14 +104,14 @@ pub fn existing<'a>(
     cx: &Cx,
     hierarchies: &'a [Hierarchy],
     typed: &CStr,
-) -> Result<Vec<Place<'a>>, Error> {
+) -> Result<Vec<ExistingCgroup<'a>>, Error> {
     let places = find(cx, hierarchies, &name(hierarchies, typed)?)?;
     if places.is_empty() { Err(none(typed)) } else { Ok(places) }
 }
 
 /// Refuse cgroups that this process is in: it could not wait for the end, nor undo anything.
-pub fn refuse_own(places: &[Place]) -> Result<(), Error> {
-    for Place { hierarchy, directory } in places {
+pub fn refuse_own(places: &[ExistingCgroup]) -> Result<(), Error> {
+    for ExistingCgroup { hierarchy, directory } in places {
         let own = hierarchy.directory(b"").unwrap_or_default();
         let below = own.to_bytes().strip_prefix(directory.to_bytes());
         if below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {

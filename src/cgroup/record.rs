@@ -8,13 +8,13 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::cgroup::asked::Used;
 use crate::cgroup::file::parent;
 use crate::cgroup::freezer::{self, Frozen};
 use crate::cgroup::hierarchies::{self, Hierarchy};
 use crate::cgroup::memberships::Memberships;
-use crate::cgroup::places::{self, Place};
+use crate::cgroup::places::{self, ExistingCgroup};
 use crate::cgroup::proc_pid_cgroup::{fields, own};
+use crate::cgroup::wanted::Used;
 use crate::cgroup::{kill, tree};
 use crate::root::directories;
 use crate::root::mountinfo;
@@ -96,7 +96,7 @@ impl Record {
     }
 
     /// Each cgroup of the container that exists, version 2 first. With `tag`, only those whose name ends with it.
-    pub fn places(&self, cx: &Cx, tag: &[u8]) -> Result<Vec<Place<'_>>, Error> {
+    pub fn places(&self, cx: &Cx, tag: &[u8]) -> Result<Vec<ExistingCgroup<'_>>, Error> {
         let mut places = Vec::new();
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
             let directory = parent(leaf);

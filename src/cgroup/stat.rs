@@ -5,7 +5,7 @@ use syscalls::Errno;
 
 use crate::cgroup::file::is_gone;
 use crate::cgroup::file::{PAGE, join, parent, read_word, sum};
-use crate::cgroup::places::Place;
+use crate::cgroup::places::ExistingCgroup;
 use crate::cgroup::proc_pid_cgroup::bound_to_v1;
 use crate::cgroup::tree;
 use crate::say::error::Error;
@@ -62,7 +62,7 @@ struct Stat {
 }
 
 /// What a cgroup uses and may use, as text: a key and its value a line, or a JSON object.
-pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
+pub fn text(cx: &Cx, places: &[ExistingCgroup], json: bool) -> Result<String, Error> {
     let mut stat = Stat { json, ..Stat::default() };
     for line in text::split(FILES.as_bytes(), b'\n') {
         let (file, keys) = text::pair(line, b' ').unwrap_or((line, b""));
@@ -95,7 +95,7 @@ pub fn text(cx: &Cx, places: &[Place], json: bool) -> Result<String, Error> {
 }
 
 /// Say what version 2 does not count here, because the cgroup above passes no controllers down.
-pub fn say_what_is_not_counted(cx: &Cx, places: &[Place]) -> Result<(), Error> {
+pub fn say_what_is_not_counted(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     let Some(place) = places.iter().find(|place| place.hierarchy.v2) else { return Ok(()) };
     let on = read_word(cx, &place.directory, b"cgroup.controllers")?.unwrap_or_default();
     for controller in COUNTING {

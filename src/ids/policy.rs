@@ -9,7 +9,7 @@ pub mod compile;
 mod default;
 mod parse;
 pub mod program;
-mod why;
+mod why_not_loaded;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};

@@ -5,8 +5,8 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
+use crate::cgroup::child_cgroups::{self, ChildCgroups};
 use crate::cgroup::memberships::Memberships;
-use crate::cgroup::of_child::{self, OfChild};
 use crate::cli::{Cli, Prog};
 use crate::ids::id_maps::IdMaps;
 use crate::process::descriptors::Ran;
@@ -27,12 +27,12 @@ use crate::say::text;
 use crate::sys::structs::WaitStatus;
 use crate::sys::{self, Cx, cstring};
 
-/// What the command line asks for.
+/// The options of td-unshare that the waiting parent carries out.
 #[derive(Default)]
-pub struct Asked {
+pub struct ParentOptions {
     /// Namespaces (CLONE_NEW*) that are kept in a file.
     pub pins: Vec<(u64, CString)>,
-    cgroups: of_child::Asked,
+    cgroups: child_cgroups::Asked,
     pid_files: Vec<CString>,
     /// A descriptor of PROG, and the file that it is.
     record: Option<(RawFd, CString)>,
@@ -43,7 +43,7 @@ pub struct Asked {
     state: Option<CString>,
 }
 
-impl Asked {
+impl ParentOptions {
     /// Read the option, if it is one of those. Returns whether it is.
     pub fn option(&mut self, cli: &mut Cli, option: &str) -> Result<bool, Error> {
         match option {
@@ -63,7 +63,7 @@ impl Asked {
 
     /// What does not go together.
     pub fn check(&self, cli: &Cli) -> Result<(), Error> {
-        let of_child::Asked { into, remove, record } = &self.cgroups;
+        let child_cgroups::Asked { into, remove, record } = &self.cgroups;
         if record.is_some() && (into.is_some() || remove.is_some()) {
             return Err(cli.usage("--cgroup-record excludes --into-cgroup and --remove-cgroup"));
         }
@@ -79,7 +79,7 @@ impl Asked {
 
     /// Is there anything to do outside, so that a child becomes PROG?
     pub fn needs_parent(&self, maps: &IdMaps) -> bool {
-        let of_child::Asked { into, remove, record } = &self.cgroups;
+        let child_cgroups::Asked { into, remove, record } = &self.cgroups;
         into.is_some()
             || remove.is_some()
             || record.is_some()
@@ -120,9 +120,9 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
 
 /// What the parent has created outside of the new namespaces, and how the child ended.
 pub struct WaitingParent<'a> {
-    asked: &'a Asked,
+    asked: &'a ParentOptions,
     prog: Prog,
-    cgroups: OfChild<'a>,
+    cgroups: ChildCgroups<'a>,
     /// Those of the new user namespace, if there is one.
     maps: Option<&'a IdMaps>,
     pid_files: Vec<TemporaryFile>,
@@ -139,11 +139,11 @@ pub struct WaitingParent<'a> {
 impl<'a> WaitingParent<'a> {
     /// Wait for the end of what a killed run has left, and refuse what could not be removed at the end: then nothing is
     /// begun.
-    pub fn new(cx: &Cx, asked: &'a Asked, prog: Prog) -> Result<WaitingParent<'a>, Error> {
+    pub fn new(cx: &Cx, asked: &'a ParentOptions, prog: Prog) -> Result<WaitingParent<'a>, Error> {
         let parent = WaitingParent {
             asked,
             prog,
-            cgroups: OfChild::read(cx, &asked.cgroups, asked.state())?,
+            cgroups: ChildCgroups::read(cx, &asked.cgroups, asked.state())?,
             maps: None,
             pid_files: Vec::new(),
             pins: Vec::new(),
@@ -156,7 +156,7 @@ impl<'a> WaitingParent<'a> {
     }
 
     fn check(&self, cx: &Cx) -> Result<(), Error> {
-        let Asked { pid_files, remove, rmdir, .. } = self.asked;
+        let ParentOptions { pid_files, remove, rmdir, .. } = self.asked;
         // Until that process has ended, the directories are still in use.
         pid_files.iter().try_for_each(|path| pid_file::await_end(cx, self.asked.state(), path))?;
         // Others must not be able to change the way to what is removed.
@@ -171,7 +171,7 @@ impl<'a> WaitingParent<'a> {
         cx: &Cx,
         maps: Option<&'a IdMaps>,
     ) -> Result<(Memberships, Option<SocketPair>), Error> {
-        let Asked { record, pid_files, remove, fresh, .. } = self.asked;
+        let ParentOptions { record, pid_files, remove, fresh, .. } = self.asked;
         self.maps = maps;
         for path in remove.iter().filter(|_| *fresh) {
             self.remove(cx, path, remove::remove_tree)?;
@@ -262,7 +262,7 @@ impl<'a> WaitingParent<'a> {
         }
         self.say_how_killed(cx);
         self.remove_cgroups(cx);
-        let Asked { remove, rmdir, .. } = self.asked;
+        let ParentOptions { remove, rmdir, .. } = self.asked;
         remove.iter().for_each(|path| say(self.remove(cx, path, remove::remove_tree)));
         rmdir.iter().for_each(|path| say(self.remove(cx, path, remove::remove_empty)));
         self.pid_files.iter().rev().filter(|_| self.failed).for_each(|file| file.undo(cx));

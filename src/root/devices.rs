@@ -8,9 +8,9 @@ use syscalls::Errno;
 
 use crate::ids::user_namespace;
 use crate::root::dry_run::open_made;
-use crate::root::file_systems;
 use crate::root::fill::Root;
 use crate::root::mounts::{self, Parameter, copy_tree, new_fs};
+use crate::root::why_not_mounted;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::structs::Statx;
@@ -165,5 +165,5 @@ fn why_no_devtmpfs(cx: &Cx, error: Error) -> Error {
             .because("devtmpfs is the whole machine's: no user namespace may mount it")
             .way_out("--dev has the devices that do no harm");
     }
-    file_systems::why(cx, c"devtmpfs", &[], error)
+    why_not_mounted::why(cx, c"devtmpfs", &[], error)
 }

@@ -1,14 +1,14 @@
 //! Overlays: mounted as this kernel takes them.
 
 pub mod layer;
-mod why;
+mod why_not_mounted;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use layer::Layer;
 use syscalls::Errno;
-use why::why;
+use why_not_mounted::why;
 
 use crate::root::mounts::{self, Parameter};
 use crate::say::error::Error;

@@ -47,13 +47,13 @@ cgroup. A limit that cannot be applied is an error; what was made is removed.
 
 use std::ffi::{CStr, CString};
 
-use crate::cgroup::asked::{Used, Wanted};
 use crate::cgroup::hierarchies::{self, Hierarchy};
 use crate::cgroup::limits::LIMITS;
 use crate::cgroup::make::Made;
-use crate::cgroup::places::{self, Place};
+use crate::cgroup::places::{self, ExistingCgroup};
 use crate::cgroup::record::{self, Record};
-use crate::cgroup::write::Write;
+use crate::cgroup::value::FileValue;
+use crate::cgroup::wanted::{Used, Wanted};
 use crate::cgroup::{empty, freezer, kill, stat, tree};
 use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
@@ -237,7 +237,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
 }
 
 /// Act on a cgroup, of which `shown` is PATH or FILE.
-fn act(cx: &Cx, opts: &Opts, places: &[Place], shown: &CStr) -> Result<(), Error> {
+fn act(cx: &Cx, opts: &Opts, places: &[ExistingCgroup], shown: &CStr) -> Result<(), Error> {
     match opts.action {
         Action::Make => Ok(()),
         Action::Remove => {
@@ -328,7 +328,7 @@ fn make_used(
     opts: &Opts,
     made: &mut Made,
     used: &[Used],
-    writes: &[Write],
+    writes: &[FileValue],
 ) -> Result<(), Error> {
     for (hierarchy, name) in used {
         made.make(cx, hierarchy, name, writes)?;

@@ -52,11 +52,11 @@ use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::devices;
 use crate::root::dry_run::open_source;
-use crate::root::file_systems::{self, why_no_proc};
 use crate::root::fill::Root;
 use crate::root::mount_namespace;
 use crate::root::mounts::{Parameter, copy_tree, new_fs};
 use crate::root::restrict;
+use crate::root::why_not_mounted::{self, why_no_proc};
 use crate::say::error::Error;
 use crate::say::number::fits;
 use crate::say::show::{self, plain};
@@ -289,7 +289,7 @@ fn new_of_type(
     if attr & MOUNT_ATTR_RDONLY != 0 {
         keys.push((c"ro", None));
     }
-    new_fs(cx, fstype, &keys, attr).map_err(|e| file_systems::why(cx, fstype, &keys, e))
+    new_fs(cx, fstype, &keys, attr).map_err(|e| why_not_mounted::why(cx, fstype, &keys, e))
 }
 
 /// A tmpfs looks as the directory that it covers, unless its options say otherwise, so that a container has no private

@@ -29,8 +29,8 @@ use crate::root::initramfs;
 use crate::root::mount_namespace;
 use crate::root::mounts;
 use crate::root::moves::Moves;
-use crate::root::pivot::{self, Fallback};
 use crate::root::remove;
+use crate::root::why_not_pivoted::{self, Fallback};
 use crate::root::working_directory;
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -191,7 +191,7 @@ enum Old {
 /// Pivot to the working directory, or do what else makes it the root.
 fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<Old, Error> {
     let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(Old::OverNew) };
-    let cause = pivot::why(cx, &opts.new_root, opts.bind, put_old, &error);
+    let cause = why_not_pivoted::why(cx, &opts.new_root, opts.bind, put_old, &error);
     match cause.as_ref().map(|cause| cause.fallback) {
         Some(Fallback::Bind) if opts.bind => {
             bind_and_pivot(cx, opts, put_old).map(|()| Old::OverNew)
@@ -203,7 +203,7 @@ fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<O
             cx.say(&Error::refusal(format_args!("{what}: {new_root} was moved onto it")));
             Ok(Old::BelowNew)
         }
-        _ => Err(pivot::explain(cx, cause, error)),
+        _ => Err(why_not_pivoted::explain(cx, cause, error)),
     }
 }
 
@@ -215,7 +215,11 @@ fn bind_and_pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
     let again = sys::fchdir(cx, copy.as_fd()).and_then(|()| {
         let second = sys::pivot_root(cx, c".", put_old);
         second.map_err(|error| {
-            pivot::explain(cx, pivot::why(cx, &opts.new_root, opts.bind, put_old, &error), error)
+            why_not_pivoted::explain(
+                cx,
+                why_not_pivoted::why(cx, &opts.new_root, opts.bind, put_old, &error),
+                error,
+            )
         })
     });
     again.map_err(|error| match sys::umount2(cx, c".", libc::MNT_DETACH) {

@@ -78,7 +78,7 @@ struct Opts {
     /// Lines of timens_offsets.
     offsets: Vec<String>,
     /// What the parent does.
-    outside: waiting_parent::Asked,
+    outside: waiting_parent::ParentOptions,
     prog: Prog,
 }
 

@@ -132,7 +132,7 @@ impl Program {
     /// each system call.
     pub fn load(&self, cx: &Cx) -> Result<(), Error> {
         sys::seccomp_set_mode_filter(cx, &self.0)
-            .map_err(|e| super::why::not_loaded(cx, self.0.len(), e))
+            .map_err(|e| super::why_not_loaded::why(cx, self.0.len(), e))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Limits that each are of one device, or of the pages of one size.
+//! Limits that each are of one device (io.max), or of the pages of one size (hugetlb).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ use syscalls::Errno;
 
 use crate::cgroup::amount::unlimited;
 use crate::cgroup::hierarchies::Hierarchy;
-use crate::cgroup::write::{Asked, Value, Write};
+use crate::cgroup::value::{FileValue, LimitOption, Value};
 use crate::say::error::Error;
 use crate::say::number::{decimal, parse_size};
 use crate::say::show::{ascii, number, plain, unsigned};
@@ -30,7 +30,7 @@ pub enum Device {
     Path(CString),
 }
 
-const IO_MAX: Asked = Asked {
+const IO_MAX: LimitOption = LimitOption {
     option: "--io-max",
     accepts: "DEV,rbps=N,wbps=N,riops=N,wiops=N: MAJ:MIN or a block device, and one N at least, a SIZE or max",
 };
@@ -51,14 +51,14 @@ static RATES: [Rate; 4] = [
     Rate { key: "wiops", v1: "blkio.throttle.write_iops_device" },
 ];
 
-const HUGETLB: Asked = Asked {
+const HUGETLB: LimitOption = LimitOption {
     option: "--hugetlb",
     accepts: "SIZE,LIMIT, as 2M,64M: the size of a page, and a multiple of it, or -1 for no limit",
 };
 
 impl DeviceLimit {
     /// From what was typed for `option`.
-    pub fn parse(option: &str, typed: &str) -> Result<DeviceLimit, &'static Asked> {
+    pub fn parse(option: &str, typed: &str) -> Result<DeviceLimit, &'static LimitOption> {
         let both = pair(typed.as_bytes(), b',');
         let (asked, limit) = match option {
             "--io-max" => (&IO_MAX, both.and_then(|(device, pairs)| io_max(device, pairs))),
@@ -80,7 +80,7 @@ impl DeviceLimit {
         &'a self,
         cx: &Cx,
         hierarchy: &'a Hierarchy,
-        writes: &mut Vec<Write<'a>>,
+        writes: &mut Vec<FileValue<'a>>,
     ) -> Result<(), Error> {
         let controller = self.controller();
         match self {
@@ -88,7 +88,7 @@ impl DeviceLimit {
                 let file = if hierarchy.v2 { v2 } else { v1 }.as_bytes();
                 let (value, asked) =
                     (limit.map_or(Value::Unlimited, Value::Number), Some(&HUGETLB));
-                writes.push(Write {
+                writes.push(FileValue {
                     hierarchy,
                     controller,
                     file,
@@ -105,7 +105,15 @@ impl DeviceLimit {
                     let (file, device) = (file.as_bytes(), Some(device.clone()));
                     // The kernel takes them as they are.
                     let (asked, taken) = (Some(&IO_MAX), &b""[..]);
-                    writes.push(Write { hierarchy, controller, file, value, device, asked, taken });
+                    writes.push(FileValue {
+                        hierarchy,
+                        controller,
+                        file,
+                        value,
+                        device,
+                        asked,
+                        taken,
+                    });
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::sys::{self, Cx};
 const MOST: usize = 32768;
 
 /// Why a program of so many instructions was not loaded.
-pub fn not_loaded(cx: &Cx, length: usize, error: Error) -> Error {
+pub fn why(cx: &Cx, length: usize, error: Error) -> Error {
     match error.errno() {
         Some(Errno::EACCES) if !may(cx) => error
             .because("this process has neither no_new_privs nor CAP_SYS_ADMIN")

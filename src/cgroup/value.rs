@@ -1,4 +1,4 @@
-//! What is written to a file of a cgroup, and by which option it was asked.
+//! Values for files of a cgroup, each with the option by which it was asked. They are written in `make.rs`.
 
 use crate::cgroup::file::PAGE;
 use crate::cgroup::hierarchies::Hierarchy;
@@ -6,7 +6,7 @@ use crate::say::number::decimal;
 use crate::say::show::number;
 
 /// A value for a file of a cgroup.
-pub struct Write<'a> {
+pub struct FileValue<'a> {
     /// Where.
     pub hierarchy: &'a Hierarchy,
     /// The controller, which on version 2 must be turned on first. `cgroup`: none.
@@ -18,7 +18,7 @@ pub struct Write<'a> {
     /// The block device that the value is for, `MAJ:MIN`.
     pub device: Option<Vec<u8>>,
     /// By which option; `None` for one that is written as it is.
-    pub asked: Option<&'static Asked>,
+    pub asked: Option<&'static LimitOption>,
     /// The file in which it is seen what the kernel took; empty: it is not looked at.
     pub taken: &'a [u8],
 }
@@ -33,7 +33,7 @@ pub enum Value {
     Text(Vec<u8>),
 }
 
-impl Write<'_> {
+impl FileValue<'_> {
     /// The value as it is written.
     pub fn text(&self) -> Vec<u8> {
         match &self.value {
@@ -59,16 +59,16 @@ impl Write<'_> {
     }
 }
 
-/// By which option a value was asked, and what that accepts.
+/// The option by which a value is asked, and what that accepts.
 #[derive(Clone, Copy)]
-pub struct Asked {
+pub struct LimitOption {
     /// The option.
     pub option: &'static str,
     /// What may be typed for it.
     pub accepts: &'static str,
 }
 
-impl Asked {
+impl LimitOption {
     /// The reason for which a value was not taken.
     pub fn takes(self) -> String {
         [self.option, " takes ", self.accepts].concat()
@@ -98,7 +98,7 @@ mod tests {
         ] {
             let (hierarchy, file) = (Hierarchy { v2, ..Hierarchy::default() }, file.as_bytes());
             let (controller, device, asked) = (&b"x"[..], None, None);
-            let write = Write {
+            let write = FileValue {
                 hierarchy: &hierarchy,
                 controller,
                 file,

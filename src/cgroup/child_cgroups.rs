@@ -20,7 +20,7 @@ pub struct Asked {
 }
 
 /// The cgroups of a child.
-pub struct OfChild<'a> {
+pub struct ChildCgroups<'a> {
     asked: &'a Asked,
     /// No link is followed below it.
     state: Option<&'a CStr>,
@@ -28,9 +28,13 @@ pub struct OfChild<'a> {
     record: Option<Record>,
 }
 
-impl<'a> OfChild<'a> {
+impl<'a> ChildCgroups<'a> {
     /// Read the file.
-    pub fn read(cx: &Cx, asked: &'a Asked, state: Option<&'a CStr>) -> Result<OfChild<'a>, Error> {
+    pub fn read(
+        cx: &Cx,
+        asked: &'a Asked,
+        state: Option<&'a CStr>,
+    ) -> Result<ChildCgroups<'a>, Error> {
         let mut record = None;
         if let Some(file) = &asked.record {
             record = Record::read(cx, state, file)?;
@@ -39,7 +43,7 @@ impl<'a> OfChild<'a> {
                 return Err(record::missing(file));
             }
         }
-        Ok(OfChild { asked, state, record })
+        Ok(ChildCgroups { asked, state, record })
     }
 
     /// Open those in which the child begins.

@@ -5,12 +5,12 @@ use std::ffi::CString;
 use syscalls::Errno;
 
 use crate::cgroup::amount::Amount;
-use crate::cgroup::causes;
-use crate::cgroup::devices::{DeviceLimit, device_of};
+use crate::cgroup::device_limits::{DeviceLimit, device_of};
 use crate::cgroup::file::why_refused;
 use crate::cgroup::hierarchies::{self, Hierarchy};
 use crate::cgroup::limits::{LIMITS, Limit};
-use crate::cgroup::write::{Value, Write};
+use crate::cgroup::value::{FileValue, Value};
+use crate::cgroup::why_not_made;
 use crate::cli::Cli;
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -89,10 +89,10 @@ impl Wanted {
         &'a self,
         cx: &Cx,
         hierarchies: &'a [Hierarchy],
-    ) -> Result<Vec<Write<'a>>, Error> {
+    ) -> Result<Vec<FileValue<'a>>, Error> {
         let of = |controller: &[u8]| {
             let hierarchy = hierarchies::of_controller(hierarchies, controller);
-            hierarchy.ok_or_else(|| causes::why_nowhere(cx, controller))
+            hierarchy.ok_or_else(|| why_not_made::why_nowhere(cx, controller))
         };
         let mut writes = Vec::new();
         for (limit, amount) in &self.limits {
@@ -112,13 +112,13 @@ impl Wanted {
             let of_device = matches!(controller, b"io" | b"blkio");
             let device = of_device.then(|| device_of(text).to_vec());
             let (value, asked, taken) = (Value::Text(text.into()), None, &b""[..]);
-            writes.push(Write { hierarchy, controller, file, value, device, asked, taken });
+            writes.push(FileValue { hierarchy, controller, file, value, device, asked, taken });
         }
         Ok(writes)
     }
 
     /// Is a limit asked in this hierarchy, or may it be asked below?
-    fn asks(&self, hierarchy: &Hierarchy, writes: &[Write]) -> bool {
+    fn asks(&self, hierarchy: &Hierarchy, writes: &[FileValue]) -> bool {
         writes.iter().any(|write| write.hierarchy.is(hierarchy))
             || self.delegated && hierarchy.is_delegated()
     }
@@ -131,7 +131,7 @@ impl Wanted {
         cx: &Cx,
         hierarchies: &'a [Hierarchy],
         name: &[u8],
-        writes: &[Write],
+        writes: &[FileValue],
     ) -> Result<Vec<Used<'a>>, Error> {
         let mut used = Vec::new();
         // See `used`.
@@ -155,7 +155,7 @@ impl Wanted {
         cx: &Cx,
         hierarchies: &'a [Hierarchy],
         name: &[u8],
-        writes: &[Write],
+        writes: &[FileValue],
     ) -> Vec<Used<'a>> {
         let primary = hierarchies::primary(hierarchies);
         let asked = |hierarchy: &&Hierarchy| self.asks(hierarchy, writes);

@@ -1,15 +1,15 @@
-//! Why the kernel refuses what is done with a cgroup: looked for after the failure.
+//! Why a cgroup is not made, limited, given away or entered: looked for after the failure.
 
 use std::ffi::CStr;
 
 use syscalls::Errno;
 
-use crate::cgroup::devices;
+use crate::cgroup::device_limits;
 use crate::cgroup::file::{join, parent, read_word, shown_word, sum, why_refused};
 use crate::cgroup::hierarchies::Hierarchy;
 use crate::cgroup::limits::QUOTA;
 use crate::cgroup::proc_pid_cgroup::why_on_v1;
-use crate::cgroup::write::Write;
+use crate::cgroup::value::FileValue;
 use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{plain, unsigned};
@@ -67,14 +67,14 @@ pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
 }
 
 /// Why the file of a limit is not there.
-pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
     if !error.is(Errno::ENOENT) {
         return error;
     }
     let controller = plain(write.controller);
     let Ok(on) = read_word(cx, &parent(cgroup), b"cgroup.subtree_control") else { return error };
     if write.asked.is_some() && write.controller == b"hugetlb" {
-        let sizes = devices::alike(cx, cgroup, write.file);
+        let sizes = device_limits::alike(cx, cgroup, write.file);
         if !sizes.is_empty() {
             return error.because(format_args!("huge pages of this size are not here, but{sizes}"));
         }
@@ -90,7 +90,7 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error
 }
 
 /// Why a value was not accepted.
-pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Error {
+pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
     if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
         let Some(used) = shown_word(cx, cgroup, b"memory.usage_in_bytes") else { return error };
         return error
@@ -98,7 +98,7 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &Write, error: Error) -> Erro
     }
     if let (true, b"io", Some(device)) = (error.is(Errno::ENODEV), write.controller, &write.device)
     {
-        return devices::why_no_device(cx, device, error);
+        return device_limits::why_no_device(cx, device, error);
     }
     let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
     let (true, Some(asked)) = (refused, write.asked) else { return error };
