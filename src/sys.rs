@@ -30,6 +30,7 @@ mod calls {
     pub mod namespaces;
     pub mod processes;
     pub mod signals;
+    pub mod sockets;
     pub mod state;
 }
 
@@ -39,6 +40,7 @@ pub use calls::mounts::*;
 pub use calls::namespaces::*;
 pub use calls::processes::*;
 pub use calls::signals::*;
+pub use calls::sockets::*;
 pub use calls::state::*;
 pub use checked::Checked;
 pub use context::Cx;

@@ -184,11 +184,6 @@ fn ioctl_int(cx: &Cx, file: BorrowedFd, request: i64) -> Result<i32, Error> {
     Ok(number.get().0)
 }
 
-/// `sync()`: sync(2). All that is written is on its devices, of every file system.
-pub fn sync(cx: &Cx) -> Result<(), Error> {
-    cx.change(nr::sync, &[]).map(drop)
-}
-
 /// `memfd_create(name, flags)`: memfd_create(2).
 pub fn memfd_create(cx: &Cx, text: &CStr, bits: u64) -> Result<OwnedFd, Error> {
     let args = [Arg::Str(text), Arg::Flags(bits | libc::MFD_CLOEXEC as u64, flags::MEMFD)];

@@ -321,3 +321,8 @@ pub fn fchdir(cx: &Cx, dir: BorrowedFd) -> Result<(), Error> {
 pub fn chroot(cx: &Cx, path: &CStr) -> Result<(), Error> {
     cx.change(nr::chroot, &[Arg::Path(path)]).map(drop)
 }
+
+/// `sync()`: sync(2). All that is written is on its devices, of every file system.
+pub fn sync(cx: &Cx) -> Result<(), Error> {
+    cx.change(nr::sync, &[]).map(drop)
+}

@@ -1,15 +1,25 @@
-//! What is set in a namespace, and sockets.
+//! Namespaces: made, joined, asked about, and what is set in one.
 
 use std::cell::Cell;
-use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
 use crate::sys::context::Cx;
-use crate::sys::raw::{fd, flags, name, nr, owned};
+use crate::sys::raw::{fd, name, nr};
 use crate::sys::structs::*;
+
+/// `unshare(flags)`: unshare(2).
+pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
+    cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
+}
+
+/// `setns(fd, nstype)`: setns(2). `fd` is a namespace, or a pidfd (Linux 5.8): then all the kinds in
+/// `bits` are joined, the user namespace first, or none.
+pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
+    cx.change(nr::setns, &[fd(file), Arg::Flags(bits, flags::CLONE)]).map(drop)
+}
 
 /// `sethostname(name, len)`: sethostname(2).
 pub fn sethostname(cx: &Cx, text: &[u8]) -> Result<(), Error> {
@@ -35,45 +45,4 @@ pub fn ns_get_owner_uid(cx: &Cx, ns: BorrowedFd) -> Result<u32, Error> {
 pub fn ns_get_nstype(cx: &Cx, ns: BorrowedFd) -> Result<u64, Error> {
     let request = name(libc::NS_GET_NSTYPE as i64, flags::IOCTL);
     cx.read(nr::ioctl, &[fd(ns), request]).map(|kind| kind as u64)
-}
-
-/// `socket(AF_INET, SOCK_DGRAM, 0)`: socket(2), for requests about interfaces.
-pub fn socket_inet(cx: &Cx) -> Result<OwnedFd, Error> {
-    let args = [
-        name(libc::AF_INET, flags::AF),
-        flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, flags::SOCK),
-        name(libc::IPPROTO_IP, flags::IPPROTO),
-    ];
-    cx.change_fd(nr::socket, &args)
-}
-
-/// `socketpair(AF_UNIX, SOCK_STREAM, 0, sv)`: socketpair(2). Two sockets: what is written to the one is
-/// read from the other. `bits` may have SOCK_NONBLOCK.
-pub fn socketpair(cx: &Cx, bits: c_int) -> Result<(OwnedFd, OwnedFd), Error> {
-    let pair = Cell::new(FdPair([0; 2]));
-    let args = [
-        name(libc::AF_UNIX, flags::AF),
-        flags(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | bits, flags::SOCK),
-        Arg::Size(0),
-        Arg::Out(&pair),
-    ];
-    cx.change(nr::socketpair, &args)?;
-    if cx.dry() {
-        return Ok((cx.stand_in()?, cx.stand_in()?));
-    }
-    let FdPair([first, second]) = pair.get();
-    Ok((owned(first as usize), owned(second as usize)))
-}
-
-/// `sendto(socket, buf, len, MSG_NOSIGNAL, NULL, 0)`: send(2). EPIPE: the other end is closed.
-pub fn sendto(cx: &Cx, socket: BorrowedFd, bytes: &[u8]) -> Result<(), Error> {
-    let bits = flags(libc::MSG_NOSIGNAL, flags::MSG);
-    let args = [fd(socket), Arg::Bytes(bytes), bits, Arg::Null, Arg::Size(0)];
-    cx.change(nr::sendto, &args).map(drop)
-}
-
-/// `ioctl(socket, SIOCSIFFLAGS, {name, flags})`: netdevice(7).
-pub fn set_interface_flags(cx: &Cx, socket: BorrowedFd, request: &IfReq) -> Result<(), Error> {
-    let set = name(libc::SIOCSIFFLAGS as i64, flags::IOCTL);
-    cx.change(nr::ioctl, &[fd(socket), set, Arg::In(request)]).map(drop)
 }

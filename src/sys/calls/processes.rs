@@ -14,17 +14,6 @@ use crate::sys::context::Cx;
 use crate::sys::raw::{At, Call, exit_now, fd, flags, name, nr, raw};
 use crate::sys::structs::*;
 
-/// `unshare(flags)`: unshare(2).
-pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
-    cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
-}
-
-/// `setns(fd, nstype)`: setns(2). `fd` is a namespace, or a pidfd (Linux 5.8): then all the kinds in
-/// `bits` are joined, the user namespace first, or none.
-pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
-    cx.change(nr::setns, &[fd(file), Arg::Flags(bits, flags::CLONE)]).map(drop)
-}
-
 /// `clone3({flags, exit_signal=SIGCHLD}, size)`: clone(2), Linux 5.3, as fork(2) does. Returns the
 /// child's pid, and 0 in the child. A dry run continues as the child.
 ///
