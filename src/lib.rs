@@ -3,8 +3,8 @@
 //! A *tool* is one file in [`tools`]. It does one step to the calling process; then comes the rest of its
 //! command line, PROG: by execve(2), or in the same process where PROG is a tool that the same program
 //! has. Read a tool's `HELP` for what it is for and its `apply` for every system call that it makes, in
-//! order. `src/bin` makes a program of each, and one of all. What the tools share lies in the modules
-//! below, each of which uses only those above it in this list.
+//! order. `src/bin` makes a program of each, and one of all. What the tools share lies in the groups of
+//! modules below: each group uses only the groups above it in this list.
 
 // The rules of this crate: `unsafe` in `sys` alone, and no way to a panic.
 #![deny(unsafe_code)]
@@ -100,15 +100,17 @@ pub mod process {
     pub mod child;
     pub mod container;
     pub mod descriptors;
-    pub mod id_mapping;
     pub mod join;
     pub mod lock;
     pub mod lock_file;
     pub mod machine;
+    pub mod map_child_ids;
     pub mod namespaces;
     pub mod own_file;
     pub mod pid_file;
+    pub mod process_1;
     pub mod prog;
+    pub mod ready;
     pub mod session;
     pub mod signals;
     pub mod socket_pair;

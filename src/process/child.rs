@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::memberships::Memberships;
-use crate::process::descriptors::{Ran, Ready};
+use crate::process::ready::{Ran, Ready};
 use crate::process::wait;
 use crate::say::error::{Error, FAILED};
 use crate::sys::structs::{SigAction, SigSet};

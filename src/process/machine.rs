@@ -10,7 +10,7 @@ use crate::cgroup::memberships::Memberships;
 use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
 use crate::process::child::{self, Caller, Side};
-use crate::process::session;
+use crate::process::process_1;
 use crate::process::signals::Child;
 use crate::process::wait;
 use crate::root::mountinfo;
@@ -54,7 +54,7 @@ pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     }
     let machine = Machine::new(cx, on_exit);
     let caller = loop {
-        match session::hide(cx).and_then(|()| Caller::new(cx)) {
+        match process_1::hide(cx).and_then(|()| Caller::new(cx)) {
             Ok(caller) => break caller,
             Err(error) if cx.dry() => return Err(error),
             Err(error) => machine.after_prog(cx, Err(error)),

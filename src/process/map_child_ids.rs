@@ -1,4 +1,5 @@
-//! The ids of a child, mapped by its parent; and what can be done only where they are mapped.
+//! A parent maps the ids of its child: it writes the maps, or has newuidmap(1) write them. And it removes directories, by a
+//! child with the same maps where that takes one. What a map says is in [`crate::ids::id_maps`].
 
 use syscalls::Errno;
 

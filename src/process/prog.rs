@@ -9,6 +9,7 @@ use syscalls::Errno;
 use crate::cli::Prog;
 use crate::process::descriptors;
 use crate::process::own_file::{self, Seal};
+use crate::process::ready;
 use crate::process::why_not_executed;
 use crate::say::error::{Error, NOT_FOUND};
 use crate::say::show::plain;
@@ -162,8 +163,8 @@ impl Found {
         if let Some(mask) = cx.mask_of_prog() {
             sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
         }
-        descriptors::say_ready(cx)?;
-        self.exec_prog(cx, &argv).inspect_err(|_| descriptors::say_failed(cx))
+        ready::say_ready(cx)?;
+        self.exec_prog(cx, &argv).inspect_err(|_| ready::say_failed(cx))
     }
 
     /// Execute PROG, which is not one of our tools.

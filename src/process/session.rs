@@ -29,18 +29,6 @@ pub fn begin(cx: &Cx, terminal: Option<&Terminal>) -> Result<(), Error> {
     sys::dup_to_standard(cx, file.as_fd())
 }
 
-/// Be process 1 as PROG and its children may see it.
-pub fn hide(cx: &Cx) -> Result<(), Error> {
-    // What we were started with is of the host: inside, /proc/1 would show it.
-    sys::prctl_set_name(cx, c"td-init")?;
-    if !cx.dry() {
-        cx.set_env(cx.env().to_vec());
-        cx.start.forget(c"td-init");
-    }
-    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
-    sys::prctl_set_undumpable(cx)
-}
-
 /// Join a session keyring of our own: keyrings(7). A kernel without keyrings has none to share.
 pub fn join_keyring(cx: &Cx) -> Result<(), Error> {
     match sys::keyctl_join_session_keyring(cx) {

@@ -1,4 +1,7 @@
 //! Waiting for a child, which may be frozen: its signals, its end, and how to end it.
+//!
+//! How signals are passed on is in [`crate::process::signals`]. The exit status for the end, 128+n for signal n, is
+//! [`WaitStatus::exit_status`]; [`crate::process::ready`] makes it 125 where a failure ended the child before PROG.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

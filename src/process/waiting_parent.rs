@@ -1,6 +1,7 @@
 //! The waiting parent of td-unshare, which enters no namespace: what it does outside before its child becomes PROG, and
 //! when that has ended. It maps ids, keeps namespaces in files, writes pid files, waits, reports what memory has run out,
 //! and removes cgroups and directories.
+//! How signals are passed on is in [`crate::process::signals`].
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
@@ -9,11 +10,11 @@ use crate::cgroup::child_cgroups::{self, ChildCgroups};
 use crate::cgroup::memberships::Memberships;
 use crate::cli::{Cli, Prog};
 use crate::ids::id_maps::IdMaps;
-use crate::process::descriptors::Ran;
-use crate::process::id_mapping::{self, Remove};
+use crate::process::map_child_ids::{self, Remove};
 use crate::process::namespaces;
 use crate::process::pid_file;
 use crate::process::prog::Next;
+use crate::process::ready::Ran;
 use crate::process::signals::Child;
 use crate::process::socket_pair::SocketPair;
 use crate::process::wait;
@@ -233,7 +234,7 @@ impl<'a> WaitingParent<'a> {
     }
 
     fn do_before_prog(&mut self, cx: &Cx, child: i32) -> Result<(), Error> {
-        self.maps.map_or(Ok(()), |maps| id_mapping::write_for(cx, maps, child))?;
+        self.maps.map_or(Ok(()), |maps| map_child_ids::write_for(cx, maps, child))?;
         for (namespace, file) in &self.asked.pins {
             self.pins.push((file, namespaces::pin(cx, child, *namespace, file)?));
         }
@@ -293,7 +294,7 @@ impl<'a> WaitingParent<'a> {
     fn remove(&self, cx: &Cx, path: &CStr, how: Remove) -> Result<(), Error> {
         let Some(place) = Place::find(cx, self.asked.state(), path)? else { return Ok(()) };
         match self.maps {
-            Some(maps) => id_mapping::remove(cx, maps, &place, how),
+            Some(maps) => map_child_ids::remove(cx, maps, &place, how),
             None => how(cx, &place),
         }
     }

@@ -1,4 +1,5 @@
 //! td-init: be process 1, of a container or of a machine. PROG runs in a child.
+//! How signals are passed on to it is in [`crate::process::signals`].
 
 const HELP: &str = "\
 usage: td-init [OPTION]... PROG [ARG]...
@@ -18,10 +19,11 @@ use crate::cgroup::memberships::Memberships;
 use crate::cli::{Cli, Prog};
 use crate::process::chain::{self, Tool};
 use crate::process::child::{self, Side};
-use crate::process::descriptors::{self, Ran};
+use crate::process::descriptors;
 use crate::process::machine::{self, OnExit};
+use crate::process::process_1;
 use crate::process::prog::Next;
-use crate::process::session;
+use crate::process::ready::Ran;
 use crate::process::signals::Child;
 use crate::process::wait;
 use crate::say::error::Error;
@@ -74,7 +76,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find_tool(cx)?;
     // Process 1 of a pid namespace inherits every orphan anyway; any other those below it.
     sys::prctl_set_child_subreaper(cx)?;
-    session::hide(cx)?;
+    process_1::hide(cx)?;
     let apart = leads_session_without_terminal(cx)?;
     match child::spawn(cx, 0, &mut Memberships::default()).map_err(why_no_child)? {
         Side::Child => {

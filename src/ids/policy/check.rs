@@ -59,7 +59,7 @@ const SETPGID: Made = made(Sysno::setpgid, &[]);
 const CLONE3: Made = made(Sysno::clone3, &[]);
 const CLONE: Made = made(Sysno::clone, &[libc::SIGCHLD]);
 
-/// What `td::users` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
+/// What `ids::credentials` calls: PR_GET_PDEATHSIG and PR_SET_PDEATHSIG (SIGKILL) too.
 const OF_IDS: &[Made] = &[
     made(Sysno::prctl, &[2]),
     made(Sysno::prctl, &[1, 9]),
@@ -69,7 +69,7 @@ const OF_IDS: &[Made] = &[
     made(Sysno::setresuid, &[]),
 ];
 
-/// What `td::caps` calls: PR_SET_KEEPCAPS, PR_CAP_AMBIENT_RAISE.
+/// What `ids::caps` calls: PR_SET_KEEPCAPS, PR_CAP_AMBIENT_RAISE.
 const OF_AMBIENT: &[Made] = &[made(Sysno::prctl, &[8, 1]), made(Sysno::prctl, &[47, 2])];
 const OF_CAPABILITIES: &[Made] = &[made(Sysno::capset, &[])];
 
@@ -85,7 +85,7 @@ const OF_ENTRY: &[Made] = &[
     made(Sysno::close_range, &[3, i32::MAX, 4]),
 ];
 
-/// What `td::descriptors` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte.
+/// What `process::ready` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte.
 const OF_READY: &[Made] = &[
     made(Sysno::fcntl, &[3, 2, 1]),
     made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
