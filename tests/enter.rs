@@ -19,11 +19,13 @@ fn a_command_line_that_means_nothing_is_refused() {
     refuses("-t x -a true", "--target x: this is no pid");
     refuses("-t 0 -a true", "--target 0: this is no pid");
     refuses("-t -1 -a true", "--target -1: this is no pid");
-    refuses("-t 1 --name c true", "--target and --name: it is one of them");
-    refuses("-t 1 true", "--target: and what of it?");
-    refuses("-t 1 -w=/ -n=/proc/1/ns/net true", "--target: and what of it?");
+    refuses("-t 1 --name c true", "--target and --name exclude each other");
+    let needs =
+        "--target needs --all, --join-cgroup, or a namespace, --root or --wd without a value";
+    refuses("-t 1 true", needs);
+    refuses("-t 1 -w=/ -n=/proc/1/ns/net true", needs);
     for line in ["-n true", "--all true", "-r true", "--wd true", "--join-cgroup true"] {
-        refuses(line, "of which process? --target PID");
+        refuses(line, "--target PID is missing");
     }
     for line in ["-n", "-a", "--uts=/x", "--root", "--root=/", "--join-cgroup"] {
         refuses(&format!("--name c {line} true"), "--name takes all that is the container's");

@@ -96,15 +96,15 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     let Asked { namespaces, files, root, wd, cgroup } = &opts.asked;
     let of_process = *namespaces != 0 || *root == Some(None) || *cgroup;
     match (opts.target, &opts.name) {
-        (Some(_), Some(_)) => Err(cli.usage("--target and --name: it is one of them")),
+        (Some(_), Some(_)) => Err(cli.usage("--target and --name exclude each other")),
         (_, Some(_)) if of_process || !files.is_empty() || root.is_some() => {
             Err(cli.usage("--name takes all that is the container's, and nothing else"))
         }
-        (Some(_), _) if !of_process && *wd != Some(None) => {
-            Err(cli.usage("--target: and what of it? --all, --net, --root"))
-        }
+        (Some(_), _) if !of_process && *wd != Some(None) => Err(cli.usage(
+            "--target needs --all, --join-cgroup, or a namespace, --root or --wd without a value",
+        )),
         (None, None) if of_process || *wd == Some(None) => {
-            Err(cli.usage("of which process? --target PID"))
+            Err(cli.usage("--target PID is missing"))
         }
         _ => Ok(opts),
     }
