@@ -597,7 +597,7 @@ mod root {
             assert_eq!((output.out(), output.err().matches("EACCES").count()), (String::new(), 1));
             // It is done, and does not help.
             assert!(!output.err().contains("--delegate"), "{output}");
-            let output = output.says("given are the limits of cgroups below it");
+            let output = output.says("only limits of cgroups below it were delegated");
             drop(output);
             let output = run(&mut as_user(&dir, "td-cgroup", ["--fresh", "--pids", "1", &below]));
             let output = output.exits(125).says(" still has processes: ");
@@ -753,7 +753,8 @@ mod root {
             let dir = tools();
             let mut cmd = as_user(&dir, "td-cgroup", [own.0.as_str(), "echo", "run"]);
             let output = run(&mut cmd).exits(125).says("EACCES");
-            let output = output.says("have root start PROG inside of it: --leaf NAME PROG");
+            let output =
+                output.says("root must start PROG inside it: td-cgroup --leaf NAME PATH PROG");
             let says = "/cgroup.procs belongs to uid 0 (mode 0644), we are 65534";
             let output = output.says(says).says("write(");
             assert!(!output.err().contains(&format!("{}{says}", own.0)), "{output}");

@@ -138,7 +138,9 @@ mod root {
         for option in ["--freeze", "--kill", "--wait-empty"] {
             let args = [&own.below("a"), "sh", "-c", "\"$@\"; exit", "sh", tool, option, &own.0];
             let output = run(&mut cgroup(args)).exits(125);
-            output.says(": this process is in it itself").says("run td-cgroup from outside of it");
+            output
+                .says(": this process is in that cgroup or below it")
+                .says("run td-cgroup from outside of it");
         }
     }
 
@@ -422,7 +424,7 @@ mod root {
         mount(["-t", "tmpfs", "tmpfs", "/sys/dev/block"]);
         fs::create_dir_all("/sys/dev/block/8:255/partition").expect("a partition");
         let output = run(&mut cgroup(["--io-max", "8:255,rbps=1", &own.0])).exits(125);
-        output.says("8:255 is a partition, and the limit is one of its disk");
+        output.says("8:255 is a partition; limits apply to whole disks");
         run(Command::new("umount").arg("/sys/dev/block")).ok();
         assert!(own.is_gone());
     }
@@ -732,7 +734,8 @@ mod root {
             run(&mut cgroup(["--cpuset-cpus", "0", &own.below("a")])).ok();
             let args = ["--cpuset-cpus", "0-1", &own.below("a/b"), "echo", "run"];
             let output = run(&mut cgroup(args)).exits(125);
-            let output = output.says("cpuset.cpus.effective: 0-1 was written, and it says 0");
+            let output =
+                output.says("0-1 was written to ").says("cpuset.cpus.effective, which now reads 0");
             assert_eq!(output.says("--cpuset-cpus takes a list").out(), "");
             assert!(!own.found()[0].join("a/b").exists());
         }

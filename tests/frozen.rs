@@ -72,7 +72,7 @@ mod root {
     #[track_caller]
     fn refuses(cmd: &mut Command, frozen: &str) {
         let output =
-            run(cmd).exits(125).says(&format!("{frozen} is frozen: no process in it goes on"));
+            run(cmd).exits(125).says(&format!("{frozen} is frozen: no process in it runs"));
         assert_eq!(output.out(), "", "PROG has run");
         output.says(&format!("td-cgroup --thaw {frozen}\n"));
     }
@@ -131,7 +131,7 @@ mod root {
             run(Command::new("umount").arg(&freezer.0)).ok();
             let output = run(&mut td("td-unshare", ["--into-cgroup", "/a", "echo", "run"]));
             mount(["--bind", text(&kept), text(&freezer.0)]); // the test's own look, and its end
-            let says = format!("{} is frozen: no process in it goes on", kept.display());
+            let says = format!("{} is frozen: no process in it runs", kept.display());
             let output = output.exits(125).says(&says);
             assert_eq!(output.says("thaw it from outside").out(), "");
             run(Command::new("umount").arg(&freezer.0)).ok();
@@ -179,7 +179,7 @@ mod root {
                 freezer.freeze(&own.0, false);
                 let output = strace.wait();
                 let output = output.says(&format!("process {child} is killed"));
-                let output = output.says(&format!("{} is frozen: no process in it goes on", own.0));
+                let output = output.says(&format!("{} is frozen: no process in it runs", own.0));
                 let output = output.says(&format!("td-cgroup --thaw {}", own.0));
                 let before_prog = options.len() > 1;
                 match (freezer.1, before_prog) {
@@ -231,8 +231,7 @@ mod root {
             entered.kill(libc::SIGTERM);
             assert!(ended_within(entered.pid(), LIMIT), "it is deaf");
             freezer.freeze(&name, false);
-            let output =
-                entered.wait().says(&format!("{name} is frozen: no process in it goes on"));
+            let output = entered.wait().says(&format!("{name} is frozen: no process in it runs"));
             // The first signal is there as well.
             let ended = if freezer.1 { [137, 143] } else { [125; 2] };
             assert!(ended.map(Some).contains(&output.code), "{output}");
@@ -281,7 +280,7 @@ mod root {
             let first = children_of(running.pid())[0];
             running.kill(libc::SIGTERM);
             assert!(ended_within(running.pid(), LIMIT), "it is deaf");
-            let frozen = format!("{} is frozen: no process in it goes on", own.0);
+            let frozen = format!("{} is frozen: no process in it runs", own.0);
             if freezer.1 {
                 let output = running.wait().says(&frozen);
                 assert!([Some(137), Some(143)].contains(&output.code), "{output}");

@@ -199,7 +199,7 @@ pub fn why_no_device(cx: &Cx, device: &[u8], error: Error) -> Error {
             error.because(format_args!("there is no block device {device}"))
         }
         Ok(_) if sys::statx(cx, None, &cstring(path + "/partition"), 0).is_ok() => {
-            error.because(format_args!("{device} is a partition, and the limit is one of its disk"))
+            error.because(format_args!("{device} is a partition; limits apply to whole disks"))
         }
         _ => error,
     }

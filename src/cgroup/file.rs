@@ -166,7 +166,7 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
 fn way_to_be_given(cx: &Cx, path: &CStr) -> String {
     let above = sys::statx(cx, None, &parent(path), 0);
     if above.is_ok_and(|above| above.uid == cx.start.euid) {
-        return "given are the limits of cgroups below it".into();
+        return "only limits of cgroups below it were delegated".into();
     }
     let mut way_out = String::from("as root: td-cgroup --delegate");
     unsigned(" ", cx.start.euid.into(), &mut way_out);

@@ -175,7 +175,7 @@ impl Frozen {
     }
 
     fn what(&self) -> String {
-        [self.above.shown(), " is frozen: no process in it goes on"].concat()
+        [self.above.shown(), " is frozen: no process in it runs"].concat()
     }
 }
 

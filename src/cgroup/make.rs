@@ -323,7 +323,7 @@ fn compare_with_use(cx: &Cx, cgroup: &CStr, write: &FileValue) -> Result<(), Err
         (Some(now), Value::Number(most)) if now > *most => {
             let (cgroup, used, most) = (plain(cgroup.to_bytes()), ascii(used), number(*most));
             Err(Error::refusal(format_args!("{cgroup} uses {used} bytes, more than {most}"))
-                .way_out("its processes would be killed; end them first, or take less away"))
+                .way_out("its processes would be killed; end them first, or set a higher limit"))
         }
         _ => Ok(()),
     }
@@ -342,6 +342,6 @@ fn read_back(cx: &Cx, cgroup: &CStr, write: &FileValue) -> Result<(), Error> {
     }
     let path = plain(join(cgroup, write.taken).to_bytes());
     let (taken, written) = (plain(taken), plain(written));
-    Err(Error::refusal(format_args!("{path}: {written} was written, and it says {taken}"))
+    Err(Error::refusal(format_args!("{written} was written to {path}, which now reads {taken}"))
         .because(asked.takes()))
 }

@@ -116,8 +116,10 @@ pub fn refuse_own(places: &[ExistingCgroup]) -> Result<(), Error> {
         let below = own.to_bytes().strip_prefix(directory.to_bytes());
         if below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
             let directory = plain(directory.to_bytes());
-            return Err(Error::refusal(format_args!("{directory}: this process is in it itself"))
-                .way_out("run td-cgroup from outside of it"));
+            return Err(Error::refusal(format_args!(
+                "{directory}: this process is in that cgroup or below it"
+            ))
+            .way_out("run td-cgroup from outside of it"));
         }
     }
     Ok(())

@@ -107,7 +107,9 @@ pub fn say_what_is_not_counted(cx: &Cx, places: &[ExistingCgroup]) -> Result<(),
     cx.say(
         &Error::refusal(format_args!("memory, processes and io of {shown} are not counted"))
             .because(format_args!("{above} passes no controllers down"))
-            .way_out("create the cgroup where they are: td-run --cgroup-parent /td"),
+            .way_out(
+                "create it below a cgroup that passes controllers down: td-run --cgroup-parent /td",
+            ),
     );
     Ok(())
 }

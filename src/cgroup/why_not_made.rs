@@ -165,7 +165,7 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
         },
         Some(Errno::EOPNOTSUPP) => match shown_word(cx, cgroup, b"cgroup.type") {
             Some(kind) => error
-                .because(format_args!("{shown} is {kind}, where no process of elsewhere may be"))
+                .because(format_args!("{shown} is {kind}, which no process from outside can join"))
                 .way_out("see cgroup.type in cgroups(7)"),
             None => error,
         },
@@ -180,8 +180,9 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
             }
         }
         Some(Errno::EACCES) if hierarchy.v2 => {
-            why_refused(cx, &hierarchy.common_procs(name), error)
-                .way_out("and on version 2 have root start PROG inside of it: --leaf NAME PROG")
+            why_refused(cx, &hierarchy.common_procs(name), error).way_out(
+                "on version 2, root must start PROG inside it: td-cgroup --leaf NAME PATH PROG",
+            )
         }
         _ => why_refused(cx, &join(cgroup, b"tasks"), error),
     }
