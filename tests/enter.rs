@@ -411,7 +411,7 @@ mod root {
             td("td-enter", ["--state", text(&house.state()), "--name", &house.name, "true"]);
         cmd.stdin(terminal.open()).stdout(Stdio::null()).stderr(Stdio::piped());
         let output = start_with(&mut cmd).wait().exits(status);
-        let said = "td-enter: descriptor 0 is a terminal that is not seen to control a session";
+        let said = "td-enter: descriptor 0 is a terminal that perhaps controls no session";
         assert_eq!(output.err().contains(said), status == 125, "{output}");
         held.go_on().exits(0);
     }
@@ -967,7 +967,7 @@ mod root {
         chmod(&lock, 0o666);
         root_enters(&house)
             .says(&format!("process {} is in a user namespace of uid 12345", target.pid))
-            .says("so it is not of a container of uid 65534, to whom the state belongs");
+            .says("so it does not belong to a container of uid 65534, the owner of the state directory");
     }
 
     #[test]

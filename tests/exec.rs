@@ -148,7 +148,7 @@ fn a_process_group_leader_cannot_begin_a_session() {
         check(unsafe { libc::setpgid(0, 0) }).map(drop)
     });
     let output = run(&mut cmd).exits(125).says("setsid(): EPERM");
-    let output = output.says("this process leads a process group").says("behind td-init");
+    let output = output.says("this process leads a process group").says("after td-init");
     assert_eq!(output.out(), "");
 }
 

@@ -466,7 +466,7 @@ mod root {
             let output = run(&mut machine(&options, "exit 3")).exits(status);
             assert_eq!(output.err(), "td-init: PROG has ended with exit status 3\n");
             let output = run(&mut machine(&options, "kill -KILL $$")).exits(status);
-            assert_eq!(output.err(), "td-init: PROG was ended by SIGKILL\n");
+            assert_eq!(output.err(), "td-init: PROG was killed by SIGKILL\n");
         }
     }
 
@@ -570,14 +570,14 @@ mod root {
         let running = start(&mut cmd);
         running.prints("begun\nbegun\nbegun\n");
         assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
-        let again = "td-init: PROG has ended with exit status 7, and is started again\n";
+        let again = "td-init: PROG has ended with exit status 7; restarting it\n";
         assert!(running.err().starts_with(&again.repeat(2)), "{}", running.err());
         running.kill(libc::SIGKILL);
         running.wait();
         // The same of a PROG that is not there.
         let mut cmd = td("td-unshare", ["-p", "td-init", "--on-exit", "respawn"]);
         let running = start(cmd.arg("/nowhere"));
-        let again = "td-init: PROG has ended with exit status 127, and is started again\n";
+        let again = "td-init: PROG has ended with exit status 127; restarting it\n";
         wait_for("a second try", || (running.err().matches(again).count() == 2).then_some(()));
         running.kill(libc::SIGKILL);
         running.wait();
@@ -634,7 +634,7 @@ mod root {
         }
         terminal.shows("1 1 1\r\n");
         for status in ["0", "4", "5"] {
-            let said = format!("exit status {status}, and is started again\n");
+            let said = format!("exit status {status}; restarting it\n");
             assert!(running.err().contains(&said), "{}", running.err());
         }
         running.kill(libc::SIGKILL);

@@ -547,7 +547,9 @@ fn without_a_number_for_its_descriptor_it_says_so() {
         let mut cmd = sh(&format!("ulimit -n {most}; exec \"$@\""));
         let inner = lock(&[], &file, &["echo", "run"]);
         let output = refuses(cmd.arg("sh").arg(inner.get_program()).args(inner.get_args()));
-        let says = format!("the lock is on a descriptor from 10 up, and RLIMIT_NOFILE is {most}\n");
+        let says = format!(
+            "the lock needs a descriptor numbered 10 or above, and RLIMIT_NOFILE is {most}\n"
+        );
         output.says("EMFILE").says(&says).says("raise it: ulimit -n");
     }
 }
@@ -867,7 +869,7 @@ mod root {
         let mut cmd = lock(key, file, &prog);
         if keeper == Keeper::Nobody {
             let output = refuses(&mut cmd).says("has its lock on descriptor 10\n");
-            output.says("closed, it frees the lock").says("whose parent keeps the lock");
+            output.says("closing it releases the lock").says("whose parent keeps the lock");
             return;
         }
         let running = start(&mut cmd);

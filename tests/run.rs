@@ -1850,8 +1850,7 @@ mod root {
             let terminal = Pty::new();
             let output = on(&terminal, &mut house.container(&unconfined, &["true"]));
             if can_type {
-                let what =
-                    "td-exec: descriptor 0 is a terminal that is not seen to control a session";
+                let what = "td-exec: descriptor 0 is a terminal that perhaps controls no session";
                 output.exits(125).says(what).says("setsid --ctty");
             } else {
                 output.exits(0);

@@ -246,7 +246,7 @@ impl<'a> State<'a> {
             }
         };
         Err(Error::refusal(what).because(format_args!(
-            "so it is not of a container of uid {owner}, to whom the state belongs"
+            "so it does not belong to a container of uid {owner}, the owner of the state directory"
         )))
     }
 }

@@ -54,9 +54,9 @@ pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
     let Some(fd) = cx.locks().iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
     let fd = show::number(*fd as u64);
     Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
-        .because("closed, it frees the lock; kept, it is a file of the host for PROG")
+        .because("closing it releases the lock; keeping it gives PROG a file of the host")
         .way_out(
-            "put td-lock before td-unshare --pid or td-init, whose parent keeps the lock, or behind this tool",
+            "put td-lock before td-unshare --pid or td-init, whose parent keeps the lock, or after this tool",
         ))
 }
 

@@ -117,7 +117,7 @@ fn why_no_number(cx: &Cx, error: Error) -> Error {
         Ok(limit) => {
             let most = limit.soft;
             let what = format!(
-                "the lock is on a descriptor from {LOWEST} up, and RLIMIT_NOFILE is {most}"
+                "the lock needs a descriptor numbered {LOWEST} or above, and RLIMIT_NOFILE is {most}"
             );
             error.because(what).way_out("raise it: ulimit -n")
         }

@@ -66,7 +66,7 @@ pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     loop {
         let ended = match child::spawn_for(cx, &caller, 0, &mut Memberships::default()) {
             Ok(Side::Child) => {
-                before.iter().for_each(|ended| say_end(cx, *ended, ", and is started again"));
+                before.iter().for_each(|ended| say_end(cx, *ended, "; restarting it"));
                 return Ok(());
             }
             Ok(Side::Parent(child, _)) => {
@@ -168,7 +168,7 @@ impl Machine {
 
 fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
     let how = if libc::WIFSIGNALED(ended.0) {
-        ["was ended by ", &show::signal(libc::WTERMSIG(ended.0))].concat()
+        ["was killed by ", &show::signal(libc::WTERMSIG(ended.0))].concat()
     } else {
         ["has ended with exit status ", &show::number(ended.exit_status().into())].concat()
     };

@@ -85,7 +85,7 @@ impl Prog {
 /// A tool that is not in this program, which lies nowhere in this root.
 fn no_tool(name: &CStr) -> Error {
     let name = plain(name.to_bytes());
-    let what = ": tools are looked up beside this one, which has no place in this root";
+    let what = ": tools are looked up in this program's directory, which is not in this root";
     Error::refusal([&name, what].concat())
         .way_out("put it before td-pivot, or use td, which has all tools; for a program of this root, put -- before it")
 }

@@ -72,7 +72,7 @@ pub fn refuse_free_terminals(
     }
     let fd = show::number(fd as u64);
     Err(Error::refusal(format_args!(
-        "descriptor {fd} is a terminal that is not seen to control a session"
+        "descriptor {fd} is a terminal that perhaps controls no session"
     ))
     .because(
         "PROG could make it its controlling terminal and type into it: no policy refuses TIOCSTI",
@@ -129,7 +129,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
     match (sys::getpid(cx), sys::getpgid(cx, 0)) {
         (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
             .because("this process leads a process group")
-            .way_out("behind td-init it leads none, unless that leads a session"),
+            .way_out("after td-init it does not lead one, unless td-init leads a session"),
         _ => error,
     }
 }
