@@ -44,7 +44,7 @@ fn memory_swap_is_the_sum_and_needs_memory() {
 
 #[test]
 fn what_does_not_go_together_is_refused() {
-    let together = "what is done to a cgroup that is there takes PATH and nothing else";
+    let together = "--stat exclude each other, and what is for a new cgroup: a limit, --leaf, PROG";
     refuses(&["--remove", "/td-test-refused", "echo", "run"], together);
     refuses(&["--stat", "--pids", "1", "/td-test-refused"], together);
     refuses(&["--kill", "--fresh", "/td-test-refused"], together);

@@ -27,9 +27,9 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         ("--io-max", "8:0,rbps=8388608t", "--io-max 8:0,rbps=8388608t: it takes DEV,"),
         ("--hugetlb", "2M,8388608t", "--hugetlb 2M,8388608t: it takes SIZE,LIMIT"),
         ("--hugetlb", "2M,3M", "--hugetlb 2M,3M: it takes SIZE,LIMIT, as 2M,64M"),
-        ("--move-to-leaf", "a/b", "--move-to-leaf a/b: a name beside PATH is wanted"),
-        ("--move-to-leaf", "..", "--move-to-leaf ..: a name beside PATH is wanted"),
-        ("--move-to-leaf", "td-test-refused", "a name beside PATH is wanted"),
+        ("--move-to-leaf", "a/b", "--move-to-leaf a/b: must be one name that is not part of PATH"),
+        ("--move-to-leaf", "..", "--move-to-leaf ..: must be one name that is not part of PATH"),
+        ("--move-to-leaf", "td-test-refused", "must be one name that is not part of PATH"),
     ] {
         let args = [option, value, "/td-test-refused", "echo", "run"];
         let output = run(&mut td("td-cgroup", args)).exits(125).says(why);
@@ -38,7 +38,7 @@ fn a_value_out_of_range_is_refused_with_the_range() {
     let output = run(&mut td("td-cgroup", ["--wait-empty=x", "/td-test-refused"])).exits(125);
     output.says("x: this is no number of seconds");
     let output = run(&mut td("td-cgroup", ["--freeze", "/td-test-refused", "echo"])).exits(125);
-    output.says("what is done to a cgroup that is there takes PATH and nothing else");
+    output.says("--stat exclude each other, and what is for a new cgroup: a limit, --leaf, PROG");
 }
 
 mod root {

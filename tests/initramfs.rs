@@ -202,7 +202,7 @@ mod root {
         run(&mut place.sh(&format!("{proc} td-pivot --no-bind $T/new true")))
             .exits(125)
             .says("move_mount(")
-            .says("NEW_ROOT came locked into the mount namespace of this user namespace")
+            .says("perhaps the mount of NEW_ROOT is locked: it was inherited from another user namespace (")
             .says("leave out --no-bind");
         run(&mut place.sh("exec td-unshare -U -m td-pivot $T/new true"))
             .exits(125)

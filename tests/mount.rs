@@ -9,7 +9,7 @@ fn refuses(args: &[&str], text: &str) {
 
 #[test]
 fn options_need_a_mount_before_them() {
-    refuses(&["--options", "ro", "/", "true"], "--options stands behind the mount");
+    refuses(&["--options", "ro", "/", "true"], "--options must follow the mount");
 }
 
 #[test]
@@ -503,7 +503,8 @@ mod root {
         let says = format!("the target lies below {} itself", text(dir));
         place.fails(&["--move", text(dir), "/new"], &says);
         place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is no directory");
-        let locked = format!("what is on {} is locked in this user namespace", text(&below));
+        let locked =
+            format!("perhaps the mount of {} is locked: it was inherited from", text(&below));
         nobody_fails(&place, "-r -m", &["--move", text(&below), "/new"], &["EINVAL", &locked]);
         let unshared =
             start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; exec sleep 1000"]));
@@ -1586,8 +1587,8 @@ mod root {
         );
         let output = run(cmd).exits(0);
         let said = "td-mount: a new mqueue is refused (EPERM): /dev/mqueue stays empty\n\
-                    td-mount: a new sysfs is refused (EPERM): /sys is the caller's, with the cgroups that are mounted \
-                    there\n";
+                    td-mount: a new sysfs is refused (EPERM): binding the caller's /sys instead, with the cgroups \
+                    mounted there\n";
         assert_eq!(output.err(), said);
         let mounts = place.mounts(&output.out());
         assert!(!mounts.iter().any(|m| m.contains("mqueue")), "{mounts:?}");

@@ -543,7 +543,7 @@ mod root {
         refused("", &above, "without a link on the way");
         fs::remove_file(&link).expect("the link");
         fs::create_dir(&link).expect("the directory");
-        refused("-r ", &above, "is locked in this user namespace").says("it can be bound");
+        refused("-r ", &above, "perhaps the mount of ").says("it can be bound");
         let dir = place.path("");
         let dir = dir.trim_end_matches('/');
         mount(["--make-shared", dir]);
@@ -649,10 +649,9 @@ mod root {
     #[test]
     fn a_locked_new_root_is_bound_unless_that_is_forbidden() {
         let place = Place::new();
-        run(&mut place.td("-r td-pivot --no-bind {T}/mnt true"))
-            .exits(125)
-            .says("EINVAL")
-            .says("came locked into the mount namespace of this user namespace");
+        run(&mut place.td("-r td-pivot --no-bind {T}/mnt true")).exits(125).says("EINVAL").says(
+            "mnt is locked: it was inherited from another user namespace (mount_namespaces(7))",
+        );
         run(&mut place.td("-r td-pivot {T}/mnt true")).ok();
         run(&mut place.td("-r td-pivot {T}/img true")).ok();
     }

@@ -551,7 +551,7 @@ mod root {
                 let script = kinds.map(|kind| format!("readlink /proc/self/ns/{kind}")).join("; ");
                 let output = house.sh(options, &script).exits(0);
                 // A user has no sysfs of a network that is the host's.
-                let is_said = output.err().contains("/sys is the caller's");
+                let is_said = output.err().contains("binding the caller's /sys");
                 assert_eq!(is_said, house.who != Who::Root && !options.is_empty(), "{output}");
                 output.out().lines().map(String::from).collect::<Vec<_>>()
             };

@@ -48,10 +48,10 @@ fn wrong_values_are_refused_by_name() {
         ("--monotonic 18446744073709551617 true", ": this is no number of seconds"),
         ("--boottime -9223372036854775808 true", ": this is no number of seconds"),
         ("--record 4294967299:f true", "N a descriptor above 2"),
-        ("--remove / true", "--remove /: this is no name in a directory"),
-        ("--remove x/.. true", "--remove x/..: this is no name"),
-        ("--rmdir . true", "--rmdir .: this is no name"),
-        ("--pid-file x/.. true", "--pid-file x/..: this is no name"),
+        ("--remove / true", "--remove /: must end in a name other than . and .."),
+        ("--remove x/.. true", "--remove x/..: must end in a name"),
+        ("--rmdir . true", "--rmdir .: must end in a name"),
+        ("--pid-file x/.. true", "--pid-file x/..: must end in a name"),
         ("--map-user me true", "me: this is no id"),
         ("--map-group 4294967295 true", "4294967295: this is no id"),
         ("--map-users all true", "--map-users all: IN:OUT:COUNT, ids below 4294967295"),
@@ -1660,11 +1660,11 @@ mod root {
             |option: &str| format!("$td {option} {}", format!("td-unshare {option} ").repeat(33));
         refused(
             &format!("{} echo ran", chain("-p")),
-            &["ENOSPC (", "this process is 32 pid namespaces deep, which is the most"],
+            &["ENOSPC (", "this process is 32 pid namespaces deep, the maximum"],
         );
         refused(
             &format!("{} echo ran", chain("-r")),
-            &["ENOSPC (", "or user namespaces are 32 deep, which is the most"],
+            &["ENOSPC (", "or 32 user namespaces are nested, the maximum"],
         );
     }
 
@@ -1716,8 +1716,8 @@ mod root {
     fn what_cannot_be_set_inside_has_its_reason() {
         private_mounts();
         for (command, says) in [
-            ("$td --monotonic 9223372036854775807", "a clock goes up to 4611686018 seconds"),
-            ("$td --boottime -99999999999", "the clock would stand below 0"),
+            ("$td --monotonic 9223372036854775807", "a clock may not exceed 4611686018 seconds"),
+            ("$td --boottime -99999999999", "the clock would be negative"),
             ("setpriv --bounding-set -sys_time $td --monotonic 1", "has no CAP_SYS_TIME"),
             ("setpriv --bounding-set -net_admin $td --loopback", "has no CAP_NET_ADMIN"),
             (
@@ -1875,7 +1875,7 @@ mod root {
                 &format!("echo $$ >{}/tasks; exec $td -p echo ran", pids.display()),
                 &[
                     "EAGAIN (",
-                    &format!("{}/pids.max allows 1 processes, 1 are there", pids.display()),
+                    &format!("{}/pids.max allows 1 processes, and 1 exist", pids.display()),
                 ],
             );
         }

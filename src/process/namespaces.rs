@@ -102,7 +102,7 @@ fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
     if wanted & libc::CLONE_NEWPID as u64 != 0 && children_elsewhere(cx) {
         return error
             .because("this process has made a pid namespace for its children already")
-            .way_out("let a child go on: unshare --pid --fork");
+            .way_out("fork first: unshare --pid --fork");
     }
     let look = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0);
     let mut kinds = kinds(wanted);
@@ -118,7 +118,7 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     let pids = status(cx, b"NSpid:\t").unwrap_or_default();
     let depth = split(&pids, b'\t').count();
     if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
-        return error.because("this process is 32 pid namespaces deep, which is the most");
+        return error.because("this process is 32 pid namespaces deep, the maximum");
     }
     let mut found = String::new();
     for name in kinds(wanted) {
@@ -137,10 +137,10 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     }
     error = error
         .because(found)
-        .because("such a limit is reached, here or in a user namespace further out");
+        .because("one of these limits is reached, here or in an ancestor user namespace");
     match wanted & libc::CLONE_NEWUSER as u64 {
         0 => error,
-        _ => error.because("or user namespaces are 32 deep, which is the most"),
+        _ => error.because("or 32 user namespaces are nested, the maximum"),
     }
 }
 
@@ -159,7 +159,7 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
                     let level = plain(level.to_bytes());
                     let [most, now] = [most, now].map(show::number);
                     return error.because(format_args!(
-                        "{level}/pids.max allows {most} processes, {now} are there"
+                        "{level}/pids.max allows {most} processes, and {now} exist"
                     ));
                 }
                 _ => {}
@@ -239,7 +239,9 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
         // By elimination. Linux 6.18 numbers them by processor, so that a new one may have a lower number.
         _ => error
             .because("perhaps the new mount namespace has a lower number, and so counts as outer")
-            .way_out("begin on the processor where this one was made: taskset(1)"),
+            .way_out(
+                "start it on the CPU where the current mount namespace was created: taskset(1)",
+            ),
     }
 }
 
@@ -260,8 +262,10 @@ pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
 /// Why a clock did not take an offset: time_namespaces(7).
 fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
     match error.errno() {
-        Some(Errno::ERANGE) if negative => error.because("the clock would stand below 0"),
-        Some(Errno::ERANGE) => error.because("a clock goes up to 4611686018 seconds, 146 years"),
+        Some(Errno::ERANGE) if negative => error.because("the clock would be negative"),
+        Some(Errno::ERANGE) => {
+            error.because("a clock may not exceed 4611686018 seconds, 146 years")
+        }
         _ => caps::why(cx, CAP_SYS_TIME, error),
     }
 }

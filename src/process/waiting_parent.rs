@@ -115,7 +115,7 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
     let typed = cli.path()?;
     remove::named(&typed).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
-        cli.usage(format_args!("{option} {typed}: this is no name in a directory"))
+        cli.usage(format_args!("{option} {typed}: must end in a name other than . and .."))
     })
 }
 

@@ -31,8 +31,9 @@ pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
         }
         // By elimination: nothing shows the lock.
         Err(e) if e.is(Errno::EINVAL) => {
-            let what = "NEW_ROOT came locked into the mount namespace of this user namespace";
-            return Err(e.because(what).way_out("leave out --no-bind"));
+            return Err(e
+                .because(mounts::perhaps_locked("NEW_ROOT"))
+                .way_out("leave out --no-bind"));
         }
         other => other.map(|()| here)?,
     };

@@ -143,6 +143,12 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     }
 }
 
+/// What is left where nothing else is in the way of a mount: no file shows a lock.
+pub fn perhaps_locked(name: &str) -> String {
+    let why = " is locked: it was inherited from another user namespace (mount_namespaces(7))";
+    ["perhaps the mount of ", name, why].concat()
+}
+
 /// Why what is mounted on `source` cannot be moved: look at it, at what holds it, and at the target.
 pub fn why_not_moved(
     cx: &Cx,
@@ -180,7 +186,7 @@ pub fn why_not_moved(
             .way_out("run it inside td-unshare --mount, or make that mount private first"),
         // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
         _ if !user_namespace::is_initial(cx) => error
-            .because(format_args!("what is on {shown} is locked in this user namespace"))
+            .because(perhaps_locked(&shown))
             .way_out(format_args!("it can be bound: td-mount --bind {shown} DST")),
         _ => error,
     }

@@ -165,7 +165,7 @@ pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
         return match (inode(c"/proc/self/ns/pid_for_children"), inode(c"/proc/self/ns/pid")) {
             (_, None) => error,
             (children, own) if children == own => error.way_out("run it inside td-unshare --pid"),
-            _ => error.way_out("a new one was made, and begins with the next child: fork first"),
+            _ => error.way_out("the new pid namespace starts with the next child: fork first"),
         };
     }
     match hidden(cx) {

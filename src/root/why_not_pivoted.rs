@@ -83,7 +83,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         return None;
     }
     // By elimination: nothing shows the lock.
-    bound(format!("{name} came locked into the mount namespace of this user namespace"))
+    bound(mounts::perhaps_locked(&name))
 }
 
 /// The error with its cause and the way out.

@@ -105,7 +105,8 @@ enum Action {
     Stat,
 }
 
-const ALONE: &str = "what is done to a cgroup that is there takes PATH and nothing else";
+const ALONE: &str = "--remove, --kill, --freeze, --thaw, --wait-empty and --stat exclude each other, and what is \
+                     for a new cgroup: a limit, --leaf, PROG";
 
 impl Opts {
     /// Does the action leave nothing of what is alive?
@@ -194,7 +195,9 @@ fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
     let bad = matches!(leaf, b"" | b"." | b"..") || leaf.contains(&b'/');
     if bad || text::has(opts.path.to_bytes(), b'/', leaf) {
         let leaf = plain(leaf);
-        return Err(cli.usage(format_args!("--move-to-leaf {leaf}: a name beside PATH is wanted")));
+        return Err(cli.usage(format_args!(
+            "--move-to-leaf {leaf}: must be one name that is not part of PATH"
+        )));
     }
     Ok(())
 }

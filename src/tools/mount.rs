@@ -179,7 +179,7 @@ fn remount_ro(path: CString) -> Op {
 fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
     let list = cli.value()?;
     let Some(op) = op else {
-        return Err(cli.usage("--options stands behind the mount that it is for"));
+        return Err(cli.usage("--options must follow the mount that it applies to"));
     };
     let (is_fs, is_bind) = match op.what {
         What::Proc | What::Cgroup | What::Tmpfs | What::Fs(_) => (true, false),
@@ -258,7 +258,7 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
             // The network is not ours: what it has below /sys may be seen, as far as the caller sees it.
             Err(e) if e.is(Errno::EPERM) => {
                 let what = "a new sysfs is refused (EPERM)";
-                let instead = "/sys is the caller's, with the cgroups that are mounted there";
+                let instead = "binding the caller's /sys instead, with the cgroups mounted there";
                 cx.say(&Error::refusal(format_args!("{what}: {instead}")));
                 bind(cx, root, c"/sys", op, RESOLVE_NO_SYMLINKS)
             }
