@@ -45,7 +45,7 @@ impl OnExit {
 
 /// Be process 1 of a machine, or of a pid namespace, and never return but in a child, which is to become
 /// PROG: whatever fails there is how that ended. The one refusal is that of another process.
-pub fn begin(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
+pub fn continue_in_child(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
     let pid = sys::getpid(cx)?;
     if pid != 1 && !cx.dry() {
         let pid = show::number(pid as u64);

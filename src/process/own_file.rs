@@ -53,9 +53,9 @@ fn located(cx: &Cx) -> Option<Vec<u8>> {
     is_there.then_some(path)
 }
 
-/// Become ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`]. The
+/// Continue as ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`]. The
 /// other tools are still found beside the file.
-pub fn reexec_sealed(cx: &Cx, how: Seal) -> Result<(), Error> {
+pub fn continue_sealed(cx: &Cx, how: Seal) -> Result<(), Error> {
     if cx.sealed().is_some() {
         return Ok(());
     }

@@ -29,7 +29,7 @@ impl SocketPair {
 
     /// The child: be replaced by a sibling, whose parent is ours, in the pid namespace that this process has joined. This
     /// process itself is not in that, and ends when it has sent the parent the sibling's pid.
-    pub fn clone_sibling(&self, cx: &Cx) -> Result<(), Error> {
+    pub fn continue_in_sibling(&self, cx: &Cx) -> Result<(), Error> {
         // A policy that is loaded may have no clone3(2), and nothing of that is needed.
         match sys::clone(cx, libc::CLONE_PARENT as u64)? {
             0 => {

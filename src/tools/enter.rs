@@ -129,7 +129,8 @@ fn name(cli: &mut Cli) -> Result<CString, Error> {
 
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     // Whoever executes a PROG of the container, or is seen in it, must not run from a file of the host.
-    own_file::reexec_sealed(cx, Seal::Copy)?;
+    // From here on: the sealed program, begun anew.
+    own_file::continue_sealed(cx, Seal::Copy)?;
     let prog = opts.prog.find_tool(cx)?;
     let sealed = prog.seal(cx, Seal::Copy)?;
     descriptors::refuse_ways_out(cx)?;
@@ -148,11 +149,13 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         descriptors::refuse_locks(cx, &[])?; // nobody stays outside who could keep one
     }
     let death_signal = child::DeathSignal::new(cx, forks)?;
-    let sockets = forks.then(|| clone_and_wait(cx, &mut opened.cgroups)).transpose()?;
+    // From here on: the child, if one is needed.
+    let sockets = forks.then(|| continue_in_child(cx, &mut opened.cgroups)).transpose()?;
     opened.cgroups.enter(cx)?;
     enter(cx, opts, &opened, container)?;
     // What is seen in the pid namespace has no right any more that the container has not.
-    sockets.map_or(Ok(()), |sockets| sockets.clone_sibling(cx).map_err(why_no_child))?;
+    // From here on: the child's sibling, where there is a child.
+    sockets.map_or(Ok(()), |sockets| sockets.continue_in_sibling(cx).map_err(why_no_child))?;
     if container.is_some() {
         sys::setsid(cx)?; // a terminal of the host is not the controlling one
     }
@@ -220,7 +223,7 @@ fn state(cx: &Cx, opts: &Opts) -> Result<CString, Error> {
 
 /// Clone a child, in the cgroups, that joins all that is to be joined and is then replaced by a sibling. The parent stays
 /// outside of all that, and ends as PROG ended.
-fn clone_and_wait(cx: &Cx, cgroups: &mut Memberships) -> Result<SocketPair, Error> {
+fn continue_in_child(cx: &Cx, cgroups: &mut Memberships) -> Result<SocketPair, Error> {
     let sockets = SocketPair::new(cx)?;
     let Side::Parent(child, ran) = child::spawn(cx, 0, cgroups)? else {
         cgroups.v2 = None; // it was created there

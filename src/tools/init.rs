@@ -69,7 +69,8 @@ fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if let Some(on_exit) = opts.on_exit {
         // All that may fail is done in a child, so that no failure ends process 1.
-        let begun = machine::begin(cx, on_exit);
+        // From here on: a child, of a process 1 that never returns.
+        let begun = machine::continue_in_child(cx, on_exit);
         opts.wrong.take().map_or(begun, Err)?;
         return opts.prog.find_tool(cx)?.next(cx);
     }

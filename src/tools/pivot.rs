@@ -92,7 +92,8 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
 fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let prog = opts.prog.find_tool(cx)?;
     if !prog.is_tool() {
-        own_file::reexec_sealed(cx, Seal::Mount)?; // this process executes a file of the new root
+        // This process executes a file of the new root. From here on: the sealed program, begun anew.
+        own_file::continue_sealed(cx, Seal::Mount)?;
     }
     descriptors::refuse_ways_out(cx)?;
     descriptors::refuse_locks(cx, &opts.keep_fds)?;
