@@ -1,7 +1,15 @@
 //! Which system calls a process may make, and all that it executes: seccomp(2).
 //!
 //! A policy is a text, see [`compile`], or a program of classic BPF that others have compiled. A text is compiled for the
-//! capabilities that are kept; then it is checked that it lets td do what is left to do, and loaded.
+//! capabilities that are kept; then it is checked that it lets td do what is left to do, and loaded: seccomp(2) takes
+//! no_new_privs, or CAP_SYS_ADMIN, which a change of ids and capabilities gives up.
+//!
+//! | tool | no_new_privs | seccomp(2) is called |
+//! |---|---|---|
+//! | td-exec | no | before ids and capabilities change: [`Confinement::load_before_ids`] |
+//! | td-exec | yes | last, before execve(2): [`Confinement::load_before_exec`]; where td-init follows in this process, before that: [`Confinement::load_after_ids`] |
+//! | td-enter | no | before ids and capabilities change: [`Confinement::load_before_ids`] |
+//! | td-enter | yes | when they have changed, before a process begins in the pid namespace: [`Confinement::load_after_ids`] |
 
 pub mod calls;
 pub mod check;
@@ -100,9 +108,9 @@ pub fn compiled(name: &str, bytes: &[u8]) -> Result<Program, Error> {
 /// A policy that is to be loaded, and when.
 pub struct Confinement {
     program: Program,
-    /// With no_new_privs it comes last. Without, seccomp(2) takes CAP_SYS_ADMIN, so that it comes before ids and
-    /// capabilities change, and has to let them change.
-    last: bool,
+    /// With it the policy is loaded after ids and capabilities have changed. Without, before, and it has to let them
+    /// change.
+    no_new_privs: bool,
     loaded: Cell<bool>,
 }
 
@@ -121,17 +129,17 @@ impl Confinement {
     /// The same of a program.
     pub fn of(program: Program, no_new_privs: bool) -> Result<Confinement, Error> {
         check::prog(&program)?;
-        Ok(Confinement { program, last: no_new_privs, loaded: Cell::new(false) })
+        Ok(Confinement { program, no_new_privs, loaded: Cell::new(false) })
     }
 
     /// Check that ids and capabilities can still be changed where that comes later.
     pub fn check_change(&self, ids: bool, ambient: bool) -> Result<(), Error> {
-        if self.last { Ok(()) } else { check::change(&self.program, ids, ambient) }
+        if self.no_new_privs { Ok(()) } else { check::change(&self.program, ids, ambient) }
     }
 
     /// Check that it can be said that PROG is executed, where that comes later: `--ready`.
     pub fn check_ready(&self) -> Result<(), Error> {
-        if self.last { Ok(()) } else { check::ready(&self.program) }
+        if self.no_new_privs { Ok(()) } else { check::ready(&self.program) }
     }
 
     /// Check that process 1 of a container can do its work under it.
@@ -160,24 +168,25 @@ impl Confinement {
         self.program.evaluate(&typing).is_ok_and(|answer| !answer::allows(answer))
     }
 
-    /// Before ids and capabilities change: load it, if it is time.
-    pub fn load_first(&self, cx: &Cx) -> Result<(), Error> {
-        if self.last { Ok(()) } else { self.program.load(cx) }
+    /// Before ids and capabilities change: load it where no_new_privs is not set.
+    pub fn load_before_ids(&self, cx: &Cx) -> Result<(), Error> {
+        if self.no_new_privs { Ok(()) } else { self.program.load(cx) }
     }
 
     /// After they have changed: load it, unless it is.
-    pub fn load_last(&self, cx: &Cx) -> Result<(), Error> {
-        if self.last && !self.loaded.replace(true) { self.program.load(cx) } else { Ok(()) }
+    pub fn load_after_ids(&self, cx: &Cx) -> Result<(), Error> {
+        if self.no_new_privs && !self.loaded.replace(true) { self.program.load(cx) } else { Ok(()) }
     }
 
-    /// PROG, the file `path`, begins now. Refuse it where nothing of it could run under the policy, else load that.
-    pub fn begin(&self, cx: &Cx, path: &CStr) -> Result<(), Error> {
+    /// PROG, the file `path`, is executed now. Refuse it where nothing of it could run under the policy, else load that,
+    /// unless it is.
+    pub fn load_before_exec(&self, cx: &Cx, path: &CStr) -> Result<(), Error> {
         // A dry run may be in another root than PROG. Under the policy it might be the last that we do.
-        let is_loaded = !self.last || self.loaded.get();
+        let is_loaded = !self.no_new_privs || self.loaded.get();
         if !cx.dry() && (!is_loaded || check::may_look(&self.program)) {
             check::machine(cx, &self.program, path)?;
         }
-        self.load_last(cx)
+        self.load_after_ids(cx)
     }
 }
 

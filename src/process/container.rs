@@ -78,7 +78,7 @@ impl Container {
         if self.no_new_privs {
             sys::prctl_set_no_new_privs(cx)?;
         }
-        self.policy.as_ref().map_or(Ok(()), |policy| policy.load_first(cx))?;
+        self.policy.as_ref().map_or(Ok(()), |policy| policy.load_before_ids(cx))?;
         keep(cx, self.capabilities | 1 << CAP_SETGID | 1 << CAP_SETUID)
     }
 

@@ -166,7 +166,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     }
     // The policy is loaded: what is left is whether PROG can run under it.
     if let Some(policy) = found.and_then(|container| container.policy) {
-        cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
+        cx.set_before_prog(Box::new(move |cx, path| policy.load_before_exec(cx, path)));
     }
     match sealed {
         Some(file) => prog.exec_sealed(cx, &file),
@@ -302,7 +302,7 @@ fn confine(
     }
     sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
     let policy = container.and_then(|container| container.policy.as_ref());
-    policy.map_or(Ok(()), |policy| policy.load_last(cx))
+    policy.map_or(Ok(()), |policy| policy.load_after_ids(cx))
 }
 
 /// Change the working directory, as `uid`.

@@ -195,7 +195,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         sys::prctl_set_no_new_privs(cx)?;
     }
     let there = settle(cx, opts, user.as_ref())?;
-    policy.as_ref().map_or(Ok(()), |policy| policy.load_first(cx))?;
+    policy.as_ref().map_or(Ok(()), |policy| policy.load_before_ids(cx))?;
     let ambient = opts.ambient && !is_root;
     if let Some(user) = &user {
         credentials::set_ids(cx, user, ambient)?;
@@ -221,10 +221,10 @@ fn become_prog(
             _ => None,
         };
         descriptors::keep_from_prog(cx, &opts.keep_fds, &[policy_fd, opts.record])?;
-        policy.as_ref().map_or(Ok(()), |policy| policy.load_last(cx))?;
+        policy.as_ref().map_or(Ok(()), |policy| policy.load_after_ids(cx))?;
     }
     if let Some(policy) = policy {
-        cx.set_before_prog(Box::new(move |cx, path| policy.begin(cx, path)));
+        cx.set_before_prog(Box::new(move |cx, path| policy.load_before_exec(cx, path)));
     }
     if prog.is_init() { prog.next(cx) } else { prog.exec_as(cx, opts.argv0.as_ref()) }
 }
