@@ -51,9 +51,16 @@ impl Controllers {
         moved.map_or(level, |moved| &moved.leaf)
     }
 
-    /// Have controllers on, as far as version 2 has them: for those below the cgroup `name` where that is given away;
-    /// for itself where it is to be counted. A `container`'s is counted wherever the caller, who is in the way of
-    /// controllers of its own cgroup, is not above it, or in the root, where nobody is in the way.
+    /// Have controllers on, as far as version 2 has them. The first row that is true holds:
+    ///
+    /// | the cgroup `name` | controllers are on for | one that cannot be |
+    /// |---|---|---|
+    /// | is given away | those below it, and itself | is an error |
+    /// | is to be counted, and has a `/` in its name | itself | is an error |
+    /// | is a `container`'s, and the caller is not above it, or is in the root | itself | is left off |
+    /// | is any other | nobody | |
+    ///
+    /// (The caller is in the way of controllers of its own cgroup, but not in the root.)
     pub fn pass_down(
         &mut self,
         cx: &Cx,

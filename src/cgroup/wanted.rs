@@ -123,9 +123,30 @@ impl Wanted {
             || self.delegated && hierarchy.is_delegated()
     }
 
-    /// The same for a cgroup in every hierarchy: `name` where a limit is asked, elsewhere its last part below the
-    /// caller's own cgroup, so that what limits the caller limits it too. Where the caller may not create one, a
-    /// process of it has no more rights than the caller, in whatever namespace: there it is left out.
+    /// The hierarchies in which the cgroup is made: see [`Where`]; the primary one is that of version 2.
+    pub fn used<'a>(
+        &self,
+        cx: &Cx,
+        hierarchies: &'a [Hierarchy],
+        name: &[u8],
+        writes: &[FileValue],
+    ) -> Result<Vec<Used<'a>>, Error> {
+        let primary = hierarchies::primary(hierarchies);
+        let is_asked = hierarchies.iter().any(|hierarchy| self.asks(hierarchy, writes));
+        let others_suffice =
+            is_asked && primary.is_some_and(|primary| cannot_enter(cx, primary, name));
+        let mut used = Vec::new();
+        for hierarchy in hierarchies {
+            let asked = self.asks(hierarchy, writes);
+            let needed = primary.is_some_and(|primary| primary.is(hierarchy));
+            let place = Where::of(asked, needed, || others_suffice, || Ok(false))?;
+            used.extend(place.name(name).map(|name| (hierarchy, name)));
+        }
+        Ok(used)
+    }
+
+    /// The same for a cgroup in every hierarchy. Where the caller may not create one, a process of it has no more rights
+    /// than the caller, in whatever namespace: there it is left out.
     pub fn used_in_every<'a>(
         &self,
         cx: &Cx,
@@ -133,44 +154,61 @@ impl Wanted {
         name: &[u8],
         writes: &[FileValue],
     ) -> Result<Vec<Used<'a>>, Error> {
+        let is_asked = hierarchies.iter().any(|hierarchy| self.asks(hierarchy, writes));
         let mut used = Vec::new();
-        // See `used`.
-        let enough =
-            |h| hierarchies.iter().any(|h| self.asks(h, writes)) && cannot_enter(cx, h, name);
         for hierarchy in hierarchies {
-            let counts = self.count && hierarchy.v2;
-            if self.asks(hierarchy, writes) || counts && !enough(hierarchy) {
-                used.push((hierarchy, name.to_vec()));
-            } else if may_create(cx, hierarchy)? {
-                used.push((hierarchy, text::split_name(name).1.to_vec()));
-            }
+            let asked = self.asks(hierarchy, writes);
+            let needed = self.count && hierarchy.v2;
+            let others_suffice = || is_asked && cannot_enter(cx, hierarchy, name);
+            let place = Where::of(asked, needed, others_suffice, || may_create(cx, hierarchy))?;
+            used.extend(place.name(name).map(|name| (hierarchy, name)));
         }
         Ok(used)
     }
+}
 
-    /// The hierarchies in which the cgroup is made: that of version 2, and each of version 1 in which a limit
-    /// is asked, or may be asked below.
-    pub fn used<'a>(
-        &self,
-        cx: &Cx,
-        hierarchies: &'a [Hierarchy],
-        name: &[u8],
-        writes: &[FileValue],
-    ) -> Vec<Used<'a>> {
-        let primary = hierarchies::primary(hierarchies);
-        let asked = |hierarchy: &&Hierarchy| self.asks(hierarchy, writes);
-        // An ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
-        // limited there, those of version 1 are enough.
-        let enough = hierarchies.iter().any(|h| asked(&h))
-            && primary.is_some_and(|h| cannot_enter(cx, h, name));
-        let mut used = Vec::new();
-        for hierarchy in hierarchies {
-            if asked(&hierarchy) || primary.is_some_and(|primary| primary.is(hierarchy)) && !enough
-            {
-                used.push((hierarchy, name.to_vec()));
-            }
+/// Where a cgroup is made in a hierarchy.
+///
+/// | a limit is asked there, or may be asked below | it is needed there: primary, or `--count` on version 2 | others suffice | made in every hierarchy | where |
+/// |---|---|---|---|---|
+/// | yes | | | | as it is named |
+/// | no | yes | no | | as it is named |
+/// | no | yes | yes | no | nowhere |
+/// | no | no | | no | nowhere |
+/// | no | yes | yes | yes | below the caller's, if the caller may create one; else nowhere |
+/// | no | no | | yes | below the caller's, if the caller may create one; else nowhere |
+///
+/// Others suffice: an ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is limited
+/// there, those of version 1 do.
+#[derive(Debug, PartialEq)]
+enum Where {
+    Named,
+    /// By the last part of its name, so that what limits the caller limits it too.
+    BelowCallers,
+    Nowhere,
+}
+
+impl Where {
+    /// Both questions are asked only where the answer matters.
+    fn of(
+        asked: bool,
+        needed: bool,
+        others_suffice: impl FnOnce() -> bool,
+        may_create: impl FnOnce() -> Result<bool, Error>,
+    ) -> Result<Where, Error> {
+        if asked || needed && !others_suffice() {
+            return Ok(Where::Named);
         }
-        used
+        Ok(if may_create()? { Where::BelowCallers } else { Where::Nowhere })
+    }
+
+    /// The name there of the cgroup `name`.
+    fn name(&self, name: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Where::Named => Some(name.to_vec()),
+            Where::BelowCallers => Some(text::split_name(name).1.to_vec()),
+            Where::Nowhere => None,
+        }
     }
 }
 
@@ -224,4 +262,29 @@ fn cannot_enter(cx: &Cx, hierarchy: &Hierarchy, name: &[u8]) -> bool {
     let refused = |e: Error| e.is(Errno::EACCES);
     let procs = hierarchy.common_procs(name);
     hierarchy.v2 && sys::faccessat2(cx, None, &procs, libc::W_OK).is_err_and(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_made_as_named_below_the_callers_or_nowhere() {
+        use Where::{BelowCallers, Named, Nowhere};
+        for (asked, needed, others_suffice, may_create, place) in [
+            (true, false, true, false, Named),
+            (true, true, true, true, Named),
+            (false, true, false, true, Named),
+            (false, true, true, false, Nowhere),
+            (false, false, false, false, Nowhere),
+            (false, true, true, true, BelowCallers),
+            (false, false, false, true, BelowCallers),
+        ] {
+            let found = Where::of(asked, needed, || others_suffice, || Ok(may_create));
+            assert_eq!(found.ok(), Some(place), "{asked} {needed} {others_suffice} {may_create}");
+        }
+        assert_eq!(Named.name(b"/td/x").as_deref(), Some(&b"/td/x"[..]));
+        assert_eq!(BelowCallers.name(b"/td/x").as_deref(), Some(&b"x"[..]));
+        assert_eq!(Nowhere.name(b"/td/x"), None);
+    }
 }

@@ -63,8 +63,8 @@ impl Prog {
     }
 
     /// Find the program if it is one of our tools, before the working directory or the root changes.
-    /// Any other is searched for in PATH where it will run, when it is executed. A tool never is: one of an image would have all
-    /// our rights.
+    /// Any other is searched for in PATH where it will run, when it is executed. A tool never is: one of an image would
+    /// have all our rights.
     pub fn find_tool(&self, cx: &Cx) -> Result<Found, Error> {
         let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
         let mut found = Found { args: self.args(), name, tool: None, sibling: None };

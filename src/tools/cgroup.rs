@@ -289,7 +289,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         empty::remove_if_empty(cx, &hierarchies, &name)?;
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
-    let used = opts.wanted.used(cx, &hierarchies, &name, &writes);
+    let used = opts.wanted.used(cx, &hierarchies, &name, &writes)?;
     make_used(cx, opts, made, &used, &writes)?;
     if opts.prog.is_none() || opts.stay {
         return Ok(());
