@@ -501,14 +501,13 @@ mod root {
         };
         for line in ["--lower l1 --lower l2 T", "--lower l1 --tmpfs T"] {
             let output = as_nobody(&[], line, "echo executed").exits(125);
-            let output =
-                output.says("mounting takes CAP_SYS_ADMIN, which this process does not have");
+            let output = output.says("this process has no CAP_SYS_ADMIN");
             output.says("run it inside td-unshare --map-root-user --mount");
         }
         let unshare = bin("td-unshare");
         let unshare = unshare.to_str().expect("a plain path");
         let output = as_nobody(&[unshare, "-r"], "--lower l1 --lower l2 T", "echo executed");
-        output.exits(125).says("the mount namespace belongs to another user namespace than ours");
+        output.exits(125).says("the mount namespace belongs to a user namespace that is not ours");
         // What it says is what helps.
         for name in ["u", "w"] {
             chown(dir.join(name), Some(65534), Some(65534)).expect("chown");

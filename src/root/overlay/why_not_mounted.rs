@@ -4,8 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use syscalls::Errno;
 
-use crate::ids::caps::CAP_SYS_ADMIN;
-use crate::root::mounts::Parameter;
+use crate::root::mounts::{self, Parameter};
 use crate::root::overlay::layer::Layer;
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -18,7 +17,7 @@ type Cause = Option<(String, &'static str)>;
 /// Why the kernel makes no overlay of these layers; without any, why it makes no tmpfs.
 pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Error {
     let found = match error.errno() {
-        Some(Errno::EPERM) => not_allowed(cx),
+        Some(Errno::EPERM) => return mounts::why(cx, error),
         Some(Errno::ELOOP) => overlapping(cx, layers),
         Some(Errno::EINVAL) => too_many(layers)
             .or_else(|| unfit(cx, layers))
@@ -37,24 +36,6 @@ pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Er
         }
         None => error,
     }
-}
-
-fn not_allowed(cx: &Cx) -> Cause {
-    if sys::capget(cx).ok()?.effective() >> CAP_SYS_ADMIN & 1 == 0 {
-        let why = "mounting takes CAP_SYS_ADMIN, which this process does not have";
-        return Some((why.into(), "run it inside td-unshare --map-root-user --mount"));
-    }
-    let ours = sys::statx(cx, None, c"/proc/self/ns/user", 0).ok()?;
-    let mounts = sys::openat(cx, None, c"/proc/self/ns/mnt", libc::O_RDONLY).ok()?;
-    // EPERM: the owner is a user namespace above ours.
-    let owner = sys::ns_get_userns(cx, mounts.as_fd()).and_then(|ns| sys::fstatx(cx, ns.as_fd()));
-    match owner {
-        Ok(owner) if owner.same_file(&ours) => return None,
-        Err(e) if !e.is(Errno::EPERM) => return None,
-        _ => {}
-    }
-    let why = "the mount namespace belongs to another user namespace than ours";
-    Some((why.into(), "run it inside td-unshare --mount"))
 }
 
 fn too_many(layers: &[Layer]) -> Cause {
