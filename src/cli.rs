@@ -140,7 +140,7 @@ impl Cli {
         rest.is_some_and(|rest| rest.as_slice().first().is_some_and(|word| word == "--"))
     }
 
-    /// Print what was asked for, and end; but not for `--help=x`, which is no option.
+    /// Print what was asked for, and end; but not for `--help=x`, which is not an option.
     fn print(&mut self, text: &[&str]) -> Result<(), Error> {
         if let Some(value) = self.parser.optional_value() {
             return Err(
@@ -161,7 +161,7 @@ impl Cli {
         self.value().map(|value| cstring(value.into_vec()))
     }
 
-    /// The value of the last option as text; what is no UTF-8 is no word that a tool knows.
+    /// The value of the last option as text; what is not UTF-8 is not a word that a tool knows.
     pub fn word(&mut self) -> Result<Word, Error> {
         self.value().map(|value| Word(value.to_string_lossy().into_owned()))
     }
@@ -186,7 +186,7 @@ impl Cli {
     pub fn nanoseconds(&self, seconds: &OsStr) -> Result<i64, Error> {
         let number = fixed(seconds.as_bytes(), 9).and_then(|n| i64::try_from(n).ok());
         let typed = || plain(seconds.as_bytes());
-        number.ok_or_else(|| self.usage(format_args!("{}: this is no number of seconds", typed())))
+        number.ok_or_else(|| self.usage(format_args!("{}: not a number of seconds", typed())))
     }
 
     /// The same as a path, for options whose letters may stand together: in `-mn` the `n` is an option and
@@ -230,7 +230,7 @@ impl Cli {
 
     /// There is no such option.
     pub fn unknown(&self, option: &str) -> Error {
-        self.usage(format_args!("{}: there is no such option", plain(option.as_bytes())))
+        self.usage(format_args!("{}: no such option", plain(option.as_bytes())))
     }
 
     /// The command line is wrong.
@@ -250,7 +250,7 @@ fn misread(tool: &str, error: lexopt::Error) -> Error {
             let value = plain(value.as_bytes());
             usage(tool, format_args!("{option}={value}: this option has no value"))
         }
-        _ => usage(tool, "an option is no text"),
+        _ => usage(tool, "an option is not UTF-8"),
     }
 }
 

@@ -82,9 +82,9 @@ fn a_name_of_the_program_and_a_variable_are_escaped_too() {
 #[test]
 fn what_a_message_shows_is_the_word_that_was_given() {
     let output = run(&mut td("td-exec", ["--\x1b[31mfoo"])).exits(125);
-    output.says("td-exec: \"--\\33[31mfoo\": there is no such option\n");
+    output.says("td-exec: \"--\\33[31mfoo\": no such option\n");
     let output = run(&mut td("td-exec", ["-\x1b"])).exits(125);
-    output.says("td-exec: \"-\\33\": there is no such option\n");
+    output.says("td-exec: \"-\\33\": no such option\n");
     let output = run(&mut td("td-unshare", ["--propagation", "a\nb", "true"])).exits(125);
     output.says("td-unshare: --propagation \"a\\nb\": private, slave, shared, unchanged\n");
     let output = run(&mut td("td-exec", ["--help=\u{9b}"])).exits(125);

@@ -36,7 +36,7 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         assert_eq!(output.out(), "", "PROG must not run");
     }
     let output = run(&mut td("td-cgroup", ["--wait-empty=x", "/td-test-refused"])).exits(125);
-    output.says("x: this is no number of seconds");
+    output.says("x: not a number of seconds");
     let output = run(&mut td("td-cgroup", ["--freeze", "/td-test-refused", "echo"])).exits(125);
     output.says("--stat exclude each other, and what is for a new cgroup: a limit, --leaf, PROG");
 }
@@ -403,7 +403,7 @@ mod root {
         let limit = format!("{number},rbps=5,wiops=7");
         let args = ["--io-max", &limit, "--io-max", "8:255,rbps=1", &own.0, "echo", "run"];
         let output = run(&mut cgroup(args)).exits(125).says("ENODEV");
-        let output = output.says("there is no block device 8:255");
+        let output = output.says("block device 8:255 does not exist");
         assert_eq!((output.out(), limits_of(&own.0, &number).join(" ")), (String::new(), limits));
         run(&mut cgroup(["--io-max", &format!("{number},rbps=max,wiops=max"), &own.0])).ok();
         assert_eq!(limits_of(&own.0, &number), [] as [&str; 0]);
@@ -416,7 +416,7 @@ mod root {
         private_mounts();
         let own = Cgroup::new("iodev");
         let output = run(&mut cgroup(["--io-max", "/dev/null,rbps=1", &own.0, "echo", "run"]));
-        let output = output.exits(125).says("/dev/null is no block device");
+        let output = output.exits(125).says("/dev/null is not a block device");
         assert_eq!(output.out(), "");
         let output = run(&mut cgroup(["--io-max", "/dev/none,rbps=1", &own.0])).exits(125);
         output.says("statx(").says("ENOENT");

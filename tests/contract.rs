@@ -374,7 +374,7 @@ mod root {
         fs::copy(bin("td-unshare"), dir.dir("real").join("td-unshare")).expect("a copy");
         dir.dir("links");
         symlink("../real/td-unshare", dir.join("links/td-unshare")).expect("a link");
-        let missing = format!("there is no {}/links/td-exec in this root", dir.path().display());
+        let missing = format!("{}/links/td-exec does not exist", dir.path().display());
         let output = run(Command::new(dir.join("links/td-unshare")).args(["td-exec", "true"]));
         output.exits(125).says(&missing);
     }
@@ -443,7 +443,7 @@ mod root {
                 .exits(127)
                 .says("execve(\"/nowhere/program\", [\"/nowhere/program\"], ")
                 .says(": ENOENT (No such file or directory)")
-                .says("there is no /nowhere/program in this root");
+                .says("/nowhere/program does not exist");
             assert_named(tool.name, &output);
         });
     }
@@ -484,9 +484,9 @@ mod root {
             ("script", "{} is there, but its interpreter /nowhere/interpreter is not"),
             ("crlf", "{} is there, but its interpreter \"/bin/sh\\r\" is not"),
             ("loader", "{} is there, but its interpreter /nowhere/ld.so is not"),
-            ("text", "{} has no #! line and is no ELF program"),
+            ("text", "{} has no #! line and is not an ELF program"),
             ("text", "if it is a shell script: sh {}"),
-            ("empty", "{} has no #! line and is no ELF program"),
+            ("empty", "{} has no #! line and is not an ELF program"),
             ("foreign", "{} is a program for EM_RISCV, which this machine does not run"),
         ]
     }

@@ -16,9 +16,9 @@ fn refuses(line: &str, text: &str) {
 
 #[test]
 fn a_command_line_that_means_nothing_is_refused() {
-    refuses("-t x -a true", "--target x: this is no pid");
-    refuses("-t 0 -a true", "--target 0: this is no pid");
-    refuses("-t -1 -a true", "--target -1: this is no pid");
+    refuses("-t x -a true", "--target x: not a process id");
+    refuses("-t 0 -a true", "--target 0: not a process id");
+    refuses("-t -1 -a true", "--target -1: not a process id");
     refuses("-t 1 --name c true", "--target and --name exclude each other");
     let needs =
         "--target needs --all, --join-cgroup, or a namespace, --root or --wd without a value";
@@ -325,7 +325,7 @@ mod root {
         assert_eq!(run(&mut cmd).ok().out(), "/var\n/here\n");
         run(&mut enter(&target, "-mr -w=/nowhere", "true"))
             .exits(125)
-            .says("there is no /nowhere in this root");
+            .says("/nowhere does not exist");
     }
 
     #[test]
@@ -798,7 +798,7 @@ mod root {
         write_pid(&house, ended.pid());
         let pid = ended.pid();
         ended.wait().ok();
-        says(&format!("there is no process {pid}\n"));
+        says(&format!("process {pid} does not exist\n"));
         says(&format!("the container {container} does not run\n"));
     }
 
@@ -1008,7 +1008,7 @@ mod root {
         let entry = enter_name(&house, &["true"]);
         let mut cmd = Command::new("unshare");
         cmd.args(["-pf", "--mount-proc"]).arg(entry.get_program()).args(entry.get_args());
-        run(&mut cmd).exits(125).says(&format!("there is no process {}", target.pid));
+        run(&mut cmd).exits(125).says(&format!("process {} does not exist", target.pid));
         // An open file description's.
         let house = House::new();
         let other = self::target(&mut td_unshare("-m -p"));
@@ -1138,7 +1138,7 @@ mod root {
         let says = |option: &str, text: &str| {
             run(&mut td("td-enter", [option, "true"])).exits(125).says(": EINVAL").says(text);
         };
-        says("--net=/etc/passwd", "/etc/passwd is no namespace");
+        says("--net=/etc/passwd", "/etc/passwd is not a namespace");
         says("--net=/proc/self/ns/uts", "/proc/self/ns/uts is a namespace of kind uts, not net");
         let own = "/proc/self/ns/user";
         says("-U=/proc/self/ns/user", &format!("{own} is the user namespace that we are in"));
@@ -1160,14 +1160,14 @@ mod root {
         let pid = ended.pid().to_string();
         assert!(ended_within(ended.pid(), LIMIT));
         // It has ended, and waits to be reaped.
-        let says = format!("there is no process {pid}");
+        let says = format!("process {pid} does not exist");
         run(&mut td("td-enter", ["-t", &pid, "-a", "true"])).exits(125).says(&says);
         ended = start(&mut sh(""));
         ended.wait().ok();
         run(&mut td("td-enter", ["-t", "2147483647", "-a", "true"]))
             .exits(125)
             .says("pidfd_open(2147483647, 0): ESRCH")
-            .says("there is no process 2147483647");
+            .says("process 2147483647 does not exist");
         // It ends while it is being entered.
         let target = target(&mut td_unshare("-n"));
         let cmd = enter(&target, "-n", "true");

@@ -30,8 +30,8 @@ fn the_working_directory_is_the_one_that_is_named() {
     assert_eq!(out("-C /", "pwd"), "/\n");
     let mut relative = td("td-exec", ["-C", "/bin", "./sh", "-c", "echo here"]);
     assert_eq!(run(&mut relative).ok().out(), "here\n");
-    refused("-C /nowhere/at/all", "there is no /nowhere/at/all");
-    refused("-C /etc/passwd", "/etc/passwd is no directory");
+    refused("-C /nowhere/at/all", "/nowhere/at/all does not exist");
+    refused("-C /etc/passwd", "/etc/passwd is not a directory");
 }
 
 #[test]
@@ -182,11 +182,11 @@ fn a_shell_on_a_terminal_has_job_control() {
 #[test]
 fn what_is_no_terminal_is_named() {
     for (file, call, why) in [
-        ("/dev/null", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/dev/null is no terminal"),
-        ("/etc/passwd", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/etc/passwd is no terminal"),
-        ("/etc", "EISDIR", "/etc is no terminal"),
-        ("/dev/nowhere", "ENOENT", "there is no /dev/nowhere in this root"),
-        ("/dev/tty", "ENXIO", "there is no device behind /dev/tty"),
+        ("/dev/null", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/dev/null is not a terminal"),
+        ("/etc/passwd", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/etc/passwd is not a terminal"),
+        ("/etc", "EISDIR", "/etc is not a terminal"),
+        ("/dev/nowhere", "ENOENT", "/dev/nowhere does not exist"),
+        ("/dev/tty", "ENXIO", "/dev/tty has no device"),
     ] {
         let output = run(&mut prog(&format!("--ctty={file}"), "echo PROG ran")).exits(125);
         assert_eq!(output.says(call).says(why).out(), "");
@@ -240,7 +240,7 @@ mod root {
             [0, CHOWN | KILL, CHOWN | KILL, CHOWN | KILL, 0]
         );
         assert_eq!(caps("--cap-keep all"), [0, all, all, all, 0]);
-        refused("--cap-keep chown,fly", "--cap-keep fly: there is no such capability");
+        refused("--cap-keep chown,fly", "--cap-keep fly: no such capability");
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod root {
                 .says(&format!("uid 7 may not search a directory on the way to {others}/in\n"));
         }
         enter("", &users).exits(125).says(&format!("uid 0 may not search {users}\n"));
-        enter("--user 7", "/nowhere").exits(125).says("there is no /nowhere in this root");
+        enter("--user 7", "/nowhere").exits(125).says("/nowhere does not exist");
     }
 
     /// CVE-2016-3697.
@@ -559,7 +559,7 @@ mod root {
         prog("plain", 0o644).says("/plain has no execute permission");
         run(Command::new("mkfifo").args(["-m", "755"]).arg(dir.join("fifo"))).ok();
         let fifo = run(td("td-exec", ["--user", "4242"]).arg(dir.join("fifo"))).exits(126);
-        fifo.says("/fifo is no regular file");
+        fifo.says("/fifo is not a regular file");
         chmod(dir.path(), 0o700);
         let hidden = run(td("td-exec", ["--user", "4242"]).arg(dir.join("private"))).exits(126);
         hidden.says("a directory on the way to ");
@@ -709,7 +709,7 @@ mod root {
         mount(["-t", "tmpfs", "none", "/sys"]);
         let output = run(&mut prog("--ctty", "echo PROG ran")).exits(125);
         let output = output.says("/sys/class/tty/console/active").says("ENOENT");
-        let output = output.says("there is no sysfs on /sys, which knows the console");
+        let output = output.says("sysfs, which names the console, is not mounted on /sys");
         assert_eq!(output.says("name the terminal: --ctty=/dev/ttyS0").out(), "");
         run(&mut prog("--ctty --dry-run", "true")).ok();
     }

@@ -211,7 +211,7 @@ mod root {
         symlink(&missing, house.dir.join("link")).expect("a link");
         let before = tree(&house.image());
         for (source, dst, says) in [
-            (&dir, "/etc/passwd", "etc/passwd is no directory"),
+            (&dir, "/etc/passwd", "etc/passwd is not a directory"),
             (&file, "/etc", "etc is a directory: no file can be mounted on it"),
             (&dir, "/etc/passwd/x", "ENOTDIR"),
             (&dir, "/dangling", "dangling is a symbolic link to something that is not there"),

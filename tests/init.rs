@@ -21,7 +21,7 @@ fn init_passes_on_how_prog_ended() {
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
         run(&mut prog("", &format!("kill -{signal} $$"))).exits(128 + signal);
     }
-    run(&mut td("td-init", ["/nowhere"])).exits(127).says("there is no /nowhere");
+    run(&mut td("td-init", ["/nowhere"])).exits(127).says("/nowhere does not exist");
     run(&mut td("td-init", ["/etc/passwd"])).exits(126);
 }
 
@@ -52,7 +52,7 @@ fn only_process_1_has_something_to_do_on_exit() {
     }
     for (options, why) in [
         ("--on-exit stop", "--on-exit stop: poweroff, reboot, halt, respawn"),
-        ("--on-exit halt --no-such-option", "--no-such-option: there is no such option"),
+        ("--on-exit halt --no-such-option", "--no-such-option: no such option"),
     ] {
         run(&mut prog(options, "echo PROG ran")).exits(125).says(why);
     }
@@ -483,13 +483,13 @@ mod root {
         let on_exit = "--on-exit poweroff";
         for (options, why) in [
             ("--on-exit off", "--on-exit off: poweroff, reboot, halt, respawn"),
-            (&format!("{on_exit} --nonsense"), "--nonsense: there is no such option"),
+            (&format!("{on_exit} --nonsense"), "--nonsense: no such option"),
             (
                 &format!("{on_exit} td-exec --user nobody-of-this-name"),
                 "does not exist in /etc/passwd",
             ),
-            (&format!("{on_exit} td-exec --ctty=/dev/null"), "/dev/null is no terminal"),
-            (&format!("{on_exit} td-exec --chdir /nowhere"), "there is no /nowhere in this root"),
+            (&format!("{on_exit} td-exec --ctty=/dev/null"), "/dev/null is not a terminal"),
+            (&format!("{on_exit} td-exec --chdir /nowhere"), "/nowhere does not exist"),
             (&format!("{on_exit} td-exec --keep-fd 77"), "descriptor 77 is not open"),
         ] {
             let output = run(&mut machine(options, "echo PROG ran")).exits(POWERED_OFF).says(why);

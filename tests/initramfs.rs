@@ -185,7 +185,7 @@ mod root {
             .says("is shared, so the new root would propagate");
         run(&mut place.sh("exec td-pivot --no-bind $T/img true"))
             .exits(125)
-            .says("/img is no mount point\n")
+            .says("/img is not a mount point\n")
             .says("leave out --no-bind");
     }
 

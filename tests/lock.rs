@@ -475,7 +475,7 @@ fn mkdir_makes_what_is_missing_and_leaves_nothing_where_it_fails() {
     let dir = TempDir::new();
     let file = dir.join("a/b/lock");
     let output = refuses(&mut lock(&[], &file, &["echo", "run"]));
-    let says = format!("there is no {} in this root", dir.join("a/b").display());
+    let says = format!("{} does not exist", dir.join("a/b").display());
     output.says("ENOENT").says(&says).says("--mkdir makes it");
     let long = dir.join(format!("a/b/{}", "x".repeat(300)));
     refuses(&mut lock(&["--mkdir"], &long, &["echo", "run"])).says("ENAMETOOLONG");
@@ -513,7 +513,7 @@ fn what_cannot_be_locked_is_refused_by_name() {
     let why = "is a directory, in which --key has no byte to lock";
     refused(&["--key", "it"], dir.path(), why);
     for (name, says) in [
-        ("target/lock", "target is no directory"),
+        ("target/lock", "target is not a directory"),
         ("target/a/lock", "there is a file in the place of a directory"),
     ] {
         refuses(&mut lock(&[], &dir.join(name), &["echo", "run"])).says("ENOTDIR").says(says);
@@ -584,7 +584,7 @@ fn wrong_values_are_refused() {
     let file = Path::new("/nowhere/lock");
     for seconds in ["", ".", "1e3", "-1", "x", "1.0000000001", "1.5s", "99999999999"] {
         let says = if seconds.is_empty() { "\"\"" } else { seconds };
-        let says = format!("{says}: this is no number of seconds");
+        let says = format!("{says}: not a number of seconds");
         refuses(&mut lock(&["-w", seconds], file, &["true"])).says(&says);
     }
     for status in ["", "256", "-1", "x"] {

@@ -33,7 +33,7 @@ mod root {
         let proc = "through /proc, which must be mounted";
         says_no_cause("/proc/self/cgroup", "openat", &cgroup(["/td-x", "true"]), 125, proc);
         let cmd = td("td-enter", ["--net=/etc/passwd", "true"]);
-        says_no_cause("/etc/passwd", "ioctl", &cmd, 125, "is no namespace");
+        says_no_cause("/etc/passwd", "ioctl", &cmd, 125, "is not a namespace");
         let dir = TempDir::new();
         let garbage = dir.program("garbage", "nothing that a kernel executes\n");
         let cmd = td("td-exec", [text(&garbage)]);

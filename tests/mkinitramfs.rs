@@ -201,8 +201,8 @@ fn the_tools_and_busybox_are_static_programs_of_one_machine() {
     for (file, sentence) in [
         ("dynamic", "dynamic is dynamically linked, and an initramfs needs it as a static program"),
         ("script", "script is a script, and an initramfs needs"),
-        ("text", "text is no program, and an initramfs needs"),
-        ("empty", "empty is no program, and an initramfs needs"),
+        ("text", "text is not a program, and an initramfs needs"),
+        ("empty", "empty is not a program, and an initramfs needs"),
         ("foreign", &*format!("foreign is a program for {other}, and td's tools are for ")),
     ] {
         let output = run(&mut mkinitramfs(&dir, ["--busybox", file, "out.gz"])).exits(125);
@@ -284,8 +284,8 @@ fn every_program_that_is_packed_can_be_started() {
         (&["--init", "foreign"], "/init is a program for machine 243"),
         (&["--add", "script:/x"], &format!("/x {python}")),
         (&["--init", "script"], &format!("/init {python}")),
-        (&["--init", "text"], "text is no program: it has no #! line, and is not ELF"),
-        (&["--init", "empty"], "empty is no program: it has no #! line, and is not ELF"),
+        (&["--init", "text"], "text is not a program: it has no #! line, and is not ELF"),
+        (&["--init", "empty"], "empty is not a program: it has no #! line, and is not ELF"),
         (
             &["--add", "no-program:/bin/sh"],
             "is a script and needs /bin/sh, which is not in the archive",
@@ -301,7 +301,7 @@ fn every_program_that_is_packed_can_be_started() {
         &["--init", "loader"],
         &["--init", "relative"],
         &["--add", "script:/x", "--add", "loader:/usr/bin/python3"],
-        // What is no program is nobody's to judge, and an image is a root of its own.
+        // What is not a program is nobody's to judge, and an image is a root of its own.
         &["--add", "no-program:/x", "--add", "text:/y", "--add", "empty:/z"],
         &["--image", "tree"],
     ] {

@@ -281,7 +281,7 @@ mod root {
     {
         let place = place();
         let devtmpfs = Devtmpfs::new(&place);
-        place.fails(&["--devtmpfs", "--tmpfs", "/etc/passwd"], "etc/passwd is no directory");
+        place.fails(&["--devtmpfs", "--tmpfs", "/etc/passwd"], "etc/passwd is not a directory");
         assert_eq!(names(&devtmpfs.at), devtmpfs.before);
         run(&mut place.fill(&["--devtmpfs"], &["true"])).ok();
         let expected = ["dev devtmpfs rw,nosuid"].iter().chain(&STANDARD[2..5]);
@@ -394,10 +394,10 @@ mod root {
         let none = "this kernel knows no file system of type nosuch";
         place.fails(&["--fs", "nosuch", "none", "/new"], none);
         for (source, says) in [
-            (place.dir.join("none"), "there is no "),
+            (place.dir.join("none"), " does not exist"),
             (place.dir.join("file/x"), "there is a file in the place of a directory"),
             (PathBuf::from(file), "losetup --find --show "),
-            (PathBuf::from("/dev/null"), "/dev/null is no block device"),
+            (PathBuf::from("/dev/null"), "/dev/null is not a block device"),
         ] {
             place.fails(&["--fs", "ext4", text(&source), "/new"], says);
         }
@@ -485,7 +485,7 @@ mod root {
         };
         let before = (sorted(), place.tree());
         let wrong = [&options[..], &["--dir", "/new/c", "--tmpfs", "/etc/passwd"]].concat();
-        run(&mut place.fill(&wrong, &["true"])).exits(125).says("etc/passwd is no directory");
+        run(&mut place.fill(&wrong, &["true"])).exits(125).says("etc/passwd is not a directory");
         assert_eq!(before, (sorted(), place.tree()));
         run(&mut place.fill(&options, &["true"])).ok();
         let expected = ["new/a tmpfs rw,noexec", "new/a/source/below tmpfs rw", "new/b tmpfs rw"];
@@ -499,10 +499,10 @@ mod root {
     fn why_a_mount_cannot_be_moved_is_found_by_looking() {
         let (place, source) = nobodys();
         let (dir, other, below) = (place.dir.path(), place.dir.join("other"), source.join("below"));
-        place.fails(&["--move", text(&source), "/new"], "other/source is no mount point");
+        place.fails(&["--move", text(&source), "/new"], "other/source is not a mount point");
         let says = format!("the target lies below {} itself", text(dir));
         place.fails(&["--move", text(dir), "/new"], &says);
-        place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is no directory");
+        place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is not a directory");
         let locked =
             format!("perhaps the mount of {} is locked: it was inherited from", text(&below));
         nobody_fails(&place, "-r -m", &["--move", text(&below), "/new"], &["EINVAL", &locked]);
@@ -548,10 +548,10 @@ mod root {
         let place = place();
         symlink("/not/there", place.image.join("link")).expect("a link");
         let made = ["--dir", "/new/a", "--symlink", "x", "/new/b/c"];
-        let says = "is there already, and is no such link";
+        let says = "exists and is not that link";
         for (option, says) in [
-            (&["--dir", "/etc/passwd"][..], "etc/passwd is no directory"),
-            (&["--dir", "/etc/passwd/x"], "etc/passwd is no directory"),
+            (&["--dir", "/etc/passwd"][..], "etc/passwd is not a directory"),
+            (&["--dir", "/etc/passwd/x"], "etc/passwd is not a directory"),
             (&["--dir", "/link"], "is a symbolic link to something that is not there"),
             (&["--symlink", "other", "link"], says),
             (&["--symlink", "x", "etc"], says),
@@ -881,7 +881,7 @@ mod root {
                 fs::remove_file(&path).expect("the link");
             }
             fs::write(&path, "").expect("a file");
-            place.fails(&[option], &format!("{} is no directory", path.display()));
+            place.fails(&[option], &format!("{} is not a directory", path.display()));
             fs::remove_file(&path).expect("the file");
             fs::create_dir(&path).expect("a directory");
         }
@@ -1126,16 +1126,16 @@ mod root {
             place.fails(&["--tmpfs", target], "itself, and must lie below it");
         }
         place.fails(&["--mask", "/"], "itself, and must lie below it");
-        place.fails(&["--remount-ro", "/"], "and it is no mount point");
+        place.fails(&["--remount-ro", "/"], "and it is not a mount point");
     }
 
     #[test]
     fn a_directory_is_not_mounted_on_a_file_nor_a_file_on_a_directory() {
         let place = place();
         let source = source(&place);
-        place.fails(&["--bind", text(&source), "/etc/passwd"], "etc/passwd is no directory");
+        place.fails(&["--bind", text(&source), "/etc/passwd"], "etc/passwd is not a directory");
         place.fails(&["--bind", text(&source.join("file")), "/etc"], "etc is a directory");
-        place.fails(&["--tmpfs", "/etc/passwd"], "etc/passwd is no directory");
+        place.fails(&["--tmpfs", "/etc/passwd"], "etc/passwd is not a directory");
     }
 
     #[test]
@@ -1242,7 +1242,7 @@ mod root {
         .concat();
         place.fails(
             &[&options[..], &["--tmpfs", "/etc/group"]].concat(),
-            "etc/group is no directory",
+            "etc/group is not a directory",
         );
         let before = (own_mountinfo(), place.tree());
         for (prog, status) in [("/not/there", 127), ("not-there", 127), (text(&source), 126)] {

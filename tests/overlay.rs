@@ -12,11 +12,11 @@ fn wrong_use_is_refused_in_a_sentence() {
         ("--lower l --work w T true", "--work needs --upper"),
         ("--lower l --tmpfs --upper u --work w T true", "--tmpfs takes the place of --upper"),
         ("--lower l --volatile T true", "--volatile needs --upper or --tmpfs"),
-        ("--lower l --tmpfs=1x T true", "--tmpfs=1x: this is no size"),
-        ("--lower l --tmpfs=-1% T true", "--tmpfs=-1%: this is no size"),
-        ("--lower l --tmpfs=18446744073709551615 T true", "15: this is no size"),
-        ("--lower l --tmpfs=16777216t T true", "--tmpfs=16777216t: this is no size"),
-        ("--lower l --tmpfs=4294967295% T true", "--tmpfs=4294967295%: this is no size"),
+        ("--lower l --tmpfs=1x T true", "--tmpfs=1x: not a size"),
+        ("--lower l --tmpfs=-1% T true", "--tmpfs=-1%: not a size"),
+        ("--lower l --tmpfs=18446744073709551615 T true", "15: not a size"),
+        ("--lower l --tmpfs=16777216t T true", "--tmpfs=16777216t: not a size"),
+        ("--lower l --tmpfs=4294967295% T true", "--tmpfs=4294967295%: not a size"),
         ("--lower l", "TARGET is missing"),
         ("--lower l T", "PROG is missing"),
     ] {
@@ -308,7 +308,7 @@ mod root {
             let mut cmd = td("td-overlay", line.split(' '));
             cmd.current_dir(dir.path());
             for output in [run(&mut cmd), run_old(&cmd)] {
-                let output = output.exits(127).says("there is no /nowhere in this root");
+                let output = output.exits(127).says("/nowhere does not exist");
                 assert_eq!(output.err().lines().count(), 2, "{output}");
                 assert_eq!(before, state(&dir), "{line}");
             }
@@ -355,12 +355,12 @@ mod root {
     #[test]
     fn names_a_layer_that_is_missing_or_no_directory() {
         let dir = place();
-        refuses(&dir, "--lower no T", "there is no --lower no");
-        refuses(&dir, "--lower l1/a T", "--lower l1/a is no directory");
+        refuses(&dir, "--lower no T", "--lower no does not exist");
+        refuses(&dir, "--lower l1/a T", "--lower l1/a is not a directory");
         refuses(&dir, "--lower l1 --upper no --work w T", "--mkdir makes it");
-        refuses(&dir, "--lower l1 --upper u --work no T", "there is no --work no");
-        refuses(&dir, "--lower l1 no", "there is no TARGET no");
-        refuses(&dir, "--lower l1 l1/a", "TARGET l1/a is no directory");
+        refuses(&dir, "--lower l1 --upper u --work no T", "--work no does not exist");
+        refuses(&dir, "--lower l1 no", "TARGET no does not exist");
+        refuses(&dir, "--lower l1 l1/a", "TARGET l1/a is not a directory");
     }
 
     #[test]

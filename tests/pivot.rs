@@ -21,7 +21,7 @@ fn what_goes_along_is_given_by_absolute_paths() {
     for list in ["", "proc", "/proc,", "/proc,dev", "/proc,,/dev"] {
         run(&mut td("td-pivot", ["--move", list, "/", "true"]))
             .exits(125)
-            .says("this is no path from the root");
+            .says("not an absolute path");
     }
 }
 
@@ -31,7 +31,7 @@ mod root {
     use super::common::strace::strace;
     use super::*;
 
-    /// A directory on a tmpfs of the test's own, with an image in `img`, which is no mount point, and the
+    /// A directory on a tmpfs of the test's own, with an image in `img`, which is not a mount point, and the
     /// same image mounted on `mnt`.
     struct Place(TempDir);
 
@@ -440,7 +440,7 @@ mod root {
         for old in ["link", "up", "../tmp", "missing", "file", "tmp/../../tmp"] {
             run(&mut place.td(&format!("td-pivot -o {old} {{T}}/img true")))
                 .exits(125)
-                .says(&format!("{old} is no directory inside the new root"));
+                .says(&format!("{old} is not a directory inside the new root"));
         }
         for old in ["/", ".", "tmp/.."] {
             run(&mut place.td(&format!("td-pivot -o {old} {{T}}/img true")))
@@ -495,7 +495,7 @@ mod root {
             ("open_tree:error=EPERM", "two", "open_tree"),
             ("move_mount:error=EPERM:when=2", "two", "move_mount"),
             // (A fault that never comes.)
-            ("mount:error=EPERM:when=99", "missing", "there is no "),
+            ("mount:error=EPERM:when=99", "missing", " does not exist"),
         ];
         for (fault, last, said) in faults {
             let script = script.replace(",$T/two,$M", &format!(",$T/{last}"));
@@ -516,7 +516,7 @@ mod root {
         let one = twin(&place, "one");
         let cmd = place.td(&format!("td-pivot --no-bind --move {one} {{T}}/img true"));
         let (output, _) = strace(&["-e", "inject=move_mount:error=EPERM:when=2"], &cmd);
-        output.exits(125).says(&format!("{one} stays in NEW_ROOT")).says("is no mount point");
+        output.exits(125).says(&format!("{one} stays in NEW_ROOT")).says("is not a mount point");
     }
 
     #[test]
@@ -530,10 +530,10 @@ mod root {
             assert!(!place.0.join("img/ran").exists());
             output
         };
-        refused("", &place.path("missing"), "there is no ");
-        refused("", &place.path("file"), "/file is no directory");
+        refused("", &place.path("missing"), " does not exist");
+        refused("", &place.path("file"), "/file is not a directory");
         place.0.dir("plain");
-        refused("", &twin(&place, "plain"), "/plain is no mount point");
+        refused("", &twin(&place, "plain"), "/plain is not a mount point");
         refused("", &place.path("one"), "NEW_ROOT has no directory ");
         symlink("/tmp", place.0.join("img/link")).expect("a link");
         let above = twin(&place, "one");
@@ -588,8 +588,8 @@ mod root {
         symlink("loop", place.0.join("loop")).expect("a link");
         chmod(place.0.dir("closed"), 0o700);
         for (name, errno, why) in [
-            ("missing", "ENOENT", "there is no "),
-            ("file", "ENOTDIR", "/file is no directory"),
+            ("missing", "ENOENT", " does not exist"),
+            ("file", "ENOTDIR", "/file is not a directory"),
             ("file/x", "ENOTDIR", "there is a file in the place of a directory"),
             ("loop", "ELOOP", "lead in a circle"),
             ("closed", "EACCES", "uid 65534 may not search "),
@@ -637,12 +637,12 @@ mod root {
         run(&mut place.td("td-pivot --no-bind {T}/img true"))
             .exits(125)
             .says("EINVAL")
-            .says("/img is no mount point\n")
+            .says("/img is not a mount point\n")
             .says("leave out --no-bind");
         run(&mut place.td("td-pivot --no-bind / true"))
             .exits(125)
             .says("EBUSY")
-            .says("/ is no mount point, but on the mount of the current root");
+            .says("/ is not a mount point, but on the mount of the current root");
         run(&mut place.td("td-pivot / true")).ok();
     }
 
@@ -665,6 +665,6 @@ mod root {
         run(&mut place.td("chroot {T}/img /bin/td-pivot /tmp true"))
             .exits(125)
             .says("EINVAL")
-            .says("the current root is no mount point: this process is in a chroot(2)");
+            .says("the current root is not a mount point: this process is in a chroot(2)");
     }
 }

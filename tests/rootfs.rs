@@ -334,7 +334,7 @@ fn refuses_a_busybox_that_is_not_static() {
     for (file, kind) in [
         (dynamic.clone(), "is dynamically linked"),
         (script, "is a script"),
-        (text, "is no program"),
+        (text, "is not a program"),
         (scratch.path("missing"), "is missing"),
     ] {
         let mut option = OsString::from("--busybox=");

@@ -168,14 +168,14 @@ fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
 
 #[test]
 fn options_that_are_wrong_are_refused_by_name() {
-    refuses(&["--nothing", "c"], "--nothing: there is no such option");
-    refuses(&["--nothing=1", "c"], "--nothing: there is no such option");
-    refuses(&["-x", "c"], "-x: there is no such option");
+    refuses(&["--nothing", "c"], "--nothing: no such option");
+    refuses(&["--nothing=1", "c"], "--nothing: no such option");
+    refuses(&["-x", "c"], "-x: no such option");
     refuses(&["--keep=yes", "c"], "--keep takes no value");
     refuses(&["--memory"], "--memory needs a value");
     refuses(&["--net", "bridge", "c"], "--net bridge: it must be none or host");
-    refuses(&["--image", "", "c"], "--image : this is no name");
-    refuses(&["--image", "..", "c"], "--image ..: this is no name");
+    refuses(&["--image", "", "c"], "--image : not a name");
+    refuses(&["--image", "..", "c"], "--image ..: not a name");
     refuses(&["--image", "/no/such", "c"], "the image /no/such does not exist");
     refuses(&["--state", "", "c"], "--state needs a directory");
 }

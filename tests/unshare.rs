@@ -43,17 +43,17 @@ fn without_an_option_it_becomes_prog() {
 fn wrong_values_are_refused_by_name() {
     for (line, says) in [
         ("--propagation up true", "--propagation up: private, slave, shared, unchanged"),
-        ("--monotonic soon true", "soon: this is no number of seconds"),
-        ("--boottime 1.5 true", "1.5: this is no number of seconds"),
-        ("--monotonic 18446744073709551617 true", ": this is no number of seconds"),
-        ("--boottime -9223372036854775808 true", ": this is no number of seconds"),
+        ("--monotonic soon true", "soon: not a number of seconds"),
+        ("--boottime 1.5 true", "1.5: not a number of seconds"),
+        ("--monotonic 18446744073709551617 true", ": not a number of seconds"),
+        ("--boottime -9223372036854775808 true", ": not a number of seconds"),
         ("--record 4294967299:f true", "N a descriptor above 2"),
         ("--remove / true", "--remove /: must end in a name other than . and .."),
         ("--remove x/.. true", "--remove x/..: must end in a name"),
         ("--rmdir . true", "--rmdir .: must end in a name"),
         ("--pid-file x/.. true", "--pid-file x/..: must end in a name"),
-        ("--map-user me true", "me: this is no id"),
-        ("--map-group 4294967295 true", "4294967295: this is no id"),
+        ("--map-user me true", "me: not an id"),
+        ("--map-group 4294967295 true", "4294967295: not an id"),
         ("--map-users all true", "--map-users all: IN:OUT:COUNT, ids below 4294967295"),
         ("--map-users 0:100000:0 true", "--map-users 0:100000:0: IN:OUT:COUNT, ids below"),
         ("--map-groups 0:4294967290:6 true", "--map-groups 0:4294967290:6: IN:OUT:COUNT"),
@@ -691,7 +691,7 @@ mod root {
         // Nor is the tree itself one.
         symlink("outside", dir.join("link")).unwrap();
         let output = remove(&dir, "link");
-        assert!(!output.stderr.is_empty(), "it should say that this is no directory");
+        assert!(!output.stderr.is_empty(), "it should say that this is not a directory");
         let output = remove(&dir, "link/");
         assert!(!output.stderr.is_empty(), "nor is it with a slash");
         assert_eq!(fs::read_to_string(dir.join("outside/file")).unwrap(), "kept");
@@ -1520,7 +1520,7 @@ mod root {
             ("-m", "add --propagation unchanged"),
         ] {
             let chroot = format!("chroot {} /td-unshare {options} echo ran", root.display());
-            refused(&chroot, &["/ is no mount point: this process is in a chroot(2)", out]);
+            refused(&chroot, &["/ is not a mount point: this process is in a chroot(2)", out]);
         }
         let chroot =
             format!("chroot {} /td-unshare -m --propagation unchanged true", root.display());

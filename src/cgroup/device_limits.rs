@@ -174,7 +174,7 @@ impl Device {
                 let stat = sys::statx(cx, None, path, 0)?;
                 if stat.file_type() != libc::S_IFBLK {
                     let path = plain(path.to_bytes());
-                    return Err(Error::refusal(format_args!("{path} is no block device")));
+                    return Err(Error::refusal(format_args!("{path} is not a block device")));
                 }
                 (stat.rdev_major.into(), stat.rdev_minor.into())
             }
@@ -196,7 +196,7 @@ pub fn why_no_device(cx: &Cx, device: &[u8], error: Error) -> Error {
     let path = ["/sys/dev/block/", &device].concat();
     match sys::statx(cx, None, &cstring(path.as_str()), 0) {
         Err(e) if e.is(Errno::ENOENT) => {
-            error.because(format_args!("there is no block device {device}"))
+            error.because(format_args!("block device {device} does not exist"))
         }
         Ok(_) if sys::statx(cx, None, &cstring(path + "/partition"), 0).is_ok() => {
             error.because(format_args!("{device} is a partition; limits apply to whole disks"))

@@ -66,7 +66,7 @@ pub fn for_each(
     }
 }
 
-/// It is no failure where it was removed: who waits for the end of those that are killed may do that.
+/// Not a failure where it was removed: who waits for the end of those that are killed may do that.
 pub fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
 }
@@ -184,11 +184,11 @@ impl TimeLeft {
 // ---- removal ----
 
 /// Remove these cgroups, each with those below it first. Waits for what is dying in them, 2 seconds at most. One that
-/// does not exist is no failure.
+/// does not exist is not a failure.
 pub fn remove(cx: &Cx, directories: &[CString]) -> Result<(), Error> {
     let (mut time_left, mut failed) = (TimeLeft(DYING), None);
     for directory in directories {
-        // What holds one directory is no reason to leave the others.
+        // What holds one directory is not a reason to leave the others.
         if let Err(error) = remove_tree(cx, directory, &mut time_left) {
             failed = failed.or(Some(error));
         }

@@ -47,7 +47,7 @@ impl Common {
     fn trace_to(&mut self, value: &[u8]) -> Result<(RawFd, i32), Error> {
         let mut numbers = split(value, b',').map(int);
         match (numbers.next().flatten(), numbers.next().unwrap_or(Some(0)), numbers.next()) {
-            // A standard stream that is closed takes no lines and is no file of another.
+            // A standard stream that is closed takes no lines and is not a file of another.
             (Some(fd @ 0..3), Some(pid), None) => Ok((fd, pid)),
             (Some(fd), Some(pid), None) => self.inherited(fd).map(|fd| (fd, pid)),
             _ => {
@@ -78,7 +78,7 @@ impl Common {
         let set = hexadecimal(text.as_bytes()).map(SigSet);
         self.handed.mask = Some(set.ok_or_else(|| {
             let text = plain(text.as_bytes());
-            self.usage(format_args!("--signal-mask={text}: this is no set of signals"))
+            self.usage(format_args!("--signal-mask={text}: not a set of signals"))
         })?);
         Ok(())
     }

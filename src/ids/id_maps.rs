@@ -88,7 +88,7 @@ impl AskedMap {
 fn id(cli: &mut Cli) -> Result<Own, Error> {
     let word = cli.word()?;
     let id = number(word.as_bytes()).filter(|id| *id < END);
-    id.map(Own::Is).ok_or_else(|| cli.usage(format_args!("{word}: this is no id")))
+    id.map(Own::Is).ok_or_else(|| cli.usage(format_args!("{word}: not an id")))
 }
 
 /// One map.

@@ -88,7 +88,7 @@ impl Policy {
     }
 
     /// The program, for a process of this machine that has the capabilities `caps`, bit n for capability n. `None`:
-    /// it refuses nothing. What has zero bytes is no text, but compiled already.
+    /// it refuses nothing. What has zero bytes is not text, but compiled already.
     pub fn compile(&self, caps: u64) -> Result<Option<Program>, Error> {
         if !self.bytes.contains(&0) {
             return compile::program(&self.name, &self.bytes, Arch::OWN, caps);

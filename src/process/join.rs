@@ -160,7 +160,7 @@ fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
     let kind = match sys::ns_get_nstype(cx, join.file.as_fd()) {
         Ok(kind) => kind,
         Err(e) if e.is(Errno::ENOTTY) => {
-            return error.because(format_args!("{shown} is no namespace"));
+            return error.because(format_args!("{shown} is not a namespace"));
         }
         Err(_) => return error,
     };

@@ -149,7 +149,7 @@ fn why(cx: &Cx, file: &LockFile, error: Error) -> Error {
     }
 }
 
-/// What is no file to lock.
+/// Why this file cannot be locked.
 fn unfit(file: &LockFile, stat: &Statx) -> Option<&'static str> {
     match (stat.file_type(), file.by_byte) {
         (libc::S_IFREG, _) | (libc::S_IFDIR | libc::S_IFBLK, false) => None,
@@ -166,7 +166,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
     let directory = parent(&file.path).unwrap_or_else(|| CString::from(c"."));
     let shown = plain(directory.to_bytes());
     match sys::statx(cx, None, &directory, 0) {
-        Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
+        Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is not a directory")),
         Ok(stat) if error.is(Errno::EACCES) => why_refused(cx, &shown, &stat, error),
         Ok(_) => error,
         Err(looked) => {

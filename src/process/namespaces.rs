@@ -34,7 +34,7 @@ pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
 /// namespaces as many: kernel/user_namespace.c.
 const MAX_DEPTH: usize = 32;
 
-const NO_MOUNT_POINT: &str = "/ is no mount point: this process is in a chroot(2)";
+const NO_MOUNT_POINT: &str = "/ is not a mount point: this process is in a chroot(2)";
 
 /// Why clone3(2) or unshare(2) made none of the namespaces `wanted` (CLONE_NEW*), or no process in the
 /// cgroup `into`.

@@ -117,7 +117,7 @@ const NAME_ONE: &str = "name the terminal: --ctty=/dev/ttyS0";
 fn why_unknown(cx: &Cx, error: Error) -> Error {
     let error = match sys::statx(cx, None, c"/sys/class/tty", 0) {
         Err(e) if e.is(Errno::ENOENT) => {
-            error.because("there is no sysfs on /sys, which knows the console")
+            error.because("sysfs, which names the console, is not mounted on /sys")
         }
         _ => error,
     };
@@ -140,14 +140,14 @@ fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
         (Err(looked), _) => error.because(why_unreachable(&shown, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
-            error.because(format_args!("there is no device behind {shown}"))
+            error.because(format_args!("{shown} has no device"))
         }
         _ => error,
     }
 }
 
 fn is_no_terminal(shown: &str, error: Error) -> Error {
-    error.because(format_args!("{shown} is no terminal"))
+    error.because(format_args!("{shown} is not a terminal"))
 }
 
 /// Why a terminal does not control our session, which is new.

@@ -112,7 +112,7 @@ fn open_process(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
 }
 
 fn no_process(pid: i32) -> String {
-    ["there is no process ", &pid.to_string()].concat()
+    ["process ", &pid.to_string(), " does not exist"].concat()
 }
 
 /// Why a process cannot be looked into: proc(5) asks for the right to trace it.

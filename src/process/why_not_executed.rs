@@ -45,7 +45,7 @@ pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
             error.because(format_args!("{shown} is a program for {name}{what}"))
         }
         (Format::Unknown, Some(Errno::ENOEXEC)) => error
-            .because(format_args!("{shown} has no #! line and is no ELF program"))
+            .because(format_args!("{shown} has no #! line and is not an ELF program"))
             .way_out(format_args!("if it is a shell script: sh {shown}")),
         _ => error,
     }
@@ -57,7 +57,7 @@ fn unfit(cx: &Cx, path: &CStr, stat: &Statx) -> Option<&'static str> {
         return Some(" is a directory");
     }
     if stat.file_type() != libc::S_IFREG {
-        return Some(" is no regular file"); // to open it might wait for ever
+        return Some(" is not a regular file"); // to open it might wait for ever
     }
     if stat.permissions() & 0o111 == 0 {
         return Some(" has no execute permission");

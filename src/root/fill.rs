@@ -114,7 +114,7 @@ impl<'a> Root<'a> {
                 match sys::readlinkat(self.cx, Some(parent.as_fd()), &name) {
                     Ok(old) if old == text.to_bytes() => return Ok(()),
                     _ => {
-                        let what = " is there already, and is no such link";
+                        let what = " exists and is not that link";
                         return Err(e.because(format_args!("{}{what}", self.paths.name(path))));
                     }
                 }

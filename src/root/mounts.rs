@@ -162,7 +162,7 @@ pub fn why_not_moved(
     };
     let shown = plain(source.to_bytes());
     if !from.is_mount_root() {
-        return error.because(format_args!("{shown} is no mount point")).way_out(format_args!(
+        return error.because(format_args!("{shown} is not a mount point")).way_out(format_args!(
             "what is not mounted can be bound: td-mount --bind {shown} DST"
         ));
     }

@@ -48,7 +48,7 @@ fn source(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
     or_stand_in(cx, sys::openat(cx, None, path, DIRECTORY)).map_err(|e| {
         let shown = plain(path.to_bytes());
         match sys::statx(cx, None, path, 0) {
-            Ok(_) => e.because(format_args!("{shown} is no directory")),
+            Ok(_) => e.because(format_args!("{shown} is not a directory")),
             Err(looked) => e.because(why_unreachable(&shown, &looked)),
         }
     })

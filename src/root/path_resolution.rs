@@ -105,7 +105,7 @@ impl<'a> Paths<'a> {
             let file =
                 self.look_up(&path, 0, 0).and_then(|file| sys::fstatx(self.cx, file.as_fd()));
             if file.is_ok_and(|stat| !stat.is_dir()) {
-                return error.because(format_args!("{} is no directory", self.name(&path)));
+                return error.because(format_args!("{} is not a directory", self.name(&path)));
             }
             rest = part.rsplitn(2, |b| *b == b'/').nth(1);
         }

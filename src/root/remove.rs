@@ -14,7 +14,7 @@ use crate::sys::{self, Cx, cstring};
 const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
 
 /// A directory that may be removed, without the slashes behind its name: with them a link would be
-/// followed. `None`: what is no name in a directory, `/`, `.`, `..` or nothing. A script that calls
+/// followed. `None`: what does not end in a name, `/`, `.`, `..` or nothing. A script that calls
 /// its directory `$dir/` shall not remove the root when `$dir` is empty.
 pub fn named(typed: &CStr) -> Option<CString> {
     let mut path = typed.to_bytes();

@@ -66,7 +66,7 @@ pub fn remount_ro(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<()
         return root.set_read_only(target, path);
     }
     if root.paths.is_root(&stat) {
-        return Err(root.paths.refuse_itself(path).because("and it is no mount point"));
+        return Err(root.paths.refuse_itself(path).because("and it is not a mount point"));
     }
     let tree = copy_tree(cx, target.as_fd(), attr, 0)?;
     root.attach(tree, target.as_fd(), path)

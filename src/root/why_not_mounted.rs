@@ -81,7 +81,7 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
         Err(looked) => return error.because(why_unreachable(&shown, &looked)),
     };
     if stat.file_type() != libc::S_IFBLK {
-        let error = error.because([&shown, " is no block device"].concat());
+        let error = error.because([&shown, " is not a block device"].concat());
         return match stat.file_type() {
             libc::S_IFREG => error.way_out(["losetup --find --show ", &shown].concat()),
             _ => error,

@@ -62,7 +62,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         }
     }
     if !root.is_mount_root() {
-        let what = "the current root is no mount point: this process is in a chroot(2)";
+        let what = "the current root is not a mount point: this process is in a chroot(2)";
         return cause(
             what.into(),
             "pivot before the chroot, or mount something on the current root",
@@ -74,10 +74,10 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         return Some(Cause { because, way_out: "leave out --put-old", fallback: Fallback::Cover });
     }
     if new_root.mnt_id == root.mnt_id {
-        return bound(format!("{name} is no mount point, but on the mount of the current root"));
+        return bound(format!("{name} is not a mount point, but on the mount of the current root"));
     }
     if !new_root.is_mount_root() {
-        return bound(format!("{name} is no mount point"));
+        return bound(format!("{name} is not a mount point"));
     }
     if !is_seen || user_namespace::is_initial(cx) {
         return None;

@@ -14,7 +14,7 @@ pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
         let shown = plain(directory.to_bytes());
         let who = || ["uid ", &number(uid.into()), " may not search "].concat();
         match sys::statx(cx, None, directory, 0) {
-            Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is no directory")),
+            Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is not a directory")),
             Ok(_) if error.is(Errno::EACCES) => error.because([who(), shown].concat()),
             Ok(_) => error,
             Err(looked) if looked.is(Errno::EACCES) => {

@@ -12,7 +12,7 @@ pub fn int(text: &[u8]) -> Option<i32> {
     i32::try_from(decimal(text)?).ok()
 }
 
-/// The id of a user or a group. The largest is no id: for setresuid(2) it means *leave it*.
+/// The id of a user or a group. The largest is not an id: for setresuid(2) it means *leave it*.
 pub fn id(text: &[u8]) -> Option<u32> {
     u32::try_from(decimal(text)?).ok().filter(|id| *id != u32::MAX)
 }

@@ -7,7 +7,7 @@ use syscalls::Errno;
 use crate::say::flags::{self, Table};
 use crate::say::text::{lines, pair, split};
 
-/// strace cuts what is no path after so many bytes, and a list after so many members.
+/// strace cuts what is not a path after so many bytes, and a list after so many members.
 pub const CUT: usize = 32;
 
 /// A structure that the kernel reads or writes.

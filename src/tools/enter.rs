@@ -113,7 +113,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn pid(cli: &mut Cli) -> Result<i32, Error> {
     let word = cli.word()?;
     let pid = word.parse().ok().filter(|pid| *pid > 0);
-    pid.ok_or_else(|| cli.usage(format_args!("--target {word}: this is no pid")))
+    pid.ok_or_else(|| cli.usage(format_args!("--target {word}: not a process id")))
 }
 
 /// NAME, as td-run takes it.

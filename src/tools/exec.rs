@@ -136,7 +136,7 @@ fn capabilities(cli: &mut Cli) -> Result<u64, Error> {
     let list = cli.word()?;
     caps::parse(&list)
         .map_err(|name| Word(name.into()))
-        .map_err(|name| cli.usage(format_args!("--cap-keep {name}: there is no such capability")))
+        .map_err(|name| cli.usage(format_args!("--cap-keep {name}: no such capability")))
 }
 
 /// `nofile=1024:4096`; one number is both limits.

@@ -116,7 +116,7 @@ fn size(cli: &mut Cli) -> Result<Option<CString>, Error> {
         Some(size) => Ok(CString::new(size).ok()),
         None => {
             let value = plain(value.as_encoded_bytes());
-            Err(cli.usage(format_args!("--tmpfs={value}: this is no size")))
+            Err(cli.usage(format_args!("--tmpfs={value}: not a size")))
         }
     }
 }
@@ -308,7 +308,7 @@ fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
     }
     let fs = sys::fstatfs(cx, overlay)?;
     if fs.f_type != libc::OVERLAYFS_SUPER_MAGIC {
-        return Err(Error::refusal("what was mounted is no overlay"));
+        return Err(Error::refusal("what was mounted is not an overlay"));
     }
     match layers.iter().find(|layer| layer.key == c"workdir") {
         Some(work) if fs.f_flags as u64 & libc::ST_RDONLY != 0 => {

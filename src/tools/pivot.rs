@@ -9,7 +9,7 @@ in the new root. Descriptors above 2 are closed.
   -o, --put-old DIR    keep the old root, mounted on DIR inside NEW_ROOT
       --move LIST      take mounts along, each to the same path in NEW_ROOT:
                        /dev,/proc,/run
-      --no-bind        where NEW_ROOT is no mount point of its own, fail instead
+      --no-bind        where NEW_ROOT is not a mount point of its own, fail instead
                        of binding it on itself
       --free-initramfs remove the files of the initramfs that was the root
       --host-namespace do it in the mount namespace of PID 1 too
@@ -82,7 +82,7 @@ fn list(cli: &mut Cli) -> Result<Vec<CString>, Error> {
     for path in text::split(value.as_bytes(), b',') {
         if !path.starts_with(b"/") {
             let path = plain(path);
-            return Err(cli.usage(format_args!("--move {path}: this is no path from the root")));
+            return Err(cli.usage(format_args!("--move {path}: not an absolute path")));
         }
         paths.push(cstring(path));
     }
@@ -174,7 +174,7 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let within = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
     let old = sys::openat2(cx, here.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY, within)
-        .map_err(|e| e.because(format_args!("{shown} is no directory inside the new root")))?;
+        .map_err(|e| e.because(format_args!("{shown} is not a directory inside the new root")))?;
     let (old, new) = (sys::fstatx(cx, old.as_fd())?, sys::fstatx(cx, here.as_fd())?);
     if old.same_file(&new) {
         let what = format!("--put-old {shown}: there the old root would cover the new one");

@@ -135,7 +135,7 @@ fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
     // The kernel takes what 64 bits hold of a larger number.
     let digits = seconds.strip_prefix('-').unwrap_or(&seconds);
     if decimal(digits.as_bytes()).is_none_or(|n| n > i64::MAX as u64) {
-        return Err(cli.usage(format_args!("{seconds}: this is no number of seconds")));
+        return Err(cli.usage(format_args!("{seconds}: not a number of seconds")));
     }
     let clock = option.strip_prefix("--").unwrap_or_default();
     Ok([clock, " ", &seconds, " 0"].concat())

@@ -39,12 +39,12 @@ terminal() {
   wait $! || :
 
   said=$(td-unshare -m sh -c 'umount -l /sys; td-exec --ctty true' 2>&1) || :
-  says "$said" 'without /sys it says so' 'there is no sysfs on /sys, which knows the console'
+  says "$said" 'without /sys it says so' 'sysfs, which names the console, is not mounted on /sys'
   says "$said" 'and the way out' 'name the terminal: --ctty=/dev/ttyS0'
   # No device is behind a serial port that the kernel has not.
   mknod /tmp/ttyS99 c 4 163
   said=$(td-exec --ctty=/tmp/ttyS99 true 2>&1) || :
-  says "$said" 'a device without a driver is named' 'there is no device behind /tmp/ttyS99'
+  says "$said" 'a device without a driver is named' '/tmp/ttyS99 has no device'
 }
 
 # The number of a device, as tty_nr has it.

@@ -4,7 +4,7 @@ use crate::say::show::{self, unsigned};
 use crate::say::text::split;
 use crate::sys::proc::number;
 
-/// What is no id any more: `(uid_t)-1`.
+/// Not an id any more: `(uid_t)-1`.
 pub const END: u64 = u32::MAX as u64;
 
 /// Consecutive ids: a line of uid_map.

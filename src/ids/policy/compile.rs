@@ -21,7 +21,7 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
 
-/// The answer to a call that no rule decides, and to a number that is no call of the table. What they are, the whole
+/// The answer to a call that no rule decides, and to a number that is not a call of the table. What they are, the whole
 /// policy says. (No rule has these.)
 const OTHER: u32 = 0;
 const UNKNOWN: u32 = 1;

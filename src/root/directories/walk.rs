@@ -24,7 +24,7 @@ pub struct Made {
 pub enum Last {
     /// The same as of those before it.
     Checked,
-    /// That it is no link. It may belong to anybody, as the root of an image does.
+    /// That it is not a link. It may belong to anybody, as the root of an image does.
     Anyones,
 }
 

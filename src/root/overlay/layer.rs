@@ -89,10 +89,10 @@ pub fn open_directory(
     let shown = plain(path.to_bytes());
     match sys::statx(cx, None, path, 0) {
         Ok(stat) if !stat.is_dir() => {
-            Err(error.because(format_args!("{what} {shown} is no directory")))
+            Err(error.because(format_args!("{what} {shown} is not a directory")))
         }
         Err(e) if e.is(Errno::ENOENT) => {
-            let error = error.because(format_args!("there is no {what} {shown}"));
+            let error = error.because(format_args!("{what} {shown} does not exist"));
             Err(if what == "--lower" { error } else { error.way_out("--mkdir makes it") })
         }
         _ => Err(error),
