@@ -116,7 +116,7 @@ impl Cli {
         Ok(None)
     }
 
-    /// The same, of the options that every tool has as well.
+    /// The next option, also one of those that every tool has.
     fn next(&mut self) -> Result<Option<String>, lexopt::Error> {
         if let Some(next) = self.ahead.take() {
             return next;
@@ -177,7 +177,7 @@ impl Cli {
         self.parser.optional_value()
     }
 
-    /// The same as a time, of seconds with or without a fraction, up to 292 years, in nanoseconds.
+    /// The optional value as a time, of seconds with or without a fraction, up to 292 years, in nanoseconds.
     pub fn optional_nanoseconds(&mut self) -> Result<Option<i64>, Error> {
         self.optional().map(|seconds| self.nanoseconds(&seconds)).transpose()
     }
@@ -189,7 +189,7 @@ impl Cli {
         number.ok_or_else(|| self.usage(format_args!("{}: not a number of seconds", typed())))
     }
 
-    /// The same as a path, for options whose letters may stand together: in `-mn` the `n` is an option and
+    /// The optional value as a path, for options whose letters may stand together: in `-mn` the `n` is an option and
     /// no value of `-m`, in `-mn=FILE` it has one. Only reading on shows which.
     pub fn optional_path(&mut self) -> Option<CString> {
         match self.next() {

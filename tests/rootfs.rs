@@ -402,7 +402,7 @@ fn a_command_that_fails_leaves_nothing() {
     let path = format!("{}:{}", ldd.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = td_rootfs(["--host"]);
     command.arg(scratch.path("image")).env("PATH", path);
-    refuses(&mut command, "what is said above went wrong");
+    refuses(&mut command, "what is reported above went wrong");
     assert_eq!(scratch.names(), ["bin"]);
 }
 

@@ -566,7 +566,7 @@ fn wrong_usage_is_named() {
     }
     let mut cmd = sh("exec \"$@\" <&-");
     cmd.arg("sh").args(words(&place.command())).arg(place.dest());
-    run(&mut cmd).exits(125).says("what is said above went wrong");
+    run(&mut cmd).exits(125).says("what is reported above went wrong");
     place.nothing_is_left();
 }
 

@@ -1,4 +1,4 @@
-//! td-exec, with td-init within: behind td-pivot nothing lies beside it.
+//! td-exec, with td-init within: after td-pivot nothing lies beside it.
 #![no_main]
 #![deny(unsafe_code)]
 

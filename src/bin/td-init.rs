@@ -1,4 +1,4 @@
-//! td-init, with td-exec within: behind td-pivot nothing lies beside it.
+//! td-init, with td-exec within: after td-pivot nothing lies beside it.
 #![no_main]
 #![deny(unsafe_code)]
 

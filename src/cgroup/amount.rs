@@ -16,7 +16,7 @@ pub enum Amount {
     Quota(Option<u64>),
     /// Processor time in proportion, as version 1 counts it.
     Shares(u64),
-    /// The same as version 2 counts it.
+    /// Processor time in proportion, as version 2 counts it.
     Weight(u64),
     /// Processors, or memory nodes, as the kernel lists them.
     List(String),
@@ -69,7 +69,7 @@ pub fn bytes(value: &str, _: Option<&Amount>) -> Option<Amount> {
     Some(Amount::Bytes(if unlimited(value) { None } else { Some(size(value)?) }))
 }
 
-/// The same, and 0.
+/// A size, none, or 0.
 pub fn bytes_or_zero(value: &str, memory: Option<&Amount>) -> Option<Amount> {
     if value == "0" { Some(Amount::Bytes(Some(0))) } else { bytes(value, memory) }
 }

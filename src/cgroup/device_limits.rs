@@ -121,7 +121,7 @@ impl DeviceLimit {
     }
 }
 
-/// The files of rates, each with what is written behind the number of the device.
+/// The files of rates, each with what is written after the number of the device.
 fn texts(rates: &[(&Rate, Option<u64>)], v2: bool) -> Vec<(&'static str, String)> {
     let (mut files, mut all) = (Vec::new(), String::new());
     for (Rate { key, v1 }, most) in rates {

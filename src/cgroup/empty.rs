@@ -59,7 +59,7 @@ pub fn until_empty(cx: &Cx, places: &[ExistingCgroup], mut time: Option<i64>) ->
 }
 
 /// Version 1: wait for the end of one process after the other. Now and then we look whether it is still there,
-/// for it may have moved away: more and more rarely, since a look costs memory that is never given back.
+/// for it may have moved away: more and more rarely, since a look costs memory that is never freed.
 fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bool, Error> {
     let mut pause = SECOND / 100;
     loop {

@@ -33,7 +33,7 @@ pub fn procs(directory: &CStr) -> CString {
     join(directory, b"cgroup.procs")
 }
 
-/// What is said where it was removed meanwhile; ENODEV by an open file of it.
+/// What is reported where it was removed meanwhile; ENODEV by an open file of it.
 pub const GONE: &[Errno] = &[Errno::ENOENT, Errno::ENODEV];
 
 /// Was it removed meanwhile?
@@ -49,12 +49,12 @@ pub fn read_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Result<Option<String>, 
     }
 }
 
-/// The same for a message, which says nothing of a file that it cannot read. `None`: it has none, or that.
+/// What a file of a cgroup says, for a message. `None`: it has no such file, or it cannot be read.
 pub fn shown_word(cx: &Cx, cgroup: &CStr, file: &[u8]) -> Option<String> {
     read_word(cx, cgroup, file).ok().flatten()
 }
 
-/// The sum of the numbers behind a word, `None` where it is not there: `WORD N`, `WORD=N`.
+/// The sum of the numbers after a word, `None` where it is not there: `WORD N`, `WORD=N`.
 pub fn sum(text: &[u8], word: &[u8]) -> Option<u64> {
     let mut words = text.split(|b| matches!(b, b' ' | b'=' | b'\n'));
     let mut sum = None;

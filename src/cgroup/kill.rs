@@ -32,7 +32,7 @@ pub fn kill(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     if cx.dry() { Ok(()) } else { empty::until_empty(cx, places, Some(LONG)) }
 }
 
-/// The same without waiting, nor for those that are forked meanwhile on version 1.
+/// Kill the processes of a cgroup without waiting, nor for those that are forked meanwhile on version 1.
 pub fn kill_now(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;

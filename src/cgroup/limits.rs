@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     /// What an option writes, in version 1 and version 2; `-` where the value is not accepted. For --memory-swap the
-    /// value of --memory stands behind a blank.
+    /// value of --memory follows a blank.
     fn written(option: &str, value: &str) -> [String; 2] {
         let limit = LIMITS.iter().find(|limit| limit.asked.option == option).expect("an option");
         let (value, memory) = value.split_once(' ').unwrap_or((value, ""));

@@ -234,7 +234,7 @@ impl Made {
         Ok(())
     }
 
-    /// Put everything back, the last first. What cannot be is said. Controllers that were turned on
+    /// Put everything back, the last first. What cannot be is reported. Controllers that were turned on
     /// stay on: another cgroup may count on them by now.
     pub fn undo(&self, cx: &Cx) {
         let mut results = Vec::new();

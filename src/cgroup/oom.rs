@@ -22,7 +22,7 @@ pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<String> {
     how_killed_in(cx, memory, &directory(limited)?, &directory(leaf)?)
 }
 
-/// The same of the directories of both, in the hierarchy of memory.
+/// How a process was killed, of the directories of both cgroups in the hierarchy of memory.
 pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -> Option<String> {
     // What cannot be read is not taken for a limit that was not reached.
     let unread = Cell::new(false);

@@ -99,7 +99,7 @@ pub fn directories(places: &[ExistingCgroup]) -> Vec<CString> {
     places.iter().map(|place| place.directory.clone()).collect()
 }
 
-/// The same of what was typed, which at least one must have.
+/// Where the cgroup that was typed exists; at least one hierarchy must have it.
 pub fn existing<'a>(
     cx: &Cx,
     hierarchies: &'a [Hierarchy],

@@ -89,7 +89,7 @@ impl Walk<'_> {
         self.here.as_fd()
     }
 
-    /// The same for a message.
+    /// The path of that directory, for a message.
     fn path(&self) -> String {
         let mut path = self.top.to_bytes().to_vec();
         for (name, entered) in &self.left {

@@ -145,7 +145,7 @@ impl Wanted {
         Ok(used)
     }
 
-    /// The same for a cgroup in every hierarchy. Where the caller may not create one, a process of it has no more rights
+    /// Every hierarchy, for a cgroup in each of them. Where the caller may not create one, a process of it has no more rights
     /// than the caller, in whatever namespace: there it is left out.
     pub fn used_in_every<'a>(
         &self,

@@ -83,7 +83,7 @@ impl Common {
         Ok(())
     }
 
-    /// `--ready FD`, of a descriptor that no step opens, and that is no standard stream: PROG does not have it.
+    /// `--ready FD`, of a descriptor that no step opens, and that is not a standard stream: PROG does not have it.
     pub fn ready(&mut self, value: &OsStr) -> Result<(), Error> {
         let fd = self.number(value.as_bytes())?;
         if fd < 3 {

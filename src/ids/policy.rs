@@ -126,7 +126,7 @@ impl Confinement {
         program.map(|program| Confinement::of(program, no_new_privs)).transpose()
     }
 
-    /// The same of a program.
+    /// Check a compiled program in the same way.
     pub fn of(program: Program, no_new_privs: bool) -> Result<Confinement, Error> {
         check::prog(&program)?;
         Ok(Confinement { program, no_new_privs, loaded: Cell::new(false) })
@@ -137,7 +137,7 @@ impl Confinement {
         if self.no_new_privs { Ok(()) } else { check::change(&self.program, ids, ambient) }
     }
 
-    /// Check that it can be said that PROG is executed, where that comes later: `--ready`.
+    /// Check that it can be reported that PROG is executed, where that comes later: `--ready`.
     pub fn check_ready(&self) -> Result<(), Error> {
         if self.no_new_privs { Ok(()) } else { check::ready(&self.program) }
     }

@@ -45,7 +45,7 @@ pub fn spawn(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<Side, Err
     spawn_for(cx, &Caller::new(cx)?, flags, cgroups)
 }
 
-/// The same once more, or the first time, of a parent that has several children in turn.
+/// Clone as [`spawn`] does, for a parent that has several children in turn.
 pub fn spawn_for(
     cx: &Cx,
     caller: &Caller,

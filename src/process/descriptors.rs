@@ -2,16 +2,16 @@
 //!
 //! | descriptor | a step that forks | td-pivot, td-exec, td-enter | a tool that is PROG is told | any other PROG |
 //! |---|---|---|---|---|
-//! | of `--trace=FD` | both sides keep it | keep it for a tool | `--trace=FD`, in a child `--trace=FD,PID` | has it, but not behind those three |
+//! | of `--trace=FD` | both sides keep it | keep it for a tool | `--trace=FD`, in a child `--trace=FD,PID` | has it, but not after those three |
 //! | of `--ready FD` | the child keeps it | keep it for a tool | `--ready=FD` | does not have it |
 //! | of a parent that waits: its own `--ready` | the child keeps it | keep it for a tool | `--ready=FD` | does not have it |
 //! | of a lock that td-lock holds | the parent, which waits, keeps it | keep it; refused for another root | `--lock=FD,...` | has it where no parent waits |
 //! | of `--keep-fd N` | both sides keep it | keep it | nothing | has it |
-//! | of `--seccomp-fd N`, `--record-fd N` | both sides keep it | close it | nothing: `--keep-fd N` | has it, but not behind those three |
+//! | of `--seccomp-fd N`, `--record-fd N` | both sides keep it | close it | nothing: `--keep-fd N` | has it, but not after those three |
 //! | the pidfd of the parent that waits | the child keeps it | keep it for a tool | `--parent=FD` | does not have it |
-//! | any other above 2 | both sides keep it | close it | nothing | has it, but not behind those three |
+//! | any other above 2 | both sides keep it | close it | nothing | has it, but not after those three |
 //!
-//! Of a parent that waits behind td-init or td-enter, the column of those three is true as well: it has the
+//! Of a parent that waits after td-init or td-enter, the column of those three is true as well: it has the
 //! trace, locks, and the socket by which it learns whether PROG ran, and no other.
 
 use std::os::fd::{AsRawFd, RawFd};
@@ -31,8 +31,8 @@ pub fn close_on_exec(cx: &Cx, keep: &[RawFd], is_tool: bool) -> Result<(), Error
     kept.try_for_each(|fd| sys::fcntl_setfd(cx, fd, 0))
 }
 
-/// The same for td-init, which follows in this process: what it is told of is its own, and not PROG's. What this step has
-/// `used` is closed at once, for PROG may look at process 1 before that has closed the rest.
+/// Close descriptors for td-init, which follows in this process: what it is told of is its own, and not PROG's. What
+/// this step has `used` is closed at once, for PROG may look at process 1 before that has closed the rest.
 pub fn keep_from_prog(cx: &Cx, keep: &[RawFd], used: &[Option<RawFd>]) -> Result<(), Error> {
     cx.set_parent(None);
     cx.close_inherited(used.iter().flatten().copied().filter(|fd| !keep.contains(fd)));
@@ -81,7 +81,7 @@ pub fn refuse_ways_out(cx: &Cx) -> Result<(), Error> {
     Ok(())
 }
 
-/// A tool that is executed has the trace, also behind td-init.
+/// A tool that is executed has the trace, also after td-init.
 pub fn leave_trace(cx: &Cx) -> Result<(), Error> {
     let fd = cx.trace_fd().filter(|fd| *fd > 2);
     fd.map_or(Ok(()), |fd| sys::fcntl_setfd(cx, fd, 0))

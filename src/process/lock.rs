@@ -59,7 +59,7 @@ fn held(cx: &Cx, file: &Place) -> Result<Option<BorrowedFd<'static>>, Error> {
     }
 }
 
-/// The same of a file that is known.
+/// The descriptor of a td-lock before us in the chain that has locked this file.
 pub fn same(cx: &Cx, file: &Statx) -> Result<Option<BorrowedFd<'static>>, Error> {
     for &fd in cx.locks() {
         let Ok(lock) = sys::inherited_fd(cx, fd) else { continue };
@@ -80,7 +80,7 @@ pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
     [what, &by].concat()
 }
 
-/// The same of a flock(2) lock, of which the kernel says no holder.
+/// What is locked by flock(2), and by whom. The kernel does not name the holder of such a lock.
 pub fn why_held(cx: &Cx, what: &str, file: &Statx) -> String {
     let Some(pid) = owner(cx, file) else {
         return [what, " is locked: /proc/locks does not show by whom"].concat();
@@ -119,7 +119,7 @@ fn owner(cx: &Cx, file: &Statx) -> Option<i32> {
     lines(&locks).find_map(|line| parse(line, file)).map(|pid| pid as i32)
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF`. One that waits has a `->` behind the number.
+/// `1: FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF`. One that waits has a `->` after the number.
 fn parse(line: &[u8], file: &Statx) -> Option<u64> {
     let mut words = split(line, b' ').filter(|word| !word.is_empty()).skip(1);
     if words.next()? != b"FLOCK" {

@@ -60,7 +60,7 @@ pub fn continue_in_child(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
             Err(error) => machine.after_prog(cx, Err(error)),
         }
     };
-    // What PROG did last is said by the child that begins anew: our memory is never given back, and we may
+    // What PROG did last is reported by the child that begins anew: our memory is never freed, and we may
     // see many of them.
     let mut before = None;
     loop {
@@ -137,7 +137,7 @@ impl Machine {
         }
     }
 
-    /// End all processes, then the machine. What fails is said, and hinders nothing that comes after it.
+    /// End all processes, then the machine. What fails is reported, and hinders nothing that comes after it.
     fn end(&self, cx: &Cx, command: i32) -> ! {
         let say = |done: Result<(), Error>| done.unwrap_or_else(|error| cx.say(&error));
         say(end_all(cx, libc::SIGTERM));
@@ -209,7 +209,7 @@ fn make_read_only(cx: &Cx) -> Result<(), Error> {
             let writable = mounts.into_iter().filter(|m| m.super_options.starts_with(b"rw"));
             writable.map(|mount| cstring(mount.point)).collect()
         }
-        // Without /proc the root file system alone. So it is where its mounts cannot be read, but that is said.
+        // Without /proc the root file system alone. So it is where its mounts cannot be read, but that is reported.
         Err(error) => {
             done = if error.is(Errno::ENOENT) { Ok(()) } else { Err(error) };
             vec![CString::from(c"/")]

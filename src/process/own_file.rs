@@ -15,7 +15,7 @@ use crate::sys::{self, Cx, cstring, proc};
 /// The file of the running program, whatever its name was, and whatever has that name now.
 const OWN_FILE: &CStr = c"/proc/self/exe";
 
-/// The same, from /proc.
+/// The path of that file below /proc.
 const IN_PROC: &CStr = c"self/exe";
 
 /// The absolute path of the running program. `None`: it is not known, or not one of this root.

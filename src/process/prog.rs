@@ -101,7 +101,7 @@ fn sibling(cx: &Cx, mut path: Vec<u8>, name: &CStr) -> CString {
             return found;
         }
         let Ok(target) = sys::readlinkat(cx, None, &cstring(&*path)) else { break };
-        // From an absolute path, this and what is behind it is all; `..` in it is the kernel's to resolve.
+        // From an absolute path, this and what follows it is all; `..` in it is the kernel's to resolve.
         path =
             if target.starts_with(b"/") { target } else { [split_name(&path).0, &target].concat() };
         found = beside(&path, name);
@@ -180,7 +180,7 @@ impl Found {
     }
 
     /// The arguments. One of our tools gets the options that the user gave once for the whole chain.
-    /// `first` comes right behind the name, before those.
+    /// `first` comes right after the name, before those.
     fn argv(&self, cx: &Cx, argv0: Option<&CString>, first: Option<CString>) -> Vec<CString> {
         let mut argv = Vec::new();
         argv.extend(argv0.or(self.args.first()).cloned());
@@ -249,7 +249,7 @@ impl Found {
 
 /// May the file be executed by us? False: only execve(2) will tell, for a policy refuses to say whether it is there.
 fn may_execute(cx: &Cx, file: &CStr) -> Result<bool, Error> {
-    // What a policy, or a kernel without the call, says in place of it; of X_OK and of a path itself neither is said.
+    // What a policy, or a kernel without the call, returns in its place; neither comes of X_OK or of a path itself.
     const EXPECTED: &[Errno] = &[Errno::ENOENT, Errno::ENOTDIR, Errno::ENOSYS, Errno::EPERM];
     let refused = |e: &Error| e.is(Errno::ENOSYS) || e.is(Errno::EPERM);
     match sys::faccessat2(cx.expects(EXPECTED), None, file, libc::X_OK) {

@@ -126,7 +126,7 @@ fn why(pid: i32, error: Error) -> Error {
     }
 }
 
-/// What a line of `/proc/PID/status` says behind `name`.
+/// What a line of `/proc/PID/status` says after `name`.
 pub fn field<'a>(status: &'a [u8], name: &[u8]) -> &'a [u8] {
     let mut lines = lines(status);
     lines.find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_ascii()

@@ -96,7 +96,7 @@ fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
 /// Kill the child and wait for its end, when [`wait`] has failed: nothing may be cleaned up while it lives. That is an
 /// error, when it is frozen on version 1.
 pub fn kill(cx: &Cx, child: i32) -> Result<(), Error> {
-    // What is said of the rest is the first failure.
+    // Of the rest the first failure is reported.
     let process = match sys::pidfd_open(cx, child) {
         Err(e) if e.is(Errno::ESRCH) => return Ok(()),
         other => other.inspect_err(|_| drop(sys::kill(cx, child, libc::SIGKILL)))?,

@@ -131,7 +131,7 @@ pub struct WaitingParent<'a> {
     pins: Vec<(&'a CStr, bool)>,
     /// The child has not become PROG.
     failed: bool,
-    /// PROG, which may be behind other tools, was executed.
+    /// PROG, which may come after other tools, was executed.
     ran: bool,
     /// The exit status of the child.
     status: u8,
@@ -253,7 +253,7 @@ impl<'a> WaitingParent<'a> {
         ended.map(Next::End)
     }
 
-    /// What is not removed is said, and changes nothing else. What would outlive PROG goes too where that was never
+    /// What is not removed is reported, and changes nothing else. What would outlive PROG goes too where that was never
     /// executed.
     pub fn clean_up(&self, cx: &Cx) {
         let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));

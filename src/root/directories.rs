@@ -41,7 +41,7 @@ impl Place {
         Place::find_of(cx, cx.start.euid, state, path)
     }
 
-    /// The same of the user `owner`, who is trusted in the caller's place: what is found is as that user says.
+    /// The place that `path` names for the user `owner`, who is trusted in the caller's place.
     pub fn find_of(
         cx: &Cx,
         owner: u32,
@@ -56,7 +56,7 @@ impl Place {
         Ok(directory.map(place))
     }
 
-    /// The same. Directories that are missing are made and appended to `made`.
+    /// The place that `path` names. Directories that are missing are created and appended to `made`.
     pub fn make(
         cx: &Cx,
         state: Option<&CStr>,

@@ -250,7 +250,7 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
-    /// Undo all that was done, the last first. What cannot be undone is said.
+    /// Undo all that was done, the last first. What cannot be undone is reported.
     pub fn undo(&mut self) {
         if self.cx.dry() {
             return;

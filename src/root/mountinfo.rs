@@ -39,7 +39,7 @@ pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
     Ok(parse(&sys::read_file(cx, None, mountinfo)?))
 }
 
-/// The same; none where no proc is mounted.
+/// The mounts of this process; none where no proc is mounted.
 pub fn list_if_any(cx: &Cx) -> Result<Vec<Mount>, Error> {
     match list(cx, c"/proc/self/mountinfo") {
         Err(e) if e.is(Errno::ENOENT) => Ok(Vec::new()),
@@ -47,7 +47,7 @@ pub fn list_if_any(cx: &Cx) -> Result<Vec<Mount>, Error> {
     }
 }
 
-/// The same of a file in the directory of a process.
+/// The mounts in a mountinfo file in the directory of a process.
 pub fn list_in(cx: &Cx, process: BorrowedFd, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
     Ok(parse(&sys::read_file(cx, Some(process), mountinfo)?))
 }

@@ -28,7 +28,7 @@ impl<'a> Moves<'a> {
     }
 
     /// Move them back, the last first. The root may be another by now, so paths begin at the old one. What
-    /// cannot be undone is said.
+    /// cannot be undone is reported.
     pub fn undo(&self, cx: &Cx, old_root: BorrowedFd) {
         for (mount, path) in self.0.iter().rev() {
             let place = sys::openat2(cx, old_root, path, DIRECTORY, libc::RESOLVE_IN_ROOT);
@@ -54,7 +54,7 @@ fn source(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
     })
 }
 
-/// The same path in the new root, whose links may be hostile.
+/// The mount point for `path` in the new root, whose links may be hostile.
 fn target(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
     let here = sys::openat(cx, None, c".", DIRECTORY)?;
     let within = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;

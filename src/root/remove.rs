@@ -13,7 +13,7 @@ use crate::sys::{self, Cx, cstring};
 
 const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
 
-/// A directory that may be removed, without the slashes behind its name: with them a link would be
+/// A directory that may be removed, without the slashes after its name: with them a link would be
 /// followed. `None`: what does not end in a name, `/`, `.`, `..` or nothing. A script that calls
 /// its directory `$dir/` shall not remove the root when `$dir` is empty.
 pub fn named(typed: &CStr) -> Option<CString> {
@@ -57,7 +57,7 @@ pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
 ///
 /// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor the
 /// number of descriptors grows with the depth of a tree, which a container chooses; and memory, which is never
-/// given back, not with the number of directories: no name is kept.
+/// freed, not with the number of directories: no name is kept.
 pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let mut to_top = ToTop { top, number: 0, name: String::new() };

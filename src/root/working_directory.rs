@@ -25,8 +25,9 @@ pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
     })
 }
 
-/// The same before our ids change. False: the directory may be open to who we shall be, and is closed to us (mode 0700
-/// to a root without CAP_DAC_OVERRIDE, NFS that squashes root, FUSE of a user): it is to be tried again then.
+/// Was the working directory changed before our ids change? False: the directory may be open to who we shall be, and
+/// is closed to us (mode 0700 to a root without CAP_DAC_OVERRIDE, NFS that squashes root, FUSE of a user): it is to be
+/// tried again then.
 pub fn entered(done: Result<(), Error>) -> Result<bool, Error> {
     match done {
         Err(e) if e.is(Errno::EACCES) => Ok(false),

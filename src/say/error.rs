@@ -1,4 +1,4 @@
-//! What is said when something fails: the call, the errno, why, and the way out; and exit codes.
+//! What is reported when something fails: the call, the errno, why, and the way out; and exit codes.
 
 use std::borrow::Cow;
 
@@ -37,8 +37,8 @@ impl Words for std::fmt::Arguments<'_> {
     }
 }
 
-/// A failure, to be said on standard error before the tool ends. One word, and nothing to drop, for
-/// memory is never given back: both make the code of every call short.
+/// A failure, to be reported on standard error before the tool ends. One word, and nothing to drop, for
+/// memory is never freed: both make the code of every call short.
 #[derive(Debug)]
 pub struct Error(&'static mut Said);
 

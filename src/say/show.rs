@@ -27,7 +27,7 @@ pub fn errno(e: Errno) -> String {
     out
 }
 
-/// The same, appended.
+/// Append `ENOENT (No such file or directory)`.
 pub fn append_errno(e: Errno, out: &mut String) {
     let errno = e.into_raw();
     match (errno, lines(ERRNOS).nth((errno - 1) as usize)) {
@@ -80,20 +80,20 @@ pub fn unsigned(before: &str, n: u64, out: &mut String) {
     digits(n, 10, out);
 }
 
-/// The same of one that may be negative.
+/// Append what is before a number that may be negative, and the number.
 pub fn signed(before: &str, n: i64, out: &mut String) {
     out.push_str(before);
     unsigned(if n < 0 { "-" } else { "" }, n.unsigned_abs(), out);
 }
 
-/// The same with `0x`.
+/// Append what is before a number, and the number with `0x`.
 pub fn hexadecimal(before: &str, n: u64, out: &mut String) {
     out.push_str(before);
     out.push_str("0x");
     digits(n, 16, out);
 }
 
-/// The same for permission bits, of which there are three digits at least: `000`, `0755`.
+/// Append what is before permission bits, and the bits, three digits at least: `000`, `0755`.
 pub fn octal(before: &str, mode: u32, out: &mut String) {
     out.push_str(before);
     out.push_str(if mode < 8 { "00" } else { "0" });
@@ -185,8 +185,8 @@ pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
     }
 }
 
-/// Append bytes: those that are not printable ASCII as C escapes them, those in `special` behind a backslash.
-/// What is said and traced is written by this alone, so that no byte of others reaches a terminal, and no word
+/// Append bytes: those that are not printable ASCII as C escapes them, those in `special` after a backslash.
+/// What is reported and traced is written by this alone, so that no byte of others reaches a terminal, and no word
 /// begins a line.
 pub fn escape(bytes: &[u8], special: &[u8], out: &mut String) {
     for (i, &byte) in bytes.iter().enumerate() {
@@ -201,7 +201,7 @@ pub fn escape(bytes: &[u8], special: &[u8], out: &mut String) {
             0x0b => out.push_str("\\v"),
             0x0c => out.push_str("\\f"),
             0x20..=0x7e => out.push(byte.into()),
-            // A digit behind an escape would be read as part of it, unless that has three digits.
+            // A digit after an escape would be read as part of it, unless that has three digits.
             _ if bytes.get(i + 1).is_some_and(u8::is_ascii_digit) => {
                 out.push_str(match byte {
                     0..0o10 => "\\00",

@@ -22,7 +22,7 @@ pub(in crate::sys) unsafe trait Layout: Show {}
 ///
 /// # Safety
 ///
-/// The same; it points to nothing, and whatever bytes are written there are a value.
+/// A structure that the kernel may write; it points to nothing, and whatever bytes are written there are a value.
 pub(in crate::sys) unsafe trait Plain: Layout + Copy + 'static {}
 
 /// Memory that the kernel may write: a cell of a structure, and nothing else.
@@ -93,17 +93,17 @@ pub(in crate::sys) enum Arg<'a> {
     Ids(&'a [u32]),
     /// A structure that the kernel reads.
     In(&'a dyn Layout),
-    /// The same, and its size.
+    /// A structure that the kernel reads, and its size.
     InSized(&'a dyn Layout),
     /// A structure that the kernel reads, and may write: shown as it was before.
     InOut(&'a dyn Written),
     /// A structure that the kernel writes.
     Out(&'a dyn Written),
-    /// The same where the kernel writes only if it returns more than 0.
+    /// A structure that the kernel writes only if it returns more than 0.
     OutIf(&'a dyn Written),
     /// Room for bytes, of which the kernel writes as many as it returns, and its size.
     Buffer(&'a [Cell<u8>]),
-    /// The same for a path, whose zero byte at the end is counted.
+    /// Room for a path, whose zero byte at the end is counted.
     PathBuffer(&'a [Cell<u8>]),
     /// Room for what getdents64(2) writes, and its size.
     Entries(&'a [Cell<u8>]),
@@ -115,7 +115,7 @@ fn address<T: ?Sized>(it: &T) -> usize {
 }
 
 impl Arg<'_> {
-    /// What the kernel is given behind [`Arg::register`], for an argument that is two.
+    /// What the kernel is given after [`Arg::register`], for an argument that is two.
     pub(in crate::sys) fn second(&self) -> Option<usize> {
         match *self {
             Arg::Bytes(b) => Some(b.len()),
@@ -230,7 +230,7 @@ pub(in crate::sys) fn call(name: &str, args: &[Arg], returned: Option<usize>) ->
     out
 }
 
-/// The same, appended.
+/// Append `name(argument, argument)`.
 pub(in crate::sys) fn append_call(
     name: &str,
     args: &[Arg],

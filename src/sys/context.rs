@@ -177,7 +177,7 @@ impl Cx {
         self.hand_on(|handed| handed.parent = fd);
     }
 
-    /// The descriptors on which it is said that PROG is executed.
+    /// The descriptors on which it is reported that PROG is executed.
     pub fn ready(&self) -> &'static [RawFd] {
         self.handed().ready
     }

@@ -53,7 +53,7 @@ impl Cx {
         })
     }
 
-    /// The same, of one that returns a descriptor.
+    /// A call that looks, and returns a descriptor.
     pub(in crate::sys) fn read_fd(&self, call: Call, args: &[Arg]) -> Result<OwnedFd, Error> {
         self.read(call, args).map(owned)
     }

@@ -21,7 +21,7 @@ pub const SEALED: &str = "--sealed";
 pub const PARENT: &str = "--parent";
 
 /// What a tool was handed, with what its own command line and its step have changed. A list is made anew for each
-/// number more: there are few, and memory is never given back.
+/// number more: there are few, and memory is never freed.
 #[derive(Clone, Copy, Default)]
 pub struct Handed {
     /// `--trace`: the descriptor, and the pid to print or 0.
@@ -30,7 +30,7 @@ pub struct Handed {
     pub dry: bool,
     /// `--signal-mask`: the signal mask that PROG gets, where it is not ours.
     pub mask: Option<SigSet>,
-    /// `--ready`: where it is said that PROG is executed.
+    /// `--ready`: where it is reported that PROG is executed.
     pub ready: &'static [RawFd],
     /// See [`LOCK`].
     pub locks: &'static [RawFd],
@@ -41,7 +41,7 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// The same as options, for execve(2). Not `--sealed`: that is about this program alone.
+    /// These values as options, for execve(2). Not `--sealed`: that is about this program alone.
     pub fn options(&self) -> Vec<CString> {
         let mut options = Vec::new();
         let numbers = |name: &str, numbers: &[i32]| {

@@ -12,14 +12,14 @@ use crate::sys::arg::Arg;
 use crate::sys::raw::{exit_now, nr, raw, raw_write, sigaction};
 use crate::sys::structs::SigAction;
 
-/// Memory for a program that lives for a moment: it is taken and hardly ever given back, and a parent that
+/// Memory for a program that lives for a moment: it is taken and hardly ever freed, and a parent that
 /// waits takes none. The C library's allocator would be 8 KB of each program.
 ///
 /// Where the kernel gives no more there is a reserve. With it the step goes on to its next call, which fails: so what
-/// the step did is undone, and is said. Where the reserve does not suffice either the program ends here, with 125 and
+/// the step did is undone, and reported. Where the reserve does not suffice either the program ends here, with 125 and
 /// a line: to return a null pointer would have std abort.
 pub struct Allocator {
-    /// What is said where there is no memory to say more.
+    /// What is reported where there is no memory to say more.
     last_words: &'static str,
     /// The first free byte, and the end of what was mapped.
     free: Cell<(usize, usize)>,

@@ -25,17 +25,17 @@ pub fn root(cx: &Cx) -> Result<OwnedFd, Error> {
     }
 }
 
-/// What a line of `/proc/self/status` says behind `name`.
+/// What a line of `/proc/self/status` says after `name`.
 pub fn status(cx: &Cx, name: &[u8]) -> Option<Vec<u8>> {
     field(cx, c"/proc/self/status", name)
 }
 
-/// What a line of a file says behind `name`.
+/// What a line of a file says after `name`.
 pub fn field(cx: &Cx, file: &CStr, name: &[u8]) -> Option<Vec<u8>> {
     line(&sys::read_file(cx, None, file).ok()?, name)
 }
 
-/// What a line of a text says behind `name`.
+/// What a line of a text says after `name`.
 pub fn line(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     lines(text).find_map(|line| Some(line.strip_prefix(name)?.to_vec()))
 }

@@ -77,7 +77,7 @@ struct Opts {
     wanted: Wanted,
     /// A cgroup below, for the processes.
     leaf: Option<CString>,
-    /// The same for those that are in the way.
+    /// A cgroup below, for processes that are in the way.
     move_to_leaf: Option<CString>,
     stay: bool,
     fresh: bool,
@@ -302,7 +302,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     made.move_process(cx, &all, is_used)
 }
 
-/// The same in every hierarchy. They are listed before the first is created.
+/// Create the cgroups in every hierarchy. They are listed before the first is created.
 fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(), Error> {
     let state = opts.state.as_deref();
     let hierarchies = hierarchies::every(cx)?;

@@ -72,7 +72,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     }
     let path = cli.operand("FILE")?;
     let Some(prog) = cli.optional_prog() else { return Err(no_prog(cli, &path)) };
-    // flock(1) has this one behind FILE.
+    // flock(1) has this one after FILE.
     let name = prog.name().to_bytes();
     if matches!(name.strip_prefix(b"-"), Some(b"c" | b"-command")) {
         return Err(of_flock(cli, &plain(name)));

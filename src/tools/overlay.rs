@@ -145,7 +145,7 @@ struct Made {
     mounts: Vec<OwnedFd>,
     /// The work directory, where it was made: the kernel has filled it.
     work: Option<OwnedFd>,
-    /// The same where it was there: what is the kernel's in it is removed.
+    /// The work directory, where it was there: what is the kernel's in it is removed.
     filled: Option<OwnedFd>,
 }
 
@@ -256,7 +256,7 @@ fn like_the_lower(cx: &Cx, upper: &Layer, layers: &[Layer]) -> Result<(), Error>
     sys::fchmod(cx, upper.dir.as_fd(), lower.permissions())
 }
 
-/// Undo what would outlive us. What cannot be undone is said, and stops nothing else.
+/// Undo what would outlive us. What cannot be undone is reported, and stops nothing else.
 fn undo(cx: &Cx, made: Made) {
     let mut results: Vec<Result<(), Error>> = Vec::new();
     if !made.mounts.is_empty() {

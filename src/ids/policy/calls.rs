@@ -63,7 +63,7 @@ impl Call {
     }
 }
 
-/// How many calls there are, and how long their names are with a newline behind each.
+/// How many calls there are, and how long their names are with a newline after each.
 #[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 const SIZES: (usize, usize) = {
     let (mut count, mut length, mut at, mut in_name) = (0, 0, 0, true);
@@ -135,7 +135,7 @@ pub fn position(name: &[u8]) -> Option<usize> {
     lines(&NAMES).position(|known| known == name).filter(|_| !name.is_empty())
 }
 
-/// The same when td is built, by a binary search.
+/// The index of a call when td is built, by a binary search.
 #[allow(clippy::indexing_slicing)] // when td is built, an index out of bounds is an error
 pub const fn const_position(name: &[u8]) -> Option<usize> {
     let (mut from, mut to) = (0, COUNT);

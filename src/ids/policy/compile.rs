@@ -26,7 +26,7 @@ const ARGS: u32 = 16;
 const OTHER: u32 = 0;
 const UNKNOWN: u32 = 1;
 
-/// Where a comparison leads, while the distance is not known: to the next test, or behind the rule.
+/// Where a comparison leads, while the distance is not known: to the next test, or to what follows the rule.
 const HOLDS: u8 = 254;
 const FAILS: u8 = 255;
 
@@ -145,7 +145,7 @@ impl Compiler {
         Ok(holds.then_some(part))
     }
 
-    /// All parts, behind the machine that they are for.
+    /// All parts, after the machine that they are for.
     fn program(self) -> Program {
         let mut parts: Vec<(u32, Part)> = Vec::new();
         let mut add = |number: usize, part: Part| {

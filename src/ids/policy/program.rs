@@ -78,7 +78,7 @@ impl Program {
         Some(Program(program))
     }
 
-    /// The same bytes.
+    /// The bytes that [`Program::from_bytes`] takes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for i in &self.0 {
@@ -90,7 +90,7 @@ impl Program {
     }
 
     /// What it answers to a call. An error is the number of an instruction that seccomp(2) does not take, or that
-    /// lies behind the end.
+    /// lies beyond the end.
     pub fn evaluate(&self, data: &Data) -> Result<u32, usize> {
         let (mut a, mut x, mut memory) = (0_u32, 0_u32, [0_u32; 16]);
         let mut next = 0;

@@ -22,7 +22,7 @@ pub struct Made {
 /// What is asked of the last directory of a path.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Last {
-    /// The same as of those before it.
+    /// What is asked of those before it.
     Checked,
     /// That it is not a link. It may belong to anybody, as the root of an image does.
     Anyones,

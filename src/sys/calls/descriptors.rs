@@ -52,7 +52,7 @@ pub fn fcntl_dupfd(cx: &Cx, file: BorrowedFd, lowest: RawFd) -> Result<OwnedFd, 
 }
 
 /// `fcntl(fd, F_SETFD, 0)`: fcntl(2). Leave a descriptor to PROG, and never close it. A dry run leaves it to the dry
-/// tools behind it, by a duplicate of the same number.
+/// tools after it, by a duplicate of the same number.
 pub fn leave_to_prog(cx: &Cx, file: OwnedFd) -> Result<BorrowedFd<'static>, Error> {
     fcntl_setfd(cx, file.as_raw_fd(), 0)?;
     let mut left = file;
@@ -121,7 +121,7 @@ pub fn close_range_cloexec(cx: &Cx, first: RawFd) -> Result<(), Error> {
     close_range(cx, first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// What a process has left to do behind [`stay_alone`], given whether its descriptors were closed: its exit status.
+/// What a process has left to do after [`stay_alone`], given whether its descriptors were closed: its exit status.
 pub type Rest<'a> = dyn Fn(Result<(), Error>) -> Result<u8, Error> + 'a;
 
 /// `close_range(first, last, 0)`: close_range(2), Linux 5.9. Close every descriptor above 2 but those of `keep`, do the

@@ -160,7 +160,7 @@ pub fn unlinkat(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<(), Erro
     cx.change(nr::unlinkat, &args).map(drop)
 }
 
-/// The same where failures are expected: which it was.
+/// unlinkat(2) where failures are expected: which it was.
 pub fn unlinkat_unless(
     cx: &Cx,
     dirfd: BorrowedFd,
@@ -275,7 +275,7 @@ pub fn faccessat2(cx: &Cx, dirfd: At, path: &CStr, mode: c_int) -> Result<(), Er
     cx.read(nr::faccessat2, &args).map(drop)
 }
 
-/// The same without keeping the names: a hostile directory may have more of them than there is memory.
+/// Each entry of a directory. The names are not kept: a hostile directory may have more of them than there is memory.
 pub fn for_each_entry(
     cx: &Cx,
     dir: BorrowedFd,

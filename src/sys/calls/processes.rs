@@ -189,12 +189,12 @@ pub fn ppoll(
     cx.read(nr::ppoll, &args).map(|n| (n > 0).then_some(time.get().left()))
 }
 
-/// The same without waiting: is there something to read? Of a pidfd: has the process ended?
+/// poll(2) without waiting: is there something to read? Of a pidfd: has the process ended?
 pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
     readable_within(cx, file, 0)
 }
 
-/// The same, waiting for that so many seconds.
+/// poll(2), waiting so many seconds for something to read.
 pub fn readable_within(cx: &Cx, file: BorrowedFd, seconds: i64) -> Result<bool, Error> {
     ppoll(cx, file, libc::POLLIN, Some(seconds * SECOND)).map(|left| left.is_some())
 }

@@ -206,7 +206,7 @@ impl Show for Flock {
     }
 }
 
-/// The same as `F_GETLK` has filled it in.
+/// A lock as `F_GETLK` has filled it in.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Holder(pub Flock);

@@ -34,7 +34,7 @@ pub const SEPARATE: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_PARENT) as u64;
 
 impl CloneArgs {
-    /// A process with the bits of [`SEPARATE`] in `bits`, whose end is said by SIGCHLD, in the cgroup of this descriptor.
+    /// A process with the bits of [`SEPARATE`] in `bits`, whose end SIGCHLD reports, in the cgroup of this descriptor.
     pub fn new(bits: u64, cgroup: Option<u64>) -> CloneArgs {
         let into = if cgroup.is_some() { flags::CLONE_INTO_CGROUP } else { 0 };
         CloneArgs {
