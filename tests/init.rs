@@ -141,7 +141,7 @@ mod root {
                 match output.code {
                     Some(0) => assert!(output.out().starts_with(&format!("{tool} ")), "{output}"),
                     _ => {
-                        let output = output.exits(125).says("which has no place in this root");
+                        let output = output.exits(125).says("which is not in this root");
                         assert_eq!(output.out(), "", "{first} {tool}");
                         let has = ["td-exec", "td-init"].contains(&&*tool);
                         assert!(first.starts_with("td-enter") || !has, "{first} has {tool}");
