@@ -402,6 +402,20 @@ mod root {
         assert!(place.0.join("img/ran1").exists() && place.0.join("img/ran2").exists());
     }
 
+    /// The medium from which a machine was started can be taken out.
+    #[test]
+    fn where_a_machine_gets_a_new_root_nothing_that_runs_keeps_the_old_one_in_use() {
+        let place = Place::new();
+        let look = "sh -c 'mount -t proc proc /proc; readlink /proc/self/../$PPID/exe'";
+        for pivot in ["exec td-pivot", "td-pivot --host-namespace"] {
+            let out =
+                run(&mut place.sh(&format!("{pivot} $T/img td-exec td-init {look}"))).ok().out();
+            assert!(out.starts_with("/memfd:td-exec"), "{pivot}: {out}");
+        }
+        let container = format!("td-unshare -m -p td-pivot $T/img td-exec td-init {look}");
+        assert_eq!(run(&mut place.sh(&container)).ok().out(), "/\n");
+    }
+
     #[test]
     fn without_proc_only_pid_1_may_pivot() {
         let place = Place::new();

@@ -123,6 +123,34 @@ fn a_program_of_td_that_is_missing_or_cannot_be_executed_is_a_failure_of_td_run(
     }
 }
 
+/// A directory or an empty file of that name is not taken for it, and one that is all there is needs no other.
+#[test]
+fn td_run_becomes_td_where_that_lies_beside_it() {
+    for (beside, tools, becomes) in [
+        ("td", &["td-lock"][..], "td"),
+        ("td", &[], "td"),
+        ("directory", &["td-lock"], "td-lock"),
+        ("empty", &["td-lock"], "td-lock"),
+        ("not executable", &["td-lock"], "td-lock"),
+        ("nothing", &["td-lock"], "td-lock"),
+    ] {
+        let dir = TempDir::new();
+        let mut cmd = copy_of_td_run(&dir, &[], |text| text);
+        for tool in tools {
+            dir.program(tool, format!("#!/bin/sh\necho {tool}\n"));
+        }
+        match beside {
+            "td" => drop(dir.program("td", "#!/bin/sh\necho td \"$1\"\n")),
+            "directory" => drop(dir.dir("td")),
+            "empty" => drop(dir.program("td", "")),
+            "not executable" => drop(dir.file("td", "#!/bin/sh\necho td\n")),
+            _ => {}
+        }
+        let expected = if becomes == "td" { "td td-lock\n" } else { "td-lock\n" };
+        assert_eq!(run(&mut cmd).ok().out(), expected, "{beside} {tools:?}");
+    }
+}
+
 #[test]
 fn what_a_shell_gives_up_for_is_a_failure_of_td_run() {
     for fault in [

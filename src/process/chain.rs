@@ -53,7 +53,7 @@ pub fn step<O>(
     let parsed = parse(&mut cli);
     cx.begin(tool, args, cli.common.handed, &cli.common.checked);
     let options = parsed?;
-    // To be sealed, a tool begins once more.
+    // To be sealed, a tool executes itself again.
     if cx.sealed().is_none_or(<[u8]>::is_empty) && !cx.has_name_of(tool) {
         // A process has the name of its tool, as execve(2) of a program of its own would set it. Only ps(1) shows it.
         let _ = sys::prctl_set_name(cx, &cstring(tool));

@@ -119,14 +119,15 @@ fn why_not_found(error: Error) -> Error {
 /// program could write to the file itself (CVE-2019-5736).
 #[derive(Clone, Copy, PartialEq)]
 pub enum Seal {
-    /// The file on a read-only mount of its own, which is nowhere. It costs no memory.
+    /// The file on a read-only mount of its own, attached nowhere. It costs no memory. Whoever may trace us meanwhile can
+    /// clear the flag, as long as its descriptor is open; such a one could open the file as well.
     Mount,
-    /// A copy in memory, to which nobody can write. Who executes that among processes of a container is seen by them
-    /// before execve(2) has closed the descriptor of a mount: until then its flags may be changed.
+    /// A copy in memory. It is for who executes it among the processes of a container, which may not trace us until then:
+    /// they see it before execve(2) has closed the descriptor of a mount. And for whom a mount would keep in use.
     Copy,
 }
 
-/// The program `path` as what nobody can write to; where it cannot be had in one way, in the other.
+/// The program `path` as what nobody can write to; where one way is refused, by the other.
 pub fn seal(cx: &Cx, path: &CStr, name: &CStr, how: Seal) -> Result<OwnedFd, Error> {
     if how == Seal::Mount {
         // We may not mount here; the mount is unbindable or not of this mount namespace; a filter has no such call.

@@ -20,14 +20,26 @@ pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
     Some(own.iter().any(|mount| first.iter().any(|other| other.id == mount.id)))
 }
 
-/// Is this the mount namespace of the machine's PID 1, and are we not that ourselves, which is meant to change it? `None`:
-/// that cannot be seen. `own`: as [`own_proc`](crate::root::mounts::own_proc).
-pub fn is_of_pid_1(cx: &Cx, own: Option<BorrowedFd>) -> Option<bool> {
+/// Whose mount namespace this is.
+#[derive(PartialEq)]
+pub enum Owner {
+    /// PID 1 is in another.
+    Other,
+    /// That of PID 1, which we are not.
+    Pid1,
+    /// That of PID 1, and we are that: it is meant to change it.
+    OurselvesAsPid1,
+}
+
+/// Look for it. `None`: it cannot be seen. `own`: as [`own_proc`](crate::root::mounts::own_proc).
+pub fn owner(cx: &Cx, own: Option<BorrowedFd>) -> Option<Owner> {
+    let is_pid_1 = |yes| if yes { Owner::OurselvesAsPid1 } else { Owner::Pid1 };
     match own.and_then(|own| shared_with_pid_1(cx, own)) {
+        Some(false) => Some(Owner::Other),
         // /proc may show another pid namespace than ours, in which we are not its PID 1.
-        Some(true) => sys::readlinkat(cx, own, c"../self").ok().map(|pid| pid != b"1"),
-        None if sys::getpid(cx).is_ok_and(|pid| pid == 1) => Some(false),
-        other => other,
+        Some(true) => sys::readlinkat(cx, own, c"../self").ok().map(|pid| is_pid_1(pid == b"1")),
+        None if sys::getpid(cx).is_ok_and(|pid| pid == 1) => Some(Owner::OurselvesAsPid1),
+        None => None,
     }
 }
 
@@ -36,7 +48,7 @@ pub fn is_of_pid_1(cx: &Cx, own: Option<BorrowedFd>) -> Option<bool> {
 pub fn warn_on_host(cx: &Cx) {
     let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
     let Ok(own) = own else { return };
-    if !cx.dry() && is_of_pid_1(cx, Some(own.as_fd())) == Some(true) {
+    if !cx.dry() && owner(cx, Some(own.as_fd())) == Some(Owner::Pid1) {
         cx.say(&Error::refusal(
             "this is the mount namespace of PID 1: all of it gets this mount, which td-unshare --mount would keep apart",
         ));

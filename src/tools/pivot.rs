@@ -26,7 +26,7 @@ use crate::process::descriptors;
 use crate::process::own_file::{self, Seal};
 use crate::process::prog::Next;
 use crate::root::initramfs;
-use crate::root::mount_namespace;
+use crate::root::mount_namespace::{self, Owner};
 use crate::root::mounts;
 use crate::root::moves::Moves;
 use crate::root::remove;
@@ -97,10 +97,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     }
     descriptors::refuse_ways_out(cx)?;
     descriptors::refuse_locks(cx, &opts.keep_fds)?;
-    if !opts.host_namespace {
-        refuse_host_namespace(cx)?;
-    }
-    let sealed = prog.seal(cx, Seal::Mount)?; // while its file can be reached: the new root does not have it
+    let how = if opts.host_namespace { Seal::Copy } else { refuse_host_namespace(cx)? };
+    let sealed = prog.seal(cx, how)?; // while its file can be reached: the new root does not have it
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     working_directory::enter(cx, &opts.new_root, cx.start.euid)?;
@@ -144,15 +142,17 @@ fn detach(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
 }
 
 /// In the mount namespace of the machine's PID 1, pivot_root(2) gives every process there the new root
-/// and nothing stops it, if `/` happens to be private. PID 1 itself is meant to do that.
-fn refuse_host_namespace(cx: &Cx) -> Result<(), Error> {
+/// and nothing stops it, if `/` happens to be private. PID 1 itself is meant to do that. Returns how a tool is sealed:
+/// where a machine gets a new root, no mount keeps the file system of the old one in use.
+fn refuse_host_namespace(cx: &Cx) -> Result<Seal, Error> {
     if cx.dry() {
-        return Ok(()); // the step that makes a mount namespace was dry too
+        return Ok(Seal::Mount); // the step that makes a mount namespace was dry too
     }
     let own = mounts::own_proc(cx).ok();
-    let refusal = match mount_namespace::is_of_pid_1(cx, own.as_ref().map(AsFd::as_fd)) {
-        Some(false) => return Ok(()),
-        Some(true) => {
+    let refusal = match mount_namespace::owner(cx, own.as_ref().map(AsFd::as_fd)) {
+        Some(Owner::Other) => return Ok(Seal::Mount),
+        Some(Owner::OurselvesAsPid1) => return Ok(Seal::Copy),
+        Some(Owner::Pid1) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
         }
         None => "it cannot be seen in /proc whether this is the mount namespace of PID 1",
