@@ -14,7 +14,7 @@ fn what_does_not_go_together_is_refused() {
     refuses(&["--state", "/", "/td-test-refused", "true"], "--state needs --record");
     let line = ["--kill", "--record", "/elsewhere/cgroups", "--state", "/state"];
     refuses(&line, "and its file below the directory");
-    refuses(&["--stat", "--record", "/r", "true"], "takes PATH and nothing else");
+    refuses(&["--stat", "--record", "/r", "true"], "exclude each other");
     let both = ["--cgroup-record", "/r", "--into-cgroup", "/x", "true"];
     let says = "--cgroup-record excludes --into-cgroup and --remove-cgroup";
     run(&mut td("td-unshare", both)).exits(125).says(says);
