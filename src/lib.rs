@@ -21,8 +21,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
-/// How things are written down, and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines and
-/// programs as the kernel reads them.
+/// How things are written down, and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines
+/// and programs as the kernel reads them.
 pub mod say {
     pub mod error;
     pub mod flags;

@@ -27,9 +27,9 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         ("--io-max", "8:0,rbps=8388608t", "--io-max 8:0,rbps=8388608t: it takes DEV,"),
         ("--hugetlb", "2M,8388608t", "--hugetlb 2M,8388608t: it takes SIZE,LIMIT"),
         ("--hugetlb", "2M,3M", "--hugetlb 2M,3M: it takes SIZE,LIMIT, as 2M,64M"),
-        ("--move-to-leaf", "a/b", "--move-to-leaf a/b: must be one name that is not part of PATH"),
-        ("--move-to-leaf", "..", "--move-to-leaf ..: must be one name that is not part of PATH"),
-        ("--move-to-leaf", "td-test-refused", "must be one name that is not part of PATH"),
+        ("--move-to-leaf", "a/b", "--move-to-leaf a/b: must be one name, not in PATH"),
+        ("--move-to-leaf", "..", "--move-to-leaf ..: must be one name, not in PATH"),
+        ("--move-to-leaf", "td-test-refused", "must be one name, not in PATH"),
     ] {
         let args = [option, value, "/td-test-refused", "echo", "run"];
         let output = run(&mut td("td-cgroup", args)).exits(125).says(why);

@@ -319,8 +319,8 @@ mod root {
     #[test]
     fn a_tool_that_is_called_by_a_link_finds_the_others() {
         each(|tool, dir| {
-            // Behind `--` it is a program like any other. Behind a pivot to an image there is none; what leads there has
-            // found two.
+            // Behind `--` it is a program like any other. Behind a pivot to an image there is none; what leads there
+            // has found two.
             let behind = tool.line.ends_with("--")
                 || ["td-exec", "td-init"].contains(&tool.name) && !tool.root.is_empty();
             let prog =

@@ -63,8 +63,8 @@ impl Faulty {
     }
 }
 
-/// Every call of ours that changes something, or that only looks: its name, and the how manieth of that name it is in its
-/// process.
+/// Every call of ours that changes something, or that only looks: its name, and the how manieth of that name it is in
+/// its process.
 fn ours(processes: &[Process], looks: bool) -> BTreeSet<(String, usize)> {
     let mut found = BTreeSet::new();
     for process in processes {

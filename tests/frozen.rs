@@ -141,7 +141,8 @@ mod root {
         }
     }
 
-    /// Start `td-unshare ARG... --into-cgroup NAME PROG...`, under a tracer that keeps it from forking for some seconds.
+    /// Start `td-unshare ARG... --into-cgroup NAME PROG...`, under a tracer that keeps it from forking for some
+    /// seconds.
     fn delayed(dir: &TempDir, options: &[&str], name: &str) -> Running {
         let file = dir.file("trace", "");
         let mut cmd = Command::new("strace");

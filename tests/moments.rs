@@ -27,9 +27,9 @@ fn processes(house: &House) -> Vec<i32> {
     pids.filter(ours).filter(|pid| is_alive(*pid)).collect()
 }
 
-/// Nothing lives on: COMMAND would, for 1000 seconds, and what ends at once takes less than ten on a machine that is slow.
-/// The mounts of the host are as they were; the next run works and leaves nothing. Returns how long the processes lived
-/// on.
+/// Nothing lives on: COMMAND would, for 1000 seconds, and what ends at once takes less than ten on a machine that is
+/// slow. The mounts of the host are as they were; the next run works and leaves nothing. Returns how long the
+/// processes lived on.
 #[track_caller]
 fn all_is_well(house: &House, what: &str, mounts: &str, since: Instant) -> Duration {
     wait_for("the end of the container", || processes(house).is_empty().then_some(()));
@@ -129,7 +129,8 @@ mod root {
         }
     }
 
-    /// As by Ctrl-Z and fg, a debugger, or a batch system: one process of the run, which goes on as if nothing had been.
+    /// As by Ctrl-Z and fg, a debugger, or a batch system: one process of the run, which goes on as if nothing had
+    /// been.
     #[test]
     fn a_process_is_stopped_and_continued_at_any_moment_and_nothing_is_left() {
         let house = House::new();

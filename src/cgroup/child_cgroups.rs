@@ -1,4 +1,5 @@
-//! The cgroups of a child: it begins there, is killed there when memory runs out, and when it has ended they are removed.
+//! The cgroups of a child: it begins there, is killed there when memory runs out, and when it has ended they are
+//! removed.
 
 use std::ffi::{CStr, CString};
 

@@ -1,7 +1,8 @@
 //! Making a cgroup and setting its limits so that a failure leaves nothing behind: what was made is
 //! removed, what was changed gets its value back, who moved goes back.
 //!
-//! [`Made::make`] makes the directory; [`Made::write`] does the write(2) of a value; [`Made::move_process`] moves this process.
+//! [`Made::make`] makes the directory; [`Made::write`] does the write(2) of a value; [`Made::move_process`] moves this
+//! process.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;

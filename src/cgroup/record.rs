@@ -122,8 +122,8 @@ impl Record {
         Some(cstring(hierarchy.path(leaf)))
     }
 
-    /// A signal was sent that is to end the container. Where somebody has frozen it, thaw it; if it has frozen a part of
-    /// itself, which it could do again, kill it.
+    /// A signal was sent that is to end the container. Where somebody has frozen it, thaw it; if it has frozen a part
+    /// of itself, which it could do again, kill it.
     pub fn release(&self, cx: &Cx) -> Result<(), Error> {
         let (places, mut frozen) = (self.places(cx, b"")?, false);
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {

@@ -16,7 +16,8 @@ use crate::sys::{self, Cx};
 
 /// A file a line, and the keys that are found in it, each with the word before its value. Without a word the value is
 /// the whole file; where several lines have the word, as there are several devices, the value is the sum. `/1000`
-/// makes microseconds of nanoseconds. Of a file of pressure every value is printed. Of several files that have a key the first counts.
+/// makes microseconds of nanoseconds. Of a file of pressure every value is printed. Of several files that have a key
+/// the first counts.
 const FILES: &str = "\
 memory.current memory.current
 memory.usage_in_bytes memory.current

@@ -43,8 +43,8 @@ impl FileValue<'_> {
         }
     }
 
-    /// Did the kernel take what was written, in its own words `written`? `read` is the file afterwards. Bytes are rounded
-    /// down to pages; no limit is a large number in version 1.
+    /// Did the kernel take what was written, in its own words `written`? `read` is the file afterwards. Bytes are
+    /// rounded down to pages; no limit is a large number in version 1.
     pub fn is_taken(&self, written: &[u8], read: &[u8]) -> bool {
         if read == written {
             return true;

@@ -145,8 +145,8 @@ impl Wanted {
         Ok(used)
     }
 
-    /// Every hierarchy, for a cgroup in each of them. Where the caller may not create one, a process of it has no more rights
-    /// than the caller, in whatever namespace: there it is left out.
+    /// Every hierarchy, for a cgroup in each of them. Where the caller may not create one, a process of it has no more
+    /// rights than the caller, in whatever namespace: there it is left out.
     pub fn used_in_every<'a>(
         &self,
         cx: &Cx,
@@ -178,8 +178,8 @@ impl Wanted {
 /// | no | yes | yes | yes | below the caller's, if the caller may create one; else nowhere |
 /// | no | no | | yes | below the caller's, if the caller may create one; else nowhere |
 ///
-/// Others suffice: an ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is limited
-/// there, those of version 1 do.
+/// Others suffice: an ordinary user enters a cgroup of version 2 only from one that is delegated too. Where nothing is
+/// limited there, those of version 1 do.
 #[derive(Debug, PartialEq)]
 enum Where {
     Named,

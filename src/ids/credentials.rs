@@ -67,8 +67,8 @@ pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
     if signal == 0 {
         return Ok(());
     }
-    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile? A parent that waits has
-    // handed on its pidfd, for in a new pid namespace getppid(2) is 0 whether it lives or not.
+    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile? A parent that
+    // waits has handed on its pidfd, for in a new pid namespace getppid(2) is 0 whether it lives or not.
     sys::prctl_set_pdeathsig(cx, signal)?;
     let died = match cx.parent() {
         Some(parent) => sys::readable(cx, parent)?,

@@ -2,8 +2,8 @@
 //!
 //! Their own id, and that alone, a process may map itself, once it has given up setgroups(2). All else takes
 //! a right in the parent namespace: the waiting parent writes the map, or newuidmap(1) does it for a user to
-//! whom root has given ids in subuid(5). [`IdMaps::write_own`] writes the `deny` into `/proc/self/setgroups`, in the new
-//! namespace.
+//! whom root has given ids in subuid(5). [`IdMaps::write_own`] writes the `deny` into `/proc/self/setgroups`, in the
+//! new namespace.
 
 use std::ffi::CString;
 

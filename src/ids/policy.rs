@@ -1,8 +1,8 @@
 //! Which system calls a process may make, and all that it executes: seccomp(2).
 //!
-//! A policy is a text, see [`compile`], or a program of classic BPF that others have compiled. A text is compiled for the
-//! capabilities that are kept; then it is checked that it lets td do what is left to do, and loaded: seccomp(2) takes
-//! no_new_privs, or CAP_SYS_ADMIN, which a change of ids and capabilities gives up.
+//! A policy is a text, see [`compile`], or a program of classic BPF that others have compiled. A text is compiled for
+//! the capabilities that are kept; then it is checked that it lets td do what is left to do, and loaded: seccomp(2)
+//! takes no_new_privs, or CAP_SYS_ADMIN, which a change of ids and capabilities gives up.
 //!
 //! | tool | no_new_privs | seccomp(2) is called |
 //! |---|---|---|
@@ -178,8 +178,8 @@ impl Confinement {
         if self.no_new_privs && !self.loaded.replace(true) { self.program.load(cx) } else { Ok(()) }
     }
 
-    /// PROG, the file `path`, is executed now. Refuse it where nothing of it could run under the policy, else load that,
-    /// unless it is.
+    /// PROG, the file `path`, is executed now. Refuse it where nothing of it could run under the policy, else load
+    /// that, unless it is.
     pub fn load_before_exec(&self, cx: &Cx, path: &CStr) -> Result<(), Error> {
         // A dry run may be in another root than PROG. Under the policy it might be the last that we do.
         let is_loaded = !self.no_new_privs || self.loaded.get();

@@ -72,9 +72,9 @@ pub fn spawn_for(
     Ok(Side::Child)
 }
 
-/// clone3(2), or clone(2) where a system call policy answers that the first does not exist, or, of a mere child, that it is
-/// not permitted: then the child has to move itself to the version 2 cgroup as well, and makes a cgroup namespace when
-/// it is there.
+/// clone3(2), or clone(2) where a system call policy answers that the first does not exist, or, of a mere child, that
+/// it is not permitted: then the child has to move itself to the version 2 cgroup as well, and makes a cgroup
+/// namespace when it is there.
 fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
         Err(e) if e.is(Errno::ENOSYS) || e.is(Errno::EPERM) && flags == 0 => {}
@@ -84,8 +84,8 @@ fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     sys::clone(cx, flags & !later)
 }
 
-/// Die with the parent, whose pidfd is handed on; leave it the locks of the chain, and have the signals as the caller had
-/// them, the mask too where it is given.
+/// Die with the parent, whose pidfd is handed on; leave it the locks of the chain, and have the signals as the caller
+/// had them, the mask too where it is given.
 fn set_up_child(
     cx: &Cx,
     parent: OwnedFd,

@@ -1,5 +1,5 @@
-//! A parent maps the ids of its child: it writes the maps, or has newuidmap(1) write them. And it removes directories, by a
-//! child with the same maps where that takes one. What a map says is in [`crate::ids::id_maps`].
+//! A parent maps the ids of its child: it writes the maps, or has newuidmap(1) write them. And it removes directories,
+//! by a child with the same maps where that takes one. What a map says is in [`crate::ids::id_maps`].
 
 use syscalls::Errno;
 

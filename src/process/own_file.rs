@@ -53,8 +53,8 @@ fn located(cx: &Cx) -> Option<Vec<u8>> {
     is_there.then_some(path)
 }
 
-/// Continue as ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`]. The
-/// other tools are still found beside the file.
+/// Continue as ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`].
+/// The other tools are still found beside the file.
 pub fn continue_sealed(cx: &Cx, how: Seal) -> Result<(), Error> {
     if cx.sealed().is_some() {
         return Ok(());
@@ -119,11 +119,12 @@ fn why_not_found(error: Error) -> Error {
 /// program could write to the file itself (CVE-2019-5736).
 #[derive(Clone, Copy, PartialEq)]
 pub enum Seal {
-    /// The file on a read-only mount of its own, attached nowhere. It costs no memory. Whoever may trace us meanwhile can
-    /// clear the flag, as long as its descriptor is open; such a one could open the file as well.
+    /// The file on a read-only mount of its own, attached nowhere. It costs no memory. Whoever may trace us meanwhile
+    /// can clear the flag, as long as its descriptor is open; such a one could open the file as well.
     Mount,
-    /// A copy in memory. It is for who executes it among the processes of a container, which may not trace us until then:
-    /// they see it before execve(2) has closed the descriptor of a mount. And for whom a mount would keep in use.
+    /// A copy in memory. It is for who executes it among the processes of a container, which may not trace us until
+    /// then: they see it before execve(2) has closed the descriptor of a mount. And for whom a mount would keep in
+    /// use.
     Copy,
 }
 

@@ -1,5 +1,5 @@
-//! PROG, the rest of the command line: recognised where it is one of our tools, else searched for in PATH, and executed,
-//! also across a change of root.
+//! PROG, the rest of the command line: recognised where it is one of our tools, else searched for in PATH, and
+//! executed, also across a change of root.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};

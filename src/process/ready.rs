@@ -35,8 +35,8 @@ fn say(cx: &Cx, byte: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The signals that end a process which nobody asks to end: a limit is reached, or it has gone wrong. (What a caller sends,
-/// and reboot(2), end a run as is asked.)
+/// The signals that end a process which nobody asks to end: a limit is reached, or it has gone wrong. (What a caller
+/// sends, and reboot(2), end a run as is asked.)
 const FAILURES: [i32; 9] = [
     libc::SIGKILL,
     libc::SIGSEGV,

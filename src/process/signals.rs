@@ -68,9 +68,9 @@ pub fn pass_on(cx: &Cx, child: &Child, signal: &SigInfo) {
     }
 }
 
-/// Where the signal is one that stops, stop as well, as a shell expects, which waits for us to stop and not for the child.
-/// The signal itself decides whether we do: not where the caller ignores it, nor where no shell could continue us (an
-/// orphaned process group), which SIGSTOP would not ask.
+/// Where the signal is one that stops, stop as well, as a shell expects, which waits for us to stop and not for the
+/// child. The signal itself decides whether we do: not where the caller ignores it, nor where no shell could continue
+/// us (an orphaned process group), which SIGSTOP would not ask.
 fn send_or_stop(cx: &Cx, child: &Child, signal: i32, code: i32) -> Result<(), Error> {
     let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
     if !stops {

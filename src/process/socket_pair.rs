@@ -27,8 +27,8 @@ impl SocketPair {
         Ok(SocketPair { parent, child })
     }
 
-    /// The child: be replaced by a sibling, whose parent is ours, in the pid namespace that this process has joined. This
-    /// process itself is not in that, and ends when it has sent the parent the sibling's pid.
+    /// The child: be replaced by a sibling, whose parent is ours, in the pid namespace that this process has joined.
+    /// This process itself is not in that, and ends when it has sent the parent the sibling's pid.
     pub fn continue_in_sibling(&self, cx: &Cx) -> Result<(), Error> {
         // A policy that is loaded may have no clone3(2), and nothing of that is needed.
         match sys::clone(cx, libc::CLONE_PARENT as u64)? {
@@ -66,8 +66,8 @@ impl SocketPair {
         Ok(Socket(child))
     }
 
-    /// The parent: wait until the child is ready, do `part`, and let it continue. `None`: it has failed before, and says
-    /// why.
+    /// The parent: wait until the child is ready, do `part`, and let it continue. `None`: it has failed before, and
+    /// says why.
     pub fn wait_for_child(
         self,
         cx: &Cx,

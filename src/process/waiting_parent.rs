@@ -1,7 +1,6 @@
 //! The waiting parent of td-unshare, which enters no namespace: what it does outside before its child becomes PROG, and
-//! when that has ended. It maps ids, keeps namespaces in files, writes pid files, waits, reports what memory has run out,
-//! and removes cgroups and directories.
-//! How signals are passed on is in [`crate::process::signals`].
+//! when that has ended. It maps ids, keeps namespaces in files, writes pid files, waits, reports what memory has run
+//! out, and removes cgroups and directories. How signals are passed on is in [`crate::process::signals`].
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
@@ -165,8 +164,8 @@ impl<'a> WaitingParent<'a> {
         removed.try_for_each(|path| Place::find(cx, self.asked.state(), path).map(drop))
     }
 
-    /// Before the clone: remove what a killed run has left, and create and open what the clone needs. The sockets are for
-    /// what is done when the child exists, if anything is. `maps` are those of a new user namespace.
+    /// Before the clone: remove what a killed run has left, and create and open what the clone needs. The sockets are
+    /// for what is done when the child exists, if anything is. `maps` are those of a new user namespace.
     pub fn prepare(
         &mut self,
         cx: &Cx,

@@ -43,8 +43,8 @@ pub fn owner(cx: &Cx, own: Option<BorrowedFd>) -> Option<Owner> {
     }
 }
 
-/// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before it
-/// would have; and where no proc is mounted, process 1 is still about to.
+/// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before
+/// it would have; and where no proc is mounted, process 1 is still about to.
 pub fn warn_on_host(cx: &Cx) {
     let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
     let Ok(own) = own else { return };

@@ -1,4 +1,5 @@
-//! A file that is there for as long as what it tells of: removed at the end, with the directories that were made for it.
+//! A file that is there for as long as what it tells of: removed at the end, with the directories that were made for
+//! it.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

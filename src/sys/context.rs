@@ -96,7 +96,8 @@ impl Cx {
         self.tool.get()
     }
 
-    /// Does the process have the name of `tool`, or is that of no interest, in a program of one tool? From here on it has.
+    /// Does the process have the name of `tool`, or is that of no interest, in a program of one tool? From here on it
+    /// has.
     pub fn has_name_of(&self, tool: &'static str) -> bool {
         self.tools.is_empty() || self.name.replace(tool) == tool
     }

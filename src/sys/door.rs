@@ -1,4 +1,5 @@
-//! The door itself: the one place where a step begins, and where its calls are made, printed by a dry run, and reported.
+//! The door itself: the one place where a step begins, and where its calls are made, printed by a dry run, and
+//! reported.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -19,8 +20,9 @@ use crate::sys::raw::{Call, at, nr, owned, raw, raw_write};
 use crate::sys::structs::RLimit;
 
 impl Cx {
-    /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as changed
-    /// by this command line. Where calls are traced, the fcntl(2) calls that `checked` its descriptors are traced too.
+    /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as
+    /// changed by this command line. Where calls are traced, the fcntl(2) calls that `checked` its descriptors are
+    /// traced too.
     pub fn begin(
         &self,
         tool: &'static str,
@@ -117,8 +119,8 @@ impl Cx {
             if self.trace_fd().is_some() {
                 self.print(call, args, Some(result));
             }
-            // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done, and
-            // it is done again; but a file system that could not be made is never made by its fsconfig(2).
+            // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done,
+            // and it is done again; but a file system that could not be made is never made by its fsconfig(2).
             if result != Err(Errno::EINTR) || call.0 == nr::fsconfig.0 {
                 return Ok(result);
             }

@@ -12,12 +12,12 @@ use crate::sys::structs::SigSet;
 pub const LOCK: &str = "--lock";
 
 /// `--sealed=PATH` tells a tool that nobody can write to the file from which it runs, and that the other tools are
-/// beside PATH; `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write to the file of
-/// the tool.
+/// beside PATH; `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write
+/// to the file of the tool.
 pub const SEALED: &str = "--sealed";
 
-/// `--parent=FD` tells the next tool of a chain the pidfd of the parent that waits for it, with which it dies. It is not
-/// for people: a tool that changes its ids needs it, for that clears the signal of PR_SET_PDEATHSIG(2const).
+/// `--parent=FD` tells the next tool of a chain the pidfd of the parent that waits for it, with which it dies. It is
+/// not for people: a tool that changes its ids needs it, for that clears the signal of PR_SET_PDEATHSIG(2const).
 pub const PARENT: &str = "--parent";
 
 /// What a tool was handed, with what its own command line and its step have changed. A list is made anew for each

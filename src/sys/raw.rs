@@ -41,8 +41,8 @@ pub fn print(text: &str) {
 
 pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
     let done = raw(nr::write, &[Arg::Fd(fd), Arg::Bytes(text)]);
-    // With some errors comes a signal: write(2). Where all signals are blocked, to be passed on, it is pending now: take
-    // it, or the child would get it.
+    // With some errors comes a signal: write(2). Where all signals are blocked, to be passed on, it is pending now:
+    // take it, or the child would get it.
     let signal = match done {
         Err(Errno::EPIPE) => libc::SIGPIPE,
         Err(Errno::EFBIG) => libc::SIGXFSZ,

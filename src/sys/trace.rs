@@ -24,7 +24,8 @@ impl Cx {
         }
     }
 
-    /// Print what was done before the first line, once no closed pipe can end the tool: a lost line changes nothing else.
+    /// Print what was done before the first line, once no closed pipe can end the tool: a lost line changes nothing
+    /// else.
     pub(in crate::sys) fn trace_start(&self, is_first: bool, checked: &[Checked]) {
         let mut lines = if is_first { self.entry() } else { Vec::new() };
         lines.extend(checked.iter().map(Checked::shown));

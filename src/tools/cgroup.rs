@@ -190,14 +190,11 @@ fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
     if !opts.state.iter().all(|state| opts.record.iter().any(|file| is_below(file, state))) {
         return Err(cli.usage("--state needs --record, and its file below the directory"));
     }
-    let Some(leaf) = &opts.move_to_leaf else { return Ok(()) };
-    let leaf = leaf.to_bytes();
+    let Some(leaf) = opts.move_to_leaf.as_deref().map(CStr::to_bytes) else { return Ok(()) };
     let bad = matches!(leaf, b"" | b"." | b"..") || leaf.contains(&b'/');
     if bad || text::has(opts.path.to_bytes(), b'/', leaf) {
         let leaf = plain(leaf);
-        return Err(cli.usage(format_args!(
-            "--move-to-leaf {leaf}: must be one name that is not part of PATH"
-        )));
+        return Err(cli.usage(format_args!("--move-to-leaf {leaf}: must be one name, not in PATH")));
     }
     Ok(())
 }

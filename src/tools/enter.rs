@@ -221,8 +221,8 @@ fn state(cx: &Cx, opts: &Opts) -> Result<CString, Error> {
     }
 }
 
-/// Clone a child, in the cgroups, that joins all that is to be joined and is then replaced by a sibling. The parent stays
-/// outside of all that, and ends as PROG ended.
+/// Clone a child, in the cgroups, that joins all that is to be joined and is then replaced by a sibling. The parent
+/// stays outside of all that, and ends as PROG ended.
 fn continue_in_child(cx: &Cx, cgroups: &mut Memberships) -> Result<SocketPair, Error> {
     let sockets = SocketPair::new(cx)?;
     let Side::Parent(child, ran) = child::spawn(cx, 0, cgroups)? else {

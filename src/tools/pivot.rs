@@ -9,8 +9,8 @@ in the new root. Descriptors above 2 are closed.
   -o, --put-old DIR    keep the old root, mounted on DIR inside NEW_ROOT
       --move LIST      take mounts along, each to the same path in NEW_ROOT:
                        /dev,/proc,/run
-      --no-bind        where NEW_ROOT is not a mount point of its own, fail instead
-                       of binding it on itself
+      --no-bind        where NEW_ROOT is not a mount point, fail instead of
+                       binding it on itself
       --free-initramfs remove the files of the initramfs that was the root
       --host-namespace do it in the mount namespace of PID 1 too
       --keep-fd N      do not close descriptor N

@@ -238,8 +238,8 @@ fn keep_capabilities(cx: &Cx) -> Result<(), Error> {
     caps::set(cx, held, true)
 }
 
-/// In a new user namespace PROG is executed, also where it is a tool of this program: the ids that we have there are not
-/// those that we were started with, and a process that was not executed there cannot be entered by its owner.
+/// In a new user namespace PROG is executed, also where it is a tool of this program: the ids that we have there are
+/// not those that we were started with, and a process that was not executed there cannot be entered by its owner.
 fn become_prog(cx: &Cx, opts: &Opts, prog: &Found) -> Result<Next, Error> {
     if opts.has(libc::CLONE_NEWUSER) { prog.exec(cx) } else { prog.next(cx) }
 }

@@ -1,6 +1,6 @@
 //! What the tests share: programs that run under a time limit, a mount namespace and a directory of a
-//! test's own, an image, what the kernel says of a process, cgroups (module [`cgroups`]), hostile words (module [`bytes`]), containers (module [`house`]), and strace
-//! (module [`strace`]).
+//! test's own, an image, what the kernel says of a process, cgroups (module [`cgroups`]), hostile words (module
+//! [`bytes`]), containers (module [`house`]), and strace (module [`strace`]).
 
 // Each test program uses a part of it.
 #![allow(dead_code)]

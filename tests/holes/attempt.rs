@@ -419,8 +419,9 @@ fn key(serial: i64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&value[..(n as usize).min(64)]).into_owned())
 }
 
-/// Every way to a key of the host: `name` in the keyring of `uid`, whose number is `serial` (0: not known). A way that leads there
-/// prints `got`; what is refused prints nothing. Root's persistent keyring would stay when we have asked for it.
+/// Every way to a key of the host: `name` in the keyring of `uid`, whose number is `serial` (0: not known). A way that
+/// leads there prints `got`; what is refused prints nothing. Root's persistent keyring would stay when we have asked
+/// for it.
 fn keys(name: &str, serial: i64, uid: i64) {
     let (kind, wanted) = (text("user"), text(name));
     let search =

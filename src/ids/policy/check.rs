@@ -21,9 +21,9 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
 }
 
 /// What td-init calls, but for kill(2) and clone3(2). In their order: it begins (PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
-/// PR_SET_DUMPABLE, TIOCGSID; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps (any child,
-/// WNOHANG), and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says
-/// what fails, SIGPIPE ignored; ends.
+/// PR_SET_DUMPABLE, TIOCGSID; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps
+/// (any child, WNOHANG), and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK,
+/// SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
 const OF_PROCESS_1: &[Made] = &[
     made(Sysno::prctl, &[36, 1]),
     made(Sysno::prctl, &[15]),

@@ -160,8 +160,8 @@ pub fn set_controlling_terminal(cx: &Cx, terminal: BorrowedFd) -> Result<(), Err
     cx.change(nr::ioctl, &[fd(terminal), request, Arg::Size(0)]).map(drop)
 }
 
-/// `ioctl(fd, TIOCGSID, &sid)`: TIOCGSID(2const). The session that the terminal controls, where that is ours. ENOTTY: it
-/// is not, or the file is not a terminal.
+/// `ioctl(fd, TIOCGSID, &sid)`: TIOCGSID(2const). The session that the terminal controls, where that is ours. ENOTTY:
+/// it is not, or the file is not a terminal.
 pub fn terminal_session(cx: &Cx, file: BorrowedFd) -> Result<i32, Error> {
     ioctl_int(cx, file, libc::TIOCGSID as i64)
 }

@@ -65,7 +65,8 @@ pub fn read(cx: &Cx, file: BorrowedFd, buffer: &mut [u8]) -> Result<usize, Error
     cx.read(nr::read, &[fd(file), Arg::Buffer(cells)])
 }
 
-/// `pread64(fd, buf, count, offset)`: pread(2). It leaves the offset of the descriptor as it is. ESPIPE: a pipe, which has none.
+/// `pread64(fd, buf, count, offset)`: pread(2). It leaves the offset of the descriptor as it is. ESPIPE: a pipe, which
+/// has none.
 pub fn pread64(
     cx: &Cx,
     file: BorrowedFd,

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use crate::say::flags;
 use crate::say::show::{Show, hexadecimal, unsigned};
 
-/// `struct __user_cap_header_struct`: capget(2). The kernel writes into it which version it knows, where that is not ours.
+/// `struct __user_cap_header_struct`: capget(2). The kernel writes into it which version it knows, where that is not
+/// ours.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct CapHeader {
