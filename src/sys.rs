@@ -1,6 +1,6 @@
 //! The one door: every system call of every step is made here, traced, dry, and reported in one place.
-//! (What the entry does before a trace can begin is traced afterwards; memory and the trace's own lines
-//! are not traced.) Nothing else in the library is `unsafe`.
+//! (What the entry does before a trace can begin is traced afterwards; memory, close(2) and the trace's
+//! own lines are not traced.) Nothing else in the library is `unsafe`.
 //!
 //! A wrapper has the call's own name and argument order (section 2 of the manual). It writes its
 //! arguments down once; registers, trace line, dry-run line and error text come from that. A call
