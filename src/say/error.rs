@@ -144,7 +144,7 @@ impl Error {
 /// What stands between us and a path that statx(2) did not find.
 pub fn why_unreachable(shown: &str, looked: &Error) -> String {
     match looked.errno() {
-        Some(Errno::ENOENT) => [shown, " does not exist"].concat(),
+        Some(Errno::ENOENT) => [shown, " does not exist in this root"].concat(),
         Some(Errno::EACCES) => {
             format!("a directory on the way to {shown} may not be searched")
         }

@@ -323,7 +323,9 @@ pub const HOLES: &[Hole] = &[
         known: "CVE-2019-5736 (runc, LXC), CVE-2020-14298 (docker)",
         tried: "the program that runs COMMAND is overwritten from inside",
         attempt: Outside(
-            "printf '#!/proc/self/exe --unset\n' >\"$image/evil\"
+            "word=--unset # of several tools it must say which it is
+            [ ! -e \"$bin/td\" ] || word=td-lock
+            echo \"#!/proc/self/exe $word\" >\"$image/evil\"
             chmod 755 \"$image/evil\"
             cksum \"$bin\"/* >before
             for options in '' --privileged; do
