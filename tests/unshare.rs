@@ -1649,7 +1649,10 @@ mod root {
         let path = "/proc/sys/user/max_net_namespaces";
         refused(
             &format!("td=$td unshare -r sh -c 'echo 1 >{path}; exec $td -n $td -n echo ran'"),
-            &[&format!("{path} is 1"), "one of these limits is reached, here or in an ancestor user namespace"],
+            &[
+                &format!("{path} is 1"),
+                "one of these limits is reached, here or in an ancestor user namespace",
+            ],
         );
     }
 
