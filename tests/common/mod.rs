@@ -407,12 +407,17 @@ pub fn before_exec(cmd: &mut Command, act: impl FnMut() -> io::Result<()> + Send
     }
 }
 
-/// Let a command have `file` as its descriptor `fd`, a number above those in use here.
+/// Let a command have `file` as its descriptor `fd`.
 pub fn give_fd(cmd: &mut Command, fd: i32, file: impl AsRawFd + Send + Sync + 'static) {
-    assert_ne!(file.as_raw_fd(), fd, "dup2(2) would leave it close-on-exec");
     before_exec(cmd, move || {
-        // SAFETY: two numbers.
-        check(unsafe { libc::dup2(file.as_raw_fd(), fd) }).map(drop)
+        // SAFETY: numbers. By chance it has that number here; then dup2(2) would leave it close-on-exec.
+        check(unsafe {
+            match file.as_raw_fd() {
+                same if same == fd => libc::fcntl(fd, libc::F_SETFD, 0),
+                other => libc::dup2(other, fd),
+            }
+        })
+        .map(drop)
     });
 }
 
