@@ -151,6 +151,21 @@ fn td_run_becomes_td_where_that_lies_beside_it() {
     }
 }
 
+/// The mark that stands for a line break inside a word is in no path of the tools, wherever a link leads.
+#[test]
+fn td_run_called_by_a_link_finds_its_tools_whatever_their_directory_is_called() {
+    let dir = TempDir::new();
+    dir.dir("m<0>k");
+    dir.program("m<0>k/td", "#!/bin/sh\necho \"$0\"\n");
+    let text_of = fs::read_to_string(bin("td-run")).expect("td-run");
+    dir.program("m<0>k/td-run", text_of);
+    std::os::unix::fs::symlink("m<0>k/td-run", dir.join("link")).expect("a link");
+    let image = dir.dir("image");
+    let mut cmd = script(text(&dir.join("link")), ["-e", "A=x\ny", "--state"]);
+    cmd.arg(dir.path()).arg("--image").arg(image).args(["c", "true"]);
+    assert_eq!(run(&mut cmd).ok().out(), format!("{}\n", text(&dir.join("m<0>k/td"))));
+}
+
 #[test]
 fn what_a_shell_gives_up_for_is_a_failure_of_td_run() {
     for fault in [

@@ -123,44 +123,29 @@ impl Wanted {
             || self.delegated && hierarchy.is_delegated()
     }
 
-    /// The hierarchies in which the cgroup is made: see [`Where`]; the primary one is that of version 2.
+    /// The hierarchies in which the cgroup is made, or a cgroup `in_every` one: see [`Where`]; the primary one is that of
+    /// version 2. Where the caller may not create one, a process of it has no more rights than the caller, in whatever
+    /// namespace: there it is left out.
     pub fn used<'a>(
         &self,
         cx: &Cx,
         hierarchies: &'a [Hierarchy],
         name: &[u8],
         writes: &[FileValue],
+        in_every: bool,
     ) -> Result<Vec<Used<'a>>, Error> {
         let primary = hierarchies::primary(hierarchies);
         let is_asked = hierarchies.iter().any(|hierarchy| self.asks(hierarchy, writes));
-        let others_suffice =
-            is_asked && primary.is_some_and(|primary| cannot_enter(cx, primary, name));
         let mut used = Vec::new();
         for hierarchy in hierarchies {
             let asked = self.asks(hierarchy, writes);
-            let needed = primary.is_some_and(|primary| primary.is(hierarchy));
-            let place = Where::of(asked, needed, || others_suffice, || Ok(false))?;
-            used.extend(place.name(name).map(|name| (hierarchy, name)));
-        }
-        Ok(used)
-    }
-
-    /// Every hierarchy, for a cgroup in each of them. Where the caller may not create one, a process of it has no more
-    /// rights than the caller, in whatever namespace: there it is left out.
-    pub fn used_in_every<'a>(
-        &self,
-        cx: &Cx,
-        hierarchies: &'a [Hierarchy],
-        name: &[u8],
-        writes: &[FileValue],
-    ) -> Result<Vec<Used<'a>>, Error> {
-        let is_asked = hierarchies.iter().any(|hierarchy| self.asks(hierarchy, writes));
-        let mut used = Vec::new();
-        for hierarchy in hierarchies {
-            let asked = self.asks(hierarchy, writes);
-            let needed = self.count && hierarchy.v2;
+            let needed = match in_every {
+                true => self.count && hierarchy.v2,
+                false => primary.is_some_and(|primary| primary.is(hierarchy)),
+            };
             let others_suffice = || is_asked && cannot_enter(cx, hierarchy, name);
-            let place = Where::of(asked, needed, others_suffice, || may_create(cx, hierarchy))?;
+            let may_create = || if in_every { may_create(cx, hierarchy) } else { Ok(false) };
+            let place = Where::of(asked, needed, others_suffice, may_create)?;
             used.extend(place.name(name).map(|name| (hierarchy, name)));
         }
         Ok(used)

@@ -122,9 +122,9 @@ pub enum Seal {
     /// The file on a read-only mount of its own, attached nowhere. It costs no memory. Whoever may trace us meanwhile
     /// can clear the flag, as long as its descriptor is open; such a one could open the file as well.
     Mount,
-    /// A copy in memory. It is for who executes it among the processes of a container, which may not trace us until
-    /// then: they see it before execve(2) has closed the descriptor of a mount. And for whom a mount would keep in
-    /// use.
+    /// A copy in memory. For td-enter: processes of the container see it, and may not trace it before execve(2) has made
+    /// it another program; then the descriptor of a mount would be open for a moment, and they could clear the flag. And
+    /// for process 1 of a machine, which would keep the file system of the old root in use.
     Copy,
 }
 
@@ -141,7 +141,9 @@ pub fn seal(cx: &Cx, path: &CStr, name: &CStr, how: Seal) -> Result<OwnedFd, Err
     }
     match copy(cx, path, name) {
         // The file may be executed and not read, or vm.memfd_noexec is 2: nothing in memory may be executed.
-        Err(e) if e.is(Errno::EACCES) => read_only(cx, path).map_err(|e| why_no_tool(cx, path, e)),
+        Err(no_copy) if no_copy.is(Errno::EACCES) => read_only(cx, path).map_err(|e| {
+            why_no_tool(cx, path, e).because(["nor can it be copied: ", no_copy.what()].concat())
+        }),
         other => other,
     }
 }
@@ -151,7 +153,7 @@ fn copy(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
     let file = sys::openat(cx, None, path, libc::O_RDONLY).map_err(|e| why_no_tool(cx, path, e))?;
     let file = file.as_fd();
     let bits = libc::MFD_ALLOW_SEALING as u64;
-    cx.expects(&[Errno::EINVAL, Errno::EACCES]);
+    cx.expects(&[Errno::EINVAL]);
     let memfd = match sys::memfd_create(cx, name, bits | MFD_EXEC) {
         // Before Linux 6.3 there is no MFD_EXEC, and no need of it.
         Err(e) if e.is(Errno::EINVAL) => sys::memfd_create(cx, name, bits)?,

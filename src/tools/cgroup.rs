@@ -286,7 +286,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         empty::remove_if_empty(cx, &hierarchies, &name)?;
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
-    let used = opts.wanted.used(cx, &hierarchies, &name, &writes)?;
+    let used = opts.wanted.used(cx, &hierarchies, &name, &writes, false)?;
     make_used(cx, opts, made, &used, &writes)?;
     if opts.prog.is_none() || opts.stay {
         return Ok(());
@@ -309,7 +309,7 @@ fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(
         record::clear(cx, state, file, &tag)?;
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
-    let used = opts.wanted.used_in_every(cx, &hierarchies, &name, &writes)?;
+    let used = opts.wanted.used(cx, &hierarchies, &name, &writes, true)?;
     let mut leaves = Vec::new();
     for (hierarchy, name) in &used {
         leaves.push((*hierarchy, below(name, opts.leaf.as_deref().unwrap_or_default())));
