@@ -35,7 +35,7 @@ impl Program {
         lines.flat_map(names_before_the_text).collect()
     }
 
-    /// Its manual; nothing where there is none, which a test says.
+    /// Its manual; empty if it does not exist, which a test reports.
     fn manual(&self) -> String {
         fs::read_to_string(&self.manual).unwrap_or_default()
     }
@@ -286,14 +286,27 @@ fn manuals_have_the_sections_of_the_house_in_its_order() {
 #[test]
 fn a_manual_refers_only_to_tools_that_have_one() {
     let names: Vec<String> = programs().into_iter().map(|program| program.name).collect();
-    for program in programs() {
-        let text = program.manual();
+    for manual in
+        files_in("src/tools", ".7").into_iter().chain(programs().into_iter().map(|p| p.manual))
+    {
+        let text = read(&manual);
         for reference in text.split("Xr ").skip(1).filter(|text| text.starts_with("td-")) {
             let mut words = reference.split_whitespace();
             let (name, volume) = (words.next().unwrap_or_default(), words.next());
-            assert!(names.iter().any(|other| other == name), "{}: {name}", program.name);
-            assert_eq!(volume, Some("8"), "{}: {name}", program.name);
+            assert!(names.iter().any(|other| other == name), "{}: {name}", manual.display());
+            assert_eq!(volume, Some("8"), "{}: {name}", manual.display());
         }
+    }
+    // And each to td(7), which has what is common to them, and which refers to each.
+    let common = read(&root().join("src/tools/td.7"));
+    for program in programs() {
+        assert!(
+            section(&program.manual(), "SEE ALSO").contains(".Xr td 7 ,\n"),
+            "{}",
+            program.name
+        );
+        let reference = format!(".Xr {} 8", program.name);
+        assert!(section(&common, "SEE ALSO").contains(&reference), "td(7): {reference}");
     }
 }
 
@@ -401,10 +414,20 @@ fn readme() -> String {
 
 /// Its code blocks of one kind, ```` ```sh ```` or ```` ```text ````.
 fn blocks(kind: &str) -> Vec<String> {
-    let text = readme();
+    blocks_in(&readme(), kind)
+}
+
+/// The code blocks of one kind in a page.
+fn blocks_in(text: &str, kind: &str) -> Vec<String> {
     let start = format!("```{kind}\n");
     let blocks = text.split(&start).skip(1).filter_map(|text| text.split("```").next());
     blocks.map(str::to_string).collect()
+}
+
+/// The pages of Markdown, with what is in them.
+fn pages() -> Vec<(PathBuf, String)> {
+    let pages = files_in("docs", ".md").into_iter().chain([root().join("README.md")]);
+    pages.map(|page| (page.clone(), read(&page))).collect()
 }
 
 #[test]
@@ -420,16 +443,33 @@ fn the_readme_lists_every_program_with_its_manual() {
 }
 
 #[test]
-fn the_readme_links_to_what_is_there() {
-    for link in readme().split("](").skip(1).filter_map(|text| text.split(')').next()) {
-        assert!(root().join(link).exists(), "{link}");
+fn the_pages_link_to_what_is_there_and_the_readme_to_each_page() {
+    let mut linked = BTreeSet::new();
+    for (page, text) in pages() {
+        for link in text.split("](").skip(1).filter_map(|text| text.split(')').next()) {
+            let path = page.with_file_name(link);
+            assert!(path.exists(), "{}: {link}", page.display());
+            linked.insert(path);
+        }
+    }
+    for (page, _) in pages().iter().filter(|(page, _)| !page.ends_with("README.md")) {
+        assert!(linked.contains(page), "nothing links to {}", page.display());
     }
 }
 
 #[test]
-fn the_readme_gives_the_programs_options_that_they_have() {
+fn the_pages_give_the_programs_options_that_they_have() {
+    for (_, text) in pages() {
+        options_that_the_programs_have(text.split('`'));
+        options_that_the_programs_have(blocks_in(&text, "sh").iter().map(String::as_str));
+    }
+}
+
+/// Each long option behind a program's name must be one that the program has.
+#[track_caller]
+fn options_that_the_programs_have<'a>(codes: impl Iterator<Item = &'a str>) {
     let programs = programs();
-    for code in readme().split('`').chain(blocks("sh").iter().map(String::as_str)) {
+    for code in codes {
         let mut options = BTreeSet::new();
         for word in code.split_whitespace() {
             let name = word.rsplit('/').next().unwrap_or_default();
@@ -451,6 +491,92 @@ fn the_readme_says_which_rust_is_needed() {
         manifest.split("rust-version = \"").nth(1).and_then(|text| text.split('"').next());
     let sentence = format!("Rust {}", version.expect("rust-version"));
     assert!(readme().contains(&sentence), "{sentence}");
+}
+
+// ---- lists of calls ----
+
+/// Does the trace's line have the call of a list, in which `...` stands for anything? One that has failed does not.
+fn is_call(listed: &str, line: &str) -> bool {
+    let Some((call, result)) = line.rsplit_once(" = ") else { return false };
+    let mut parts = listed.split("...");
+    let start = parts.next().unwrap_or_default();
+    let Some(mut rest) = call.strip_prefix(start) else { return false };
+    let mut parts: Vec<_> = parts.collect();
+    let last = parts.pop();
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    !result.starts_with("-1 ") && last.map_or(rest.is_empty(), |last| rest.ends_with(last))
+}
+
+/// Is it the line with which a process of the trace becomes this tool?
+fn becomes(tool: &str, line: &str) -> bool {
+    line.starts_with(&format!("prctl(PR_SET_NAME, \"{tool}\")"))
+        || line.starts_with("execve") && line.contains(&format!("[\"{tool}\","))
+}
+
+/// The calls of a trace, without pids. A process prints a call that has returned, and a child may be quicker than the
+/// parent that has made it: so what makes a child comes right behind the call that its process made before.
+fn in_order(trace: &str) -> Vec<&str> {
+    let mut calls: Vec<(&str, &str)> = Vec::new();
+    for line in trace.lines() {
+        let child = line.strip_prefix("[pid ").and_then(|rest| rest.split_once("] "));
+        let (pid, call) = child.unwrap_or(("", line));
+        let before = calls.iter().rposition(|(other, _)| *other == pid);
+        let makes_a_child = call.starts_with("clone");
+        let at = before.filter(|_| makes_a_child).map_or(calls.len(), |i| i + 1);
+        calls.insert(at, (pid, call));
+    }
+    calls.into_iter().map(|(_, call)| call).collect()
+}
+
+/// The first line of a list of calls that the trace does not have behind those before it. A line like `// td-mount` is
+/// of the tool that makes what follows: the trace must show where it begins, or it was typed in the block, or before in
+/// the list.
+fn first_missing(listed: &str, trace: &str, block: &str) -> Option<String> {
+    let lines = in_order(trace);
+    let (mut at, mut seen) = (0, BTreeSet::new());
+    for line in listed.lines() {
+        let tool = line.strip_prefix("// ").map(|text| text.split(',').next().unwrap_or_default());
+        let found = lines[at..].iter().position(|traced| match tool {
+            Some(tool) => becomes(tool, traced),
+            None => is_call(line, traced),
+        });
+        let is_known =
+            tool.is_some_and(|tool| !seen.insert(tool) || block.contains(&format!("bin/{tool} ")));
+        match found {
+            Some(i) => at += i + 1,
+            None if is_known => {}
+            None => return Some(line.to_string()),
+        }
+    }
+    None
+}
+
+#[test]
+fn a_call_that_is_not_made_or_elsewhere_or_by_another_tool_is_found_in_a_list() {
+    let trace = "mkdirat(3, \"a\", 0700) = -1 EEXIST (File exists)\nmount(NULL, \"/\", NULL) = 0\n\
+        [pid 1] execve(\"/bin/td-pivot\", [\"td-pivot\", \"/[pid 9] x\"], 0x1 /* 2 vars */) = ?\n\
+        [pid 1] pivot_root(\".\", \".\") = 0\n[pid 1] umount2(\".\", MNT_DETACH) = 0\n\
+        [pid 2] setsid() = 2\n[pid 1] clone3({flags=0}, 88) = 2\n";
+    let missing = |listed: &str| first_missing(listed, trace, "bin/td-mount /");
+    let all = "// td-mount\nmount(NULL, ...\n// td-pivot\npivot_root(...)\numount2(\".\", ...H)\nclone3(...)\nsetsid()";
+    assert_eq!(missing(all), None);
+    for (listed, first) in [
+        ("mount(NULL, \"/\", NULL", "mount(NULL, \"/\", NULL"), // not the whole call
+        ("mkdirat(3, \"a\", 0700)", "mkdirat(3, \"a\", 0700)"), // it failed
+        ("mount(..., MS_REC)", "mount(..., MS_REC)"),
+        ("umount2(...)\npivot_root(...)", "pivot_root(...)"),
+        ("mount(...)\nmount(...)", "mount(...)"),
+        ("// td-pivot\nmount(...)", "mount(...)"),
+        ("pivot_root(...)\n// td-pivot", "// td-pivot"),
+        ("// td-exec\nmount(...)", "// td-exec"),
+        ("ount(...)", "ount(...)"),
+        ("setsid()\nclone3(...)", "clone3(...)"),
+    ] {
+        assert_eq!(missing(listed).as_deref(), Some(first), "{listed}");
+    }
 }
 
 // ---- the house ----
@@ -498,13 +624,16 @@ mod root {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use common::{Output, TempDir, mount, private_mounts, sh};
+    use common::{Output, TempDir, mount, own_mountinfo, private_mounts, sh};
+
+    /// A block without what builds the programs, which are there.
+    fn built(text: &str) -> String {
+        text.replace("scripts/build --small --out", "cp -R bin").replace("scripts/build\n", "")
+    }
 
     /// Run text of the README at the top of the checkout, as if pasted. The programs are built already.
     fn paste(text: &str, dir: &TempDir) -> Output {
-        let text =
-            text.replace("scripts/build --small --out", "cp -R bin").replace("scripts/build\n", "");
-        let mut cmd = sh(&format!("set -e\n{text}"));
+        let mut cmd = sh(&format!("set -e\n{}", built(text)));
         run(cmd.current_dir(root()).env("TMPDIR", dir.path())).exits(0)
     }
 
@@ -633,16 +762,147 @@ mod root {
     fn each_block_of_the_readme_works_when_pasted() {
         private_mounts();
         let dir = TempDir::new();
-        let shown =
-            ["td-init\n", "from the layer above\n", "td-exec 0.1.0\n", "\nhello\r\n", " /mnt "];
+        let shown = [
+            "td-init\n",
+            "from the layer above\n",
+            "td-exec 0.1.0\n",
+            "\nhello\r\n",
+            "hello from process 2\n",
+            " /mnt ",
+        ];
         let blocks = blocks("sh");
         assert_eq!(blocks.len(), shown.len());
         for (block, shown) in blocks.iter().zip(shown) {
             let output = paste(block, &dir);
             assert!(output.out().contains(shown), "{shown}: {output}");
+            if block.contains("/sbin/tini") {
+                let lines: Vec<_> = output.out().lines().map(str::to_string).collect();
+                assert!(
+                    lines[1].starts_with("    1 ") && lines[1].ends_with(" td-init"),
+                    "{output}"
+                );
+            }
         }
         let left: Vec<_> = fs::read_dir(dir.path()).expect("the directory").collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// A docker that has the image busybox, in which a program of td-rootfs stands for what it would download.
+    fn docker(dir: &TempDir) -> String {
+        let tree = dir.join("tree");
+        run(Command::new(bin("td-rootfs")).arg(&tree)).ok();
+        let text = format!(
+            "#!/bin/sh\nset -eu\ncase $* in\n'create busybox') echo 0123 ;;\n\
+            'export 0123') exec tar -C {} -c . ;;\n'rm 0123') echo \"$2\" ;;\n*) exit 1 ;;\nesac\n",
+            tree.display()
+        );
+        dir.dir("path");
+        dir.program("path/docker", text);
+        format!("{}:{}", dir.join("path").display(), std::env::var("PATH").expect("PATH"))
+    }
+
+    /// A block in which the first line of each tool traces into a file.
+    fn with_a_trace(block: &str, file: &Path) -> String {
+        let mut block = format!("exec 9>>{}\n{block}", file.display());
+        for program in programs().iter().filter(|p| p.options_in_help().contains("--trace")) {
+            let name = format!("bin/{} ", program.name);
+            block = block.replacen(&name, &format!("{name}--trace=9 "), 1);
+        }
+        block
+    }
+
+    #[test]
+    fn each_line_for_a_tutorial_prints_and_calls_what_the_page_says() {
+        private_mounts();
+        let page = read(&root().join("docs/from-the-tutorials.md"));
+        let mut pasted = 0;
+        for part in page.split("\n## ").skip(1) {
+            let one = |kind| {
+                let blocks = blocks_in(part, kind);
+                assert_eq!(blocks.len(), 1, "blocks of {kind} in {part}");
+                blocks[0].clone()
+            };
+            let block = one("sh");
+            let mut listed = one("c");
+            if !common::linux_is(6, 13) {
+                let is_there = |line: &&str| {
+                    !["FSCONFIG_SET_FD", "\"overlay\""].iter().any(|word| line.contains(word))
+                };
+                listed = listed.lines().filter(is_there).collect::<Vec<_>>().join("\n");
+            }
+            let texts = blocks_in(part, "text"); // what the tutorial types, and what is printed
+            assert_eq!(texts.len(), 2, "{part}");
+            let (dir, tmp) = (TempDir::new(), TempDir::new());
+            let (path, file) = (docker(&dir), dir.join("trace"));
+            let before = own_mountinfo();
+            for block in [block.clone(), with_a_trace(&block, &file)] {
+                let mut cmd = sh(&format!("set -e\n{}", built(&block)));
+                cmd.current_dir(root()).env("TMPDIR", tmp.path()).env("PATH", &path);
+                assert_eq!(run(&mut cmd).ok().out(), texts[1], "{block}");
+            }
+            let trace = fs::read_to_string(file).expect("a trace");
+            assert_eq!(first_missing(&listed, &trace, &block), None, "{trace}");
+            assert_eq!(own_mountinfo(), before);
+            let left: Vec<_> = fs::read_dir(tmp.path()).expect("the directory").collect();
+            assert!(left.is_empty(), "{left:?}");
+            pasted += 1;
+        }
+        assert_eq!(pasted, 5);
+    }
+
+    /// The literal blocks of a manual, as they are read.
+    fn literal(manual: &str) -> Vec<String> {
+        let parts = manual.split("\n.Bd -literal").skip(1);
+        let parts = parts.map(|part| part.split("\n.Ed\n").next().unwrap_or_default());
+        let texts = parts.map(|part| part.split_once('\n').expect("more than a line").1);
+        texts.map(|text| text.replace("\\e", "\\")).collect()
+    }
+
+    #[test]
+    fn each_block_of_td_7_works_when_pasted() {
+        private_mounts();
+        mount(["-t", "tmpfs", "none", "/var/lib"]); // for the state
+        let dir = TempDir::new();
+        common::chmod(dir.path(), 0o755); // for a user
+        run(Command::new("cp").args(["-R", "bin"]).arg(dir.path()).current_dir(root())).ok();
+        let image = dir.join("image");
+        run(Command::new(bin("td-rootfs")).arg(&image)).ok();
+        let path = std::env::var("PATH").expect("PATH");
+        let path = format!("{}:{path}", dir.join("bin").display());
+        // What is typed into a shell, and what is printed: here, its end.
+        let shown = [
+            ("echo $$", "2\n"),
+            ("", "SOME TEXT\n"),
+            ("", "0\n"),
+            ("", "2\n"),
+            ("", " vars */)\n"),
+        ];
+        let blocks = literal(&read(&root().join("src/tools/td.7")));
+        assert_eq!(blocks.len(), shown.len());
+        for (block, (typed, shown)) in blocks.iter().zip(shown) {
+            let block = block.replace("/srv/image", image.to_str().expect("a plain path"));
+            let script = format!("set -e\necho '{typed}' | {{\n{block}\n}}");
+            let mut cmds = vec![sh(&script)];
+            if block.contains("--map-root-user") {
+                let mut user = Command::new("setpriv");
+                user.args([
+                    "--reuid=65534",
+                    "--regid=65534",
+                    "--clear-groups",
+                    "sh",
+                    "-c",
+                    &script,
+                ]);
+                cmds.push(user);
+            }
+            for cmd in &mut cmds {
+                let output = run(cmd.env("PATH", &path).current_dir("/"));
+                assert!(output.code == Some(0) && output.out().ends_with(shown), "{output}");
+            }
+        }
+        let typed = &blocks[3].replace("echo $$", "exit 3");
+        run(sh(typed).env("PATH", &path)).exits(3);
+        run(&mut common::td("td-cgroup", ["--stat", "/td/example"])).exits(125);
     }
 
     #[test]
