@@ -56,7 +56,7 @@ pub struct Cli {
     operand: Option<OsString>,
     /// Does `--` stand before the next operand?
     behind_dashes: bool,
-    /// What was read ahead, see [`Cli::optional_path`].
+    /// An option that was read ahead, see [`Cli::optional_path`].
     ahead: Option<Result<Option<String>, lexopt::Error>>,
 }
 
@@ -144,7 +144,7 @@ impl Cli {
     fn print(&mut self, text: &[&str]) -> Result<(), Error> {
         if let Some(value) = self.parser.optional_value() {
             return Err(
-                self.usage(format_args!("{}: this option has no value", plain(value.as_bytes())))
+                self.usage(format_args!("{}: this option takes no value", plain(value.as_bytes())))
             );
         }
         sys::print(&text.concat());
@@ -220,7 +220,7 @@ impl Cli {
         self.optional_prog().ok_or_else(|| self.usage("PROG is missing"))
     }
 
-    /// PROG and its arguments, where a tool can do without.
+    /// PROG and its arguments, for a tool that does not require them.
     pub fn optional_prog(&mut self) -> Option<Prog> {
         let left =
             self.parser.raw_args().ok()?.count() + usize::from(self.operand.take().is_some());
@@ -239,16 +239,16 @@ impl Cli {
     }
 }
 
-/// What lexopt could not read, in our words: its own print values by `Debug`, which is much code.
+/// An error of lexopt, in our own words: lexopt prints values by `Debug`, which needs much code.
 fn misread(tool: &str, error: lexopt::Error) -> Error {
     use lexopt::Error::{MissingValue, UnexpectedValue};
     match error {
         MissingValue { option } => {
-            usage(tool, format_args!("{}: its value is missing", option.unwrap_or_default()))
+            usage(tool, format_args!("{}: this option needs a value", option.unwrap_or_default()))
         }
         UnexpectedValue { option, value } => {
             let value = plain(value.as_bytes());
-            usage(tool, format_args!("{option}={value}: this option has no value"))
+            usage(tool, format_args!("{option}={value}: this option takes no value"))
         }
         _ => usage(tool, "an option is not UTF-8"),
     }
@@ -270,7 +270,7 @@ mod tests {
             ("-mn", "-m -n"),
         ] {
             let args: Vec<_> = ["x"].into_iter().chain(line.split(' ')).map(cstring).collect();
-            let mut cli = Cli::new("x", "", args.leak(), Handed::default());
+            let mut cli = Cli::new("x", "", args.leak(), Handed::NOTHING);
             let mut read = Vec::new();
             while let Some(option) = cli.option().expect("every option is one") {
                 let value = cli.optional_path().map(|value| ascii(value.to_bytes()));

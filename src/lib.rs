@@ -21,8 +21,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
-/// How things are written down, and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines
-/// and programs as the kernel reads them.
+/// How values are shown and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines and
+/// programs as the kernel reads them.
 pub mod say {
     pub mod error;
     pub mod flags;
@@ -73,6 +73,7 @@ pub mod cgroup {
     pub mod amount;
     pub mod child_cgroups;
     pub mod controllers;
+    pub mod cpuset;
     pub mod device_limits;
     pub mod empty;
     pub mod file;
@@ -96,10 +97,13 @@ pub mod cgroup {
 
 /// Processes: their command line, what they become, their children, and those that are entered.
 pub mod process {
+    pub mod buffer;
+    pub mod callers_terminal;
     pub mod chain;
     pub mod child;
     pub mod container;
     pub mod descriptors;
+    pub mod grace;
     pub mod join;
     pub mod lock;
     pub mod lock_file;
@@ -110,11 +114,15 @@ pub mod process {
     pub mod pid_file;
     pub mod process_1;
     pub mod prog;
+    pub mod pty;
     pub mod ready;
+    pub mod relay;
     pub mod session;
     pub mod signals;
     pub mod socket_pair;
     pub mod target;
+    pub mod terminal;
+    pub mod terminal_inside;
     pub mod wait;
     pub mod waiting_parent;
     pub mod why_not_executed;
@@ -130,5 +138,6 @@ pub mod tools {
     pub mod mount;
     pub mod overlay;
     pub mod pivot;
+    pub mod tty;
     pub mod unshare;
 }

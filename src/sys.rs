@@ -1,6 +1,6 @@
 //! The one door: every system call of every step is made here, traced, dry, and reported in one place.
 //! (What the entry does before a trace can begin is traced afterwards; memory, close(2) and the trace's
-//! own lines are not traced.) Nothing else in the library is `unsafe`.
+//! own lines, with the wait for room, are not traced.) Nothing else in the library is `unsafe`.
 //!
 //! A wrapper has the call's own name and argument order (section 2 of the manual). It writes its
 //! arguments down once; registers, trace line, dry-run line and error text come from that. A call
@@ -17,6 +17,7 @@ mod door;
 pub mod entry;
 mod handed;
 pub mod memory;
+mod output;
 pub mod proc;
 mod raw;
 pub mod structs;
@@ -32,6 +33,7 @@ mod calls {
     pub mod signals;
     pub mod sockets;
     pub mod state;
+    pub mod terminals;
 }
 
 pub use calls::descriptors::*;
@@ -42,9 +44,11 @@ pub use calls::processes::*;
 pub use calls::signals::*;
 pub use calls::sockets::*;
 pub use calls::state::*;
+pub use calls::terminals::*;
 pub use checked::Checked;
-pub use context::Cx;
+pub use context::{Cx, Walked};
 pub use entry::{Start, cstring};
 pub use handed::{Handed, LOCK, PARENT, SEALED};
 pub use memory::Allocator;
-pub use raw::{At, exit_now, print, standard_fd};
+pub use output::{OF_TERMINAL, piece_for_terminal, print};
+pub use raw::{At, exit_now, standard_fd};

@@ -13,6 +13,9 @@ use common::*;
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// Where the source of std is.
+const STD: &str = "tools/rust/lib/rustlib/src/rust/library";
+
 /// A checkout with two programs, and a toolchain whose programs say what their sources are.
 struct House(TempDir);
 
@@ -43,15 +46,21 @@ impl House {
               case $before in --target-dir) dir=$to ;; --target) target=$to ;; esac\n\
               before=$to\n\
             done\n\
-            mkdir -p \"$dir/$target/release\"\n\
+            mkdir -p \"$dir/$target/release/examples\"\n\
+            case $* in *--examples*)\n\
+              for name in floor inside measure; do echo $name >\"$dir/$target/release/examples/$name\"; done\n\
+              exit ;;\n\
+            esac\n\
             for file in src/bin/*.rs; do\n\
               name=${file##*/} name=${name%.rs}\n\
               cp \"$file\" \"$dir/$target/release/$name\"\n\
               chmod 755 \"$dir/$target/release/$name\"\n\
             done\n",
         );
+        dir.program("tools/rustup", "#!/bin/sh\nexit 1\n");
         let machine = run(Command::new("uname").arg("-m")).ok().out();
         dir.dir(&format!("tools/rust/lib/rustlib/{}-unknown-linux-musl", machine.trim()));
+        dir.dir(STD);
         House(dir)
     }
 
@@ -97,6 +106,52 @@ fn all_that_belongs_into_path_is_put_there_and_nothing_else_stays() {
     assert!(fs::read(house.path("bin/td-run")).expect("td-run") == td_run);
 }
 
+/// And never into bin/, which is what scripts/install installs.
+#[test]
+fn what_scripts_bench_measures_with_goes_to_a_directory_that_is_named() {
+    let house = House::new();
+    run(&mut house.build(&[])).ok();
+    run(&mut house.build(&["--bench"])).exits(125).says("build: --bench needs --out DIR");
+    run(&mut house.build(&["--bench", "--out", text(&house.path("apart"))])).ok();
+    assert_eq!(house.names("apart"), set(&["floor", "inside", "measure"]));
+    assert_eq!(house.names("bin"), set(&["td-one", "td-run", "td-two"]));
+    run(&mut house.build(&["--check"])).ok();
+}
+
+#[test]
+fn std_is_built_with_the_programs_where_its_source_is_to_be_had() {
+    let house = House::new();
+    let cargo = fs::read_to_string(house.path("tools/cargo")).expect("cargo");
+    let says = cargo.replacen('\n', "\necho \"$*\" >\"${0%/*}/said\"\n", 1);
+    house.0.program("tools/cargo", &says);
+    let is_built = || {
+        let said = fs::read_to_string(house.path("tools/said")).expect("what was called");
+        said.contains("-Zbuild-std=std,panic_abort")
+    };
+    run(&mut house.build(&[])).ok();
+    assert!(is_built());
+
+    fs::remove_dir(house.path(STD)).expect("the source");
+    let output = run(&mut house.build(&[]));
+    let missing = "build: the source of Rust's std, or of a package in it, is missing";
+    output.exits(0).says(missing);
+    assert!(!is_built());
+    run(&mut house.build(&["--small", "--out", "/tmp"]))
+        .exits(125)
+        .says("rustup component add rust-src failed");
+
+    // Where there is a rustup that can get it.
+    house.0.program("tools/rustup", format!("#!/bin/sh\nmkdir -p {}\n", text(&house.path(STD))));
+    run(house.build(&[]).env("RUSTFLAGS", "-Ctheirs")).ok();
+    assert!(is_built());
+
+    // Where a package in it is missing.
+    let fetches = says.replacen('\n', "\n[ \"$1\" != fetch ] || exit 101\n", 1);
+    house.0.program("tools/cargo", fetches);
+    run(&mut house.build(&[])).exits(0).says(missing);
+    assert!(!is_built());
+}
+
 #[test]
 fn it_is_called_by_a_link_as_well() {
     let house = House::new();
@@ -133,7 +188,7 @@ fn what_was_built_of_other_sources_is_found_out_whatever_the_times_are() {
         let output = run(house.build(&["--check"]).env("PATH", "/usr/bin:/bin"));
         match what {
             "" => drop(output.ok()),
-            _ => drop(output.exits(1).says("build: bin/ was not built of these sources\n")),
+            _ => drop(output.exits(1).says("build: bin/ was not built from these sources\n")),
         }
     };
     check("nothing is built");
@@ -159,8 +214,9 @@ fn what_was_built_of_other_sources_is_found_out_whatever_the_times_are() {
     fs::remove_file(house.path("src/more.rs")).expect("a file");
     check("one less");
     run(&mut house.build(&[])).ok();
-    // A manual is none of what is built, and what was built elsewhere says nothing about bin/.
+    // A manual is not built, and a build in another directory says nothing about bin/.
     house.0.file("scripts/td-run.8", "another");
+    house.0.file("src/td.7", "another");
     run(house.build(&["--out", "out"]).current_dir(house.0.path())).ok();
     check("");
     house.0.file("src/bin/td-one.rs", "another");
@@ -175,7 +231,7 @@ fn what_changes_while_it_is_built_is_found_out() {
     let edits = format!("{cargo}[ \"$1\" != build ] || echo edited >>src/bin/td-one.rs\n");
     house.0.program("tools/cargo", edits);
     run(&mut house.build(&[])).ok();
-    run(&mut house.build(&["--check"])).exits(1).says("bin/ was not built of these sources");
+    run(&mut house.build(&["--check"])).exits(1).says("bin/ was not built from these sources");
     house.0.program("tools/cargo", cargo);
     run(&mut house.build(&[])).ok();
     run(&mut house.build(&["--check"])).ok();

@@ -86,9 +86,10 @@ fn what_a_message_shows_is_the_word_that_was_given() {
     let output = run(&mut td("td-exec", ["-\x1b"])).exits(125);
     output.says("td-exec: \"-\\33\": no such option\n");
     let output = run(&mut td("td-unshare", ["--propagation", "a\nb", "true"])).exits(125);
-    output.says("td-unshare: --propagation \"a\\nb\": private, slave, shared, unchanged\n");
+    output
+        .says("td-unshare: --propagation \"a\\nb\": must be private, slave, shared or unchanged\n");
     let output = run(&mut td("td-exec", ["--help=\u{9b}"])).exits(125);
-    output.says("td-exec: \"\\302\\233\": this option has no value\n");
+    output.says("td-exec: \"\\302\\233\": this option takes no value\n");
 }
 
 mod root {

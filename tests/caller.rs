@@ -1,4 +1,4 @@
-//! What a test has of its caller: whoever that is, a program that a test starts finds the same.
+//! What a test inherits from its caller: a program that a test starts finds the same state for every caller.
 
 mod common;
 
@@ -24,8 +24,7 @@ fn a_program_that_a_test_starts_has_nothing_of_the_caller() {
     let found = run(&mut sh(LOOK)).ok().out();
     let (groups, found): (Vec<&str>, Vec<&str>) =
         found.lines().partition(|line| line.starts_with("Groups:"));
-    // Who is not root keeps his groups.
-    // SAFETY: it takes and changes nothing.
+    // A user who is not root keeps the groups. SAFETY: it takes and changes nothing.
     let is_root = unsafe { libc::geteuid() } == 0;
     assert!(!is_root || groups[0].trim() == "Groups:", "{groups:?}");
     // posix_spawn(3) of the C library has its own two, 32 and 33, ignored.

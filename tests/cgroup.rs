@@ -18,18 +18,18 @@ fn refuses(args: &[&str], why: &str) {
 #[test]
 fn a_value_out_of_range_is_refused_with_the_range() {
     for (args, why) in [
-        (["-m", "1"], "--memory 1: it takes a SIZE from 64k to 8388607t, or -1 for none"),
-        (["--memory", "64MM"], "--memory 64MM: it takes a SIZE"),
-        (["--cpus", "0.001"], "--cpus 0.001: it takes a number from 0.01 to 100000"),
-        (["--cpu-shares", "1"], "--cpu-shares 1: it takes a number from 2 to 262144"),
-        (["--pids", "many"], "--pids many: it takes a number from 1 to 4194304, or 0 or -1"),
-        (["--cpuset-cpus", ""], "--cpuset-cpus \"\": it takes a list of processors"),
-        (["--set", "memory.max"], "--set memory.max: FILE=VALUE is wanted"),
-        (["--set", "a/b.c=1"], "--set a/b.c: a file CONTROLLER.NAME is wanted"),
-        (["--set", ".x=1"], "--set .x: a file CONTROLLER.NAME is wanted"),
-        (["--delegate", "1000"], "--delegate 1000: UID:GID is wanted, two numbers"),
-        (["--delegate", "ann:ann"], "--delegate ann:ann: UID:GID is wanted, two numbers"),
-        (["--delegate", "4294967295:1"], "--delegate 4294967295:1: UID:GID is wanted"),
+        (["-m", "1"], "--memory 1: must be a SIZE from 64k to 8388607t, or -1 for no limit"),
+        (["--memory", "64MM"], "--memory 64MM: must be a SIZE"),
+        (["--cpus", "0.001"], "--cpus 0.001: must be a number from 0.01 to 100000"),
+        (["--cpu-shares", "1"], "--cpu-shares 1: must be a number from 2 to 262144"),
+        (["--pids", "many"], "--pids many: must be a number from 1 to 4194304, or 0 or -1"),
+        (["--cpuset-cpus", ""], "--cpuset-cpus \"\": must be a list of existing processors"),
+        (["--set", "memory.max"], "--set memory.max: must be FILE=VALUE"),
+        (["--set", "a/b.c=1"], "--set a/b.c: must be CONTROLLER.NAME=VALUE"),
+        (["--set", ".x=1"], "--set .x: must be CONTROLLER.NAME=VALUE"),
+        (["--delegate", "1000"], "--delegate 1000: must be UID:GID, two numbers"),
+        (["--delegate", "ann:ann"], "--delegate ann:ann: must be UID:GID, two numbers"),
+        (["--delegate", "4294967295:1"], "--delegate 4294967295:1: must be UID:GID"),
     ] {
         refuses(&[args[0], args[1], "/td-test-refused", "echo", "run"], why);
     }
@@ -39,7 +39,7 @@ fn a_value_out_of_range_is_refused_with_the_range() {
 fn memory_swap_is_the_sum_and_needs_memory() {
     refuses(&["--memory-swap", "1m", "/td-test-refused", "echo"], "--memory-swap needs --memory");
     let args = ["-m", "2m", "--memory-swap", "1m", "/td-test-refused", "echo"];
-    refuses(&args, "--memory-swap 1m: it takes a SIZE, memory and swap together, not less than");
+    refuses(&args, "--memory-swap 1m: must be a SIZE for memory and swap together, at least");
 }
 
 #[test]
@@ -190,7 +190,7 @@ mod root {
         for action in ["--wait-empty", "--kill", "--freeze"] {
             run(&mut cgroup(["--dry-run", action, &own.0])).ok();
         }
-        // Who is frozen does not come to sleep.
+        // A frozen process does not reach its sleep.
         wait_for("the process to sleep", || {
             status_of(running.pid(), "State").starts_with('S').then_some(())
         });
@@ -265,7 +265,7 @@ mod root {
     fn there_is_nothing_to_remove_kill_or_look_at() {
         let own = Cgroup::new("nothing");
         for option in ["--remove", "--kill", "--stat"] {
-            let says = format!("{}: no hierarchy has such a cgroup", own.0);
+            let says = format!("{}: no hierarchy has this cgroup", own.0);
             run(&mut cgroup([option, &own.0])).exits(125).says(&says);
         }
     }
@@ -352,12 +352,16 @@ mod root {
         let dir = tools();
         let mut cmd = as_user(&dir, "td-cgroup", ["--pids", "9", &own.0, "echo", "run"]);
         let output = run(&mut cmd).exits(125);
-        let output = output.says("EACCES").says("belongs to uid 0").says("we are 65534");
+        let output =
+            output.says("EACCES").says("belongs to uid 0").says("this process has uid 65534");
         let output = output.says("as root: td-cgroup --delegate 65534:65534 /td/u-65534");
         assert_eq!(output.out(), "");
         run(&mut cgroup(["--pids", "9", &own.0])).ok();
         let output = run(&mut cmd).exits(125);
-        output.says("pids.max\", O_WRONLY").says("belongs to uid 0").says("we are 65534");
+        output
+            .says("pids.max\", O_WRONLY")
+            .says("belongs to uid 0")
+            .says("this process has uid 65534");
     }
 
     #[test]
@@ -383,14 +387,15 @@ mod root {
         assert!(before.iter().all(|(_, uid, gid)| (*uid, *gid) == (12345, 54321)), "{before:?}");
         run(&mut cgroup(args)).exits(127);
         assert_eq!(owners(), before);
-        // Who has no right to give away what is its own.
+        // A process without the right to give away its own files.
         let dir = tools();
         run(&mut cgroup(["--delegate", "65534:65534", &own.0])).ok();
         let below = own.below("x");
         let args = ["--delegate", "12345:54321", &below, "echo", "run"];
         let output = run(&mut as_user(&dir, "td-cgroup", args)).exits(125).says("fchownat(");
-        let output =
-            output.says("EPERM").says("only root may give a cgroup away, we are uid 65534");
+        let output = output
+            .says("EPERM")
+            .says("only root may delegate a cgroup; this process has uid 65534");
         assert_eq!(output.out(), "");
         assert!(!own.found().iter().any(|directory| directory.join("x").exists()));
     }
@@ -432,7 +437,7 @@ mod root {
         let own = Cgroup::new("file");
         run(&mut cgroup(["--pids", "9", &own.0])).ok();
         let path = own.below("cgroup.procs");
-        run(&mut cgroup(["--pids", "9", &path])).exits(125).says("is a file of the kernel");
+        run(&mut cgroup(["--pids", "9", &path])).exits(125).says("is a control file");
     }
 
     /// Where version 1 is, alone or beside version 2.
@@ -440,11 +445,22 @@ mod root {
         use super::*;
 
         #[test]
+        fn a_dry_run_fills_no_cpuset_that_has_processors() {
+            let own = Cgroup::new("drycpuset");
+            run(&mut cgroup(["--cpuset-cpus", "0", &own.0])).ok();
+            let below = own.below("x");
+            let said = run(&mut cgroup(["--dry-run", "--cpuset-cpus", "0", &below, "true"])).ok();
+            let file = |cgroup: &str| format!("{cgroup}/cpuset.cpus");
+            assert!(said.out().contains(&file(&below)), "{said}");
+            assert!(!said.out().contains(&file(&own.0)), "{said}");
+        }
+
+        #[test]
         fn memory_above_memory_and_swap_is_explained() {
             let own = Cgroup::new("memsw");
             run(&mut cgroup(["-m", "1M", "--memory-swap", "2M", &own.0])).ok();
             let output = run(&mut cgroup(["-m", "64M", &own.0])).exits(125).says("EINVAL");
-            let most = "it cannot be above memory.memsw.limit_in_bytes, which is 2097152";
+            let most = "it cannot exceed memory.memsw.limit_in_bytes, which is 2097152";
             output.says(most).says("memory.limit_in_bytes");
             assert_eq!(read(&own.0, "memory.limit_in_bytes"), "1048576");
         }
@@ -484,11 +500,12 @@ mod root {
             run(&mut cgroup(["--cpus", "1", &own.0])).ok();
             let output = run(&mut cgroup(["--cpus", "2", &own.below("a/b")])).exits(125);
             let level = v1("cpu").join(&own.0[1..]).join("cpu.cfs_quota_us");
-            let output = output.says("EINVAL").says(&format!("{} has 100000", level.display()));
+            let output =
+                output.says("EINVAL").says(&format!("{} allows only 100000", level.display()));
             assert!(!output.err().contains("it takes"), "{output}");
         }
 
-        /// The one that was there is not seen any more, so nobody could go back to it.
+        /// The old one is not visible any more, so no process could move back to it.
         #[test]
         fn nobody_goes_in_where_its_own_cgroup_is_outside_of_what_is_mounted() {
             let own = Cgroup::new("outside");
@@ -498,7 +515,7 @@ mod root {
             let mut cmd = td("td-unshare", ["-m", "sh", "-c", script, "sh"]);
             cmd.arg(v1("pids")).arg(&own.0).arg(dir.path()).arg(bin("td-cgroup"));
             let output = run(cmd.args(["--pids", "5", "/a", "echo", "run"])).exits(125);
-            let output = output.says("this process is in no cgroup that");
+            let output = output.says("does not show the cgroup of this process");
             assert_eq!(output.out(), "");
             assert_eq!(directories(&own.below("a")).iter().filter(|path| path.exists()).count(), 0);
         }
@@ -515,7 +532,7 @@ mod root {
             let mut cmd = td("td-unshare", ["-p", "-m", "sh", "-c", script, &own.0]);
             let path = format!("{}:{}", bin_dir().display(), std::env::var("PATH").expect("PATH"));
             let output = run(cmd.env("PATH", path)).exits(124);
-            output.says("still has processes, of another pid namespace");
+            output.says("still has processes of another pid namespace");
             assert_eq!(status_of(running.pid(), "State").chars().next(), Some('S'));
         }
 
@@ -542,7 +559,7 @@ mod root {
             let point = v1("pids");
             mount(["-t", "tmpfs", "tmpfs", point.to_str().expect("a plain path")]);
             let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"])).exits(125);
-            let output = output.says("another file system lies over the cgroups here");
+            let output = output.says("another file system covers the cgroups here");
             assert_eq!(output.out(), "");
             let listed = run(Command::new("ls").arg("-A").arg(&point)).ok().out();
             assert_eq!(listed, "", "nothing was made on the other file system");
@@ -561,7 +578,9 @@ mod root {
             let from = v1("pids").join(&own.0[1..]);
             mount(["--bind", from.to_str().expect("a plain path"), there]);
             let output = run(&mut cgroup([format!("{there}/x")])).exits(125);
-            output.says("a second mount of this hierarchy").says("name the cgroup from its first");
+            output
+                .says("a second mount of its hierarchy")
+                .says("name the cgroup from the first mount point");
         }
 
         #[test]
@@ -593,11 +612,12 @@ mod root {
             assert!(io, "blkio is given as well");
             let limits = ["--pids", "41", &own.0, "echo", "run"];
             let output = run(&mut as_user(&dir, "td-cgroup", limits)).exits(125).says("EACCES");
-            let output = output.says("pids.max belongs to uid 0 (mode 0644), we are 65534");
+            let output =
+                output.says("pids.max belongs to uid 0 (mode 0644); this process has uid 65534");
             assert_eq!((output.out(), output.err().matches("EACCES").count()), (String::new(), 1));
             // It is done, and does not help.
             assert!(!output.err().contains("--delegate"), "{output}");
-            let output = output.says("only limits of cgroups below it were delegated");
+            let output = output.says("only the limits of the cgroups below it were delegated");
             drop(output);
             let output = run(&mut as_user(&dir, "td-cgroup", ["--fresh", "--pids", "1", &below]));
             let output = output.exits(125).says(" still has processes: ");
@@ -683,7 +703,7 @@ mod root {
             private_mounts();
             let own = Cgroup::new("offered");
             let output = run(&mut cgroup(["--set", "nonsense.x=1", &own.0])).exits(125);
-            output.says("EINVAL").says("does not offer nonsense, its controllers:");
+            output.says("EINVAL").says("does not offer nonsense; it offers:");
             assert!(own.is_gone());
             let point = v1("memory");
             run(Command::new("umount").arg(&point)).ok();
@@ -755,7 +775,7 @@ mod root {
             let output = run(&mut cmd).exits(125).says("EACCES");
             let output =
                 output.says("root must start PROG inside it: td-cgroup --leaf NAME PATH PROG");
-            let says = "/cgroup.procs belongs to uid 0 (mode 0644), we are 65534";
+            let says = "/cgroup.procs belongs to uid 0 (mode 0644); this process has uid 65534";
             let output = output.says(says).says("write(");
             assert!(!output.err().contains(&format!("{}{says}", own.0)), "{output}");
             assert_eq!(output.out(), "");
@@ -807,7 +827,7 @@ mod root {
             let (set, below) = (["--set", "hugetlb.2MB.max=0"], own.below("a"));
             let args = || set.iter().copied().chain([below.as_str()]);
             let output = run(&mut cgroup(args())).exits(125).says("EBUSY");
-            let output = output.says("has processes of its own, which are in the way");
+            let output = output.says("has processes of its own");
             output.says(&running.pid().to_string());
             assert!(!v2().join(&own.below("a")[1..]).exists());
             drop(running);
@@ -816,7 +836,7 @@ mod root {
             assert_eq!(read(&below, "hugetlb.2MB.max"), "0");
             let output = run(&mut cgroup([own.0.as_str(), "echo", "run"])).exits(125).says("EBUSY");
             let output =
-                output.says("passes controllers down (hugetlb), so it may have no processes");
+                output.says("passes controllers down (hugetlb), so it cannot have processes");
             assert_eq!(output.out(), "");
             drop(own);
             restore_hugetlb();

@@ -19,17 +19,29 @@ use common::*;
 #[test]
 fn a_value_out_of_range_is_refused_with_the_range() {
     for (option, value, why) in [
-        ("--memory-high", "1", "--memory-high 1: it takes a SIZE from 64k to 8388607t"),
-        ("--memory-low", "x", "--memory-low x: it takes a SIZE from 64k to 8388607t, 0, or"),
-        ("--cpu-weight", "0", "--cpu-weight 0: it takes a number from 1 to 10000"),
-        ("--io-max", "8:0", "--io-max 8:0: it takes DEV,rbps=N,wbps=N,riops=N,wiops=N: MAJ:MIN or"),
-        ("--io-max", "8:0,rbps=0", "--io-max 8:0,rbps=0: it takes DEV,"),
-        ("--io-max", "8:0,rbps=8388608t", "--io-max 8:0,rbps=8388608t: it takes DEV,"),
-        ("--hugetlb", "2M,8388608t", "--hugetlb 2M,8388608t: it takes SIZE,LIMIT"),
-        ("--hugetlb", "2M,3M", "--hugetlb 2M,3M: it takes SIZE,LIMIT, as 2M,64M"),
-        ("--move-to-leaf", "a/b", "--move-to-leaf a/b: must be one name, not in PATH"),
-        ("--move-to-leaf", "..", "--move-to-leaf ..: must be one name, not in PATH"),
-        ("--move-to-leaf", "td-test-refused", "must be one name, not in PATH"),
+        ("--memory-high", "1", "--memory-high 1: must be a SIZE from 64k to 8388607t"),
+        ("--memory-low", "x", "--memory-low x: must be a SIZE from 64k to 8388607t, 0, or"),
+        ("--cpu-weight", "0", "--cpu-weight 0: must be a number from 1 to 10000"),
+        (
+            "--io-max",
+            "8:0",
+            "--io-max 8:0: must be DEV,rbps=N,wbps=N,riops=N,wiops=N, at least one",
+        ),
+        ("--io-max", "8:0,rbps=0", "--io-max 8:0,rbps=0: must be DEV,"),
+        ("--io-max", "8:0,rbps=8388608t", "--io-max 8:0,rbps=8388608t: must be DEV,"),
+        ("--hugetlb", "2M,8388608t", "--hugetlb 2M,8388608t: must be SIZE,LIMIT"),
+        ("--hugetlb", "2M,3M", "--hugetlb 2M,3M: must be SIZE,LIMIT, such as 2M,64M"),
+        (
+            "--move-to-leaf",
+            "a/b",
+            "--move-to-leaf a/b: must be a single name that is not part of PATH",
+        ),
+        (
+            "--move-to-leaf",
+            "..",
+            "--move-to-leaf ..: must be a single name that is not part of PATH",
+        ),
+        ("--move-to-leaf", "td-test-refused", "must be a single name that is not part of PATH"),
     ] {
         let args = [option, value, "/td-test-refused", "echo", "run"];
         let output = run(&mut td("td-cgroup", args)).exits(125).says(why);
@@ -63,6 +75,27 @@ mod root {
     }
 
     // ---- frozen ----
+
+    /// What is known of mounts ends with each wait: during one, a look whether PROG is frozen finds out about them.
+    #[test]
+    fn a_cgroup_is_removed_where_it_is_mounted_by_the_time_that_prog_has_ended() {
+        private_mounts();
+        let (own, dir) = (Cgroup::new("moved"), TempDir::new());
+        run(&mut cgroup([&own.0])).ok();
+        assert!(!own.found().is_empty());
+        let script = "td=$1 cgroup=$2
+            $td --pid --into-cgroup $cgroup --remove-cgroup $cgroup sh -c 'trap : TERM; echo on >on; sleep 1; exit 3' &
+            while ! [ -s on ]; do sleep 0.01; done
+            kill -TERM $!; sleep 0.3
+            mkdir cg; mount --move /sys/fs/cgroup cg
+            status=0; wait $! || status=$?
+            mount --move cg /sys/fs/cgroup; exit $status";
+        let mut cmd = Command::new("sh");
+        cmd.args(["-c", script, "sh"]).arg(bin("td-unshare")).arg(&own.0);
+        let output = run(cmd.current_dir(dir.path())).exits(3);
+        assert_eq!(output.err(), "", "{output}");
+        assert!(own.found().is_empty(), "{:?}", own.found());
+    }
 
     #[test]
     fn what_is_frozen_stops_and_what_is_thawed_goes_on() {
@@ -101,7 +134,7 @@ mod root {
         run(&mut cgroup(["--freeze", &own.0])).ok();
         run(&mut cgroup(["--freeze", &own.below("a/b")])).ok();
         let output = run(&mut cgroup(["--thaw", &own.below("a/b")])).exits(125);
-        let output = output.says("/a/b stays frozen, as all below ");
+        let output = output.says("/a/b stays frozen, because ");
         output.says("td-cgroup --thaw ").says(&own.0);
         run(&mut cgroup(["--thaw", &own.0])).ok();
         // As it was before it could not be thawed.
@@ -118,7 +151,7 @@ mod root {
         // The writes are not made, of which version 1 has one each time that it looks; and time passes at once.
         let is_v2 = points().iter().any(|point| point.1 == "cgroup2");
         let write = if is_v2 { "write:retval=6:when=1" } else { "write:retval=6:when=1..5001" };
-        for inject in [write, "ppoll:retval=0", "clock_nanosleep:retval=0"] {
+        for inject in [write, "ppoll:retval=0:when=1..6000", "clock_nanosleep:retval=0"] {
             cmd.args(["-e", &format!("inject={inject}")]);
         }
         // Version 1 has thousands of looks: only these calls are stopped.
@@ -140,7 +173,7 @@ mod root {
             let output = run(&mut cgroup(args)).exits(125);
             output
                 .says(": this process is in that cgroup or below it")
-                .says("run td-cgroup from outside of it");
+                .says("run td-cgroup from outside it");
         }
     }
 
@@ -207,7 +240,7 @@ mod root {
             assert!(start.elapsed() >= least, "{seconds} {:?}", start.elapsed());
         }
         let output = run(&mut cgroup(["--wait-empty=1", &own.below("none")])).exits(125);
-        output.says("no hierarchy has such a cgroup");
+        output.says("no hierarchy has this cgroup");
     }
 
     // ---- removed ----
@@ -442,7 +475,8 @@ mod root {
         let value = files.iter().find_map(|file| read(file)).expect("a limit");
         assert_eq!(value, "67108864\n");
         let output = run(&mut cgroup(["--hugetlb", "4M,64M", &own.0])).exits(125).says("ENOENT");
-        let output = output.says("huge pages of this size are not here, but").says(" hugetlb.2MB.");
+        let output =
+            output.says("there are no huge pages of this size, only").says(" hugetlb.2MB.");
         assert!(!output.err().contains("rsvd"), "{output}");
         drop(own);
         restore_hugetlb();
@@ -457,14 +491,14 @@ mod root {
         let plain = dir.file("plain", "7\n");
         let mut found = own.found().into_iter();
         let limited = found.find(|path| path.join("pids.max").exists()).expect("a limit");
-        // Who enters a cgroup of version 1 writes to tasks.
+        // A process that enters a cgroup of version 1 writes to tasks.
         let entered = if limited.join("tasks").exists() { "tasks" } else { "cgroup.procs" };
         for file in ["pids.max", entered] {
             let over = limited.join(file);
             mount(["--bind", text(&plain), text(&over)]);
             let output = run(&mut cgroup(["--pids", "9", &own.0, "echo", "run"]));
             run(Command::new("umount").arg(&over)).ok();
-            let says = format!("/{file}: another file system lies over the cgroups here");
+            let says = format!("/{file}: another file system covers the cgroups here");
             assert_eq!(output.exits(125).says(&says).out(), "");
             assert_eq!(fs::read_to_string(&plain).expect("the file"), "7\n");
             assert_eq!(read(&own.0, "pids.max"), "7");
@@ -494,7 +528,7 @@ mod root {
             let own = Cgroup::new("nofreezer");
             fs::create_dir(v1("pids").join(&own.0[1..])).expect("a cgroup made by hand");
             let output = run(&mut cgroup(["--freeze", &own.0])).exits(125);
-            output.says(": neither version 2 nor the freezer of version 1 has it");
+            output.says(": this cgroup is neither in version 2 nor in the freezer of version 1");
         }
 
         #[test]
@@ -693,7 +727,7 @@ mod root {
             let (sizes, entries) =
                 (plain.map(size), fs::read_dir(&point).expect("entries").count());
             run(Command::new("umount").arg(&point)).ok();
-            let output = output.exits(125).says("another file system lies over the cgroups here");
+            let output = output.exits(125).says("another file system covers the cgroups here");
             assert_eq!((output.out(), sizes, entries), (String::new(), [0; 3], 3));
             assert!(own.is_gone());
         }
@@ -747,14 +781,14 @@ mod root {
             for (limit, value) in [("--memory", "64M"), ("--pids", "9")] {
                 let args = [limit, value, &own.below("a/b/c"), "echo", "run"];
                 let output = run(&mut cgroup(args)).exits(125);
-                let says = format!("are in the way: {} (", running.pid());
+                let says = format!("has processes of its own: {} (", running.pid());
                 let output = output.says("/a has processes of its own").says(&says);
                 assert_eq!(output.says("--move-to-leaf NAME moves them").out(), "");
                 assert!(!own.found()[0].join("a/b").exists());
                 assert_eq!(read(&own.below("a"), "cgroup.type"), "domain");
             }
             let output = run(&mut cgroup(["--pids", "9", &own.below("a/b")])).exits(125);
-            output.says("/a would be domain threaded with pids on, and cgroups below it invalid");
+            output.says("/a domain threaded, and cgroups below it invalid");
         }
 
         #[test]
@@ -812,7 +846,7 @@ mod root {
         fn in_a_cgroup_namespace_the_root_has_processes_which_are_moved_when_asked() {
             let own = Cgroup::new("namespace");
             let output = run(&mut in_namespace(&own, "\"$@\" -m 64M /x echo run")).exits(125);
-            let output = output.says("has processes of its own, which are in the way: ");
+            let output = output.says("has processes of its own: ");
             assert_eq!(output.out(), "");
             let script = "\"$@\" -m 64M --pids 9 --move-to-leaf init /x cat /proc/self/cgroup;
                 cat /proc/self/cgroup /sys/fs/cgroup/x/memory.max; \"$@\" --remove /x";
@@ -846,7 +880,7 @@ mod root {
             let output = run(&mut cgroup(args)).exits(125);
             let expected = format!("0::{shell}\n0::{below}\nmemory.max 67108864\nfrozen 1\n");
             assert_eq!(output.out(), expected, "{output}");
-            output.says("memory.max belongs to uid 0 (mode 0644), we are 65534");
+            output.says("memory.max belongs to uid 0 (mode 0644); this process has uid 65534");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! td-enter: what PROG is in, what it may do there, and what nobody in there gets hold of.
+//! td-enter: what PROG is in, what it may do there, and what no process inside can get.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn a_command_line_that_means_nothing_is_refused() {
     refuses("-t x -a true", "--target x: not a process id");
     refuses("-t 0 -a true", "--target 0: not a process id");
     refuses("-t -1 -a true", "--target -1: not a process id");
-    refuses("-t 1 --name c true", "--target and --name exclude each other");
+    refuses("-t 1 --name c true", "--target and --name cannot be combined");
     let needs =
         "--target needs --all, --join-cgroup, or a namespace, --root or --wd without a value";
     refuses("-t 1 true", needs);
@@ -28,11 +28,14 @@ fn a_command_line_that_means_nothing_is_refused() {
         refuses(line, "--target PID is missing");
     }
     for line in ["-n", "-a", "--uts=/x", "--root", "--root=/", "--join-cgroup"] {
-        refuses(&format!("--name c {line} true"), "--name takes all that is the container's");
+        refuses(
+            &format!("--name c {line} true"),
+            "--name can be combined only with --wd, --state and --tty",
+        );
     }
     for name in ["", ".", "..", "a/b", "../a", "-a", "a\nb"] {
         let mut cmd = td("td-enter", ["--name", name, "true"]);
-        run(&mut cmd).exits(125).says("no container has such a name");
+        run(&mut cmd).exits(125).says("not a valid container name");
     }
 }
 
@@ -275,7 +278,7 @@ mod root {
         let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));
         let groups = "grep ^Groups /proc/self/status";
         assert_eq!(run(&mut enter_as("0", &dir, target.pid, groups)).ok().out(), "Groups:\t \n");
-        // Who has no right to that, has the groups that the container's processes have.
+        // A caller without the right to do that has the groups of the container's processes.
         let out = run(&mut enter_as("65534:65534", &dir, target.pid, groups)).ok().out();
         assert_eq!(out, "Groups:\t65534 65534 \n");
     }
@@ -293,7 +296,7 @@ mod root {
         run(&mut enter_as("65533:65533", &dir, init, "true"))
             .exits(125)
             .says(&format!("this process may not trace process {init}"))
-            .says("enter as root, or as the user who made its user namespace");
+            .says("enter as root, or as the user who created its user namespace");
     }
 
     // ---- root, directory, descriptors ----
@@ -355,7 +358,7 @@ mod root {
     fn the_working_directory_need_be_open_before_or_after_the_ids_change() {
         let dir = for_users();
         let target = target(&mut of_user("65534:65534", "-r -m -p", &dir));
-        // In there nobody has power over the files of an owner who is not mapped.
+        // No process inside has power over the files of an owner who is not mapped.
         for (name, owner) in [("before", "0:5"), ("after", "5:65534"), ("never", "5:5")] {
             let path = dir.dir(name);
             chmod(&path, 0o710);
@@ -647,8 +650,8 @@ mod root {
         held.ends();
     }
 
-    /// Who is not root in a container without set-user-id programs shall not become it by an entry of
-    /// the administrator's.
+    /// A user who is not root, in a container without set-user-id programs, must not become root by an entry of the
+    /// administrator's.
     #[test]
     fn a_command_of_another_user_does_not_choose_the_environment_of_root() {
         for option in [&[][..], &["--no-init"]] {
@@ -705,7 +708,7 @@ mod root {
         let user = "65534:65534";
         says(user, Some("/x"), Some("/h"), &no("/x"));
         says(user, Some(""), Some("/h"), &no("/h/.local/share"));
-        says(user, None, None, "HOME is not set, so it is not known where containers are kept");
+        says(user, None, None, "HOME is not set, so the directory of the containers is not known");
         says("0", Some("/x"), Some("/h"), &no("/var/lib"));
         let mut cmd = td("td-enter", ["--state", "/s", "--name", "no-such", "true"]);
         run(&mut cmd).exits(125).says("the container /s/containers/no-such does not exist");
@@ -782,14 +785,14 @@ mod root {
         for made in [house.state(), house.state().join("containers"), container.clone().into()] {
             chmod(made, 0o700);
         }
-        says(&format!("the container {container} does not run\n"));
+        says(&format!("the container {container} is not running\n"));
         for content in ["many\n", "12\nstart=\n", &format!("1{}", "0".repeat(100))] {
             fs::write(pid_file(&house), content).expect("the pid");
             says(&format!("{container}/pid is not a pid file\n"));
         }
         fs::write(pid_file(&house), "12\n").expect("the pid");
         says(&format!("{container}/pid does not say when process 12 started\n"))
-            .says("if it is the container's process 1: --target 12");
+            .says("if it is process 1 of the container, enter it: --target 12");
         let mut ended = start(Command::new("sleep").arg("1000"));
         write_pid(&house, ended.pid());
         // Its pid may be that of another process by now.
@@ -799,7 +802,7 @@ mod root {
         let pid = ended.pid();
         ended.wait().ok();
         says(&format!("process {pid} does not exist\n"));
-        says(&format!("the container {container} does not run\n"));
+        says(&format!("the container {container} is not running\n"));
     }
 
     #[test]
@@ -832,14 +835,15 @@ mod root {
         write_pid(&house, other.pid);
         let stale = format!("{}\nstart={}\n", other.pid, start_of(other.pid) - 1);
         fs::write(&container, &stale).expect("the pid");
-        let says = format!("process {} is not the one that {} names", other.pid, text(&container));
-        run(&mut enter_name(&house, &["true"])).exits(125).says(&says).says("does not run");
+        let says =
+            format!("process {} is not the process that {} names", other.pid, text(&container));
+        run(&mut enter_name(&house, &["true"])).exits(125).says(&says).says("is not running");
         // All that the file says holds, but the container does not run.
         write_pid(&house, other.pid);
         run(&mut enter_name(&house, &["true"]))
             .exits(125)
-            .says(&format!("nobody holds the lock of {}", house.name))
-            .says("does not run");
+            .says(&format!("no process holds the lock of {}", house.name))
+            .says("is not running");
         // It runs, and the file names another's process 1.
         fs::remove_file(&container).expect("the pid file");
         let holder = running(&house, "-p");
@@ -936,7 +940,7 @@ mod root {
         let [_, first, _] = held.held.processes();
         for house in House::each_user() {
             lying(&house, first);
-            root_enters(&house).says("nobody holds the lock of");
+            root_enters(&house).says("no process holds the lock of");
             // To a process of the host that root has begun with that lock.
             fs::remove_file(pid_file(&house)).expect("the pid file");
             let own = house.dir.join("own.pid");
@@ -1122,8 +1126,9 @@ mod root {
             let held = house.hold(&[], "echo ready; read _ || :");
             let mut cmd = enter_name(&house, &["echo", "PROG ran"]);
             refuse_calls(&mut cmd, &[libc::SYS_keyctl], libc::ENOSYS);
-            let output =
-                run(&mut cmd).exits(125).says("this kernel has keyrings, so a filter refuses it");
+            let output = run(&mut cmd)
+                .exits(125)
+                .says("a filter refuses the call, because this kernel has keyrings");
             assert_eq!(output.out(), "");
             run(&mut enter_name(&house, &["echo", "PROG ran"])).ok();
             held.go_on().exits(0);
@@ -1139,17 +1144,18 @@ mod root {
             run(&mut td("td-enter", [option, "true"])).exits(125).says(": EINVAL").says(text);
         };
         says("--net=/etc/passwd", "/etc/passwd is not a namespace");
-        says("--net=/proc/self/ns/uts", "/proc/self/ns/uts is a namespace of kind uts, not net");
+        says("--net=/proc/self/ns/uts", "/proc/self/ns/uts is a namespace of type uts, not net");
         let own = "/proc/self/ns/user";
-        says("-U=/proc/self/ns/user", &format!("{own} is the user namespace that we are in"));
+        says("-U=/proc/self/ns/user", &format!("{own} is the user namespace of this process"));
         // An ancestor's.
         let dir = TempDir::new();
         let file = dir.file("pid", "");
         mount(["--bind", "/proc/self/ns/pid", text(&file)]);
         let mut cmd = td("td-unshare", ["-p", "td-enter", &format!("-p={}", text(&file)), "true"]);
-        run(&mut cmd)
-            .exits(125)
-            .says(&format!("{} is neither our pid namespace nor one below it", text(&file)));
+        run(&mut cmd).exits(125).says(&format!(
+            "{} is neither this process's pid namespace nor one below it",
+            text(&file)
+        ));
         run(&mut td("td-enter", ["--net=/nowhere", "true"])).exits(125).says("ENOENT");
     }
 
@@ -1176,7 +1182,7 @@ mod root {
         // A pid of another /proc.
         run(&mut td("td-unshare", ["-p", "td-enter", "-t", "1", "-a", "true"]))
             .exits(125)
-            .says("/proc shows another pid namespace than ours");
+            .says("/proc shows another pid namespace");
     }
 
     #[test]
@@ -1208,15 +1214,52 @@ mod root {
         let net = pinned("net", "net", target.pid);
         run(&mut td("td-unshare", ["-r", "td-enter", &format!("--net={net}"), "true"]))
             .exits(125)
-            .says(&format!("{net} belongs to a user namespace that is not ours"));
+            .says(&format!("{net} belongs to another user namespace"));
         let other = self::target(&mut td_unshare("-U"));
         let user = pinned("user", "user", other.pid);
         mount(["--bind", text(&bin_dir()), text(&dir.dir("bin"))]);
         let mut cmd = td_as("65534:65534", &dir, "td-enter");
         run(cmd.args([&format!("-U={user}"), "true"]))
             .exits(125)
-            .says(&format!("this process has no CAP_SYS_ADMIN over the user namespace of {user}"))
-            .says("enter as root, or as the user who made it");
+            .says(&format!("this process has no CAP_SYS_ADMIN in the user namespace of {user}"))
+            .says("enter as root, or as the user who created it");
+    }
+
+    /// As CVE-2024-21626: while td-enter has directories of its caller open, a link in `/proc/self/fd` leads there.
+    #[test]
+    fn no_link_of_the_new_root_leads_to_a_directory_of_the_caller() {
+        private_mounts();
+        use std::os::unix::fs::symlink;
+        let dir = image_on_tmpfs("mnt");
+        let image = dir.join("img");
+        let mut names = Vec::new();
+        for fd in 3..12 {
+            for up in ["", "/..", "/../.."] {
+                let name = format!("link{}", names.len());
+                symlink(format!("/proc/self/fd/{fd}{up}"), image.join(&name)).expect("a link");
+                names.push(name);
+            }
+        }
+        chmod(dir.path(), 0o755);
+        let target = |options: &str| {
+            let mut cmd = td("td-unshare", options.split(' '));
+            let mounts = ["--bind", "/proc", "/proc", text(&image)];
+            cmd.arg("td-mount").args(mounts).args(["td-pivot", text(&image), "sleep", "1000"]);
+            target(&mut cmd)
+        };
+        for (made, joined) in [("-r -m", "-U -m -r"), ("-m", "-m -r"), ("-r -m -p", "-a -r")] {
+            let target = target(made);
+            let root = run(&mut enter(&target, &format!("{joined} -w=/"), "ls -di /")).ok().out();
+            for name in &names {
+                let script = "ls -di / && ls -di ../../../../../../../..";
+                let output = run(&mut enter(&target, &format!("{joined} -w=/{name}"), script));
+                let inside = output.code == Some(125)
+                    || output.out().replace(" ../../../../../../../..", " /") == root.repeat(2);
+                assert!(inside, "{joined} {name}: {output}");
+            }
+            let magic = run(&mut enter(&target, &format!("{joined} -w=/proc/self/root"), "true"));
+            magic.exits(125).says("/proc/self/root leads through a magic link (symlink(7))");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn the_environment_is_changed_in_the_order_of_the_options() {
     assert_eq!(env("--env C=4 -i"), "C=4");
     assert_eq!(env("-i --env A --env NOT_SET --env C="), "A=1 C=");
     assert_eq!(env("--env A=x --env A"), "A=1 AB=3 B=2");
-    refused("--env =x", "--env takes NAME or NAME=VALUE");
+    refused("--env =x", "--env needs NAME or NAME=VALUE");
 }
 
 #[test]
@@ -148,7 +148,9 @@ fn a_process_group_leader_cannot_begin_a_session() {
         check(unsafe { libc::setpgid(0, 0) }).map(drop)
     });
     let output = run(&mut cmd).exits(125).says("setsid(): EPERM");
-    let output = output.says("this process leads a process group").says("after td-init");
+    let output = output
+        .says("this process is the leader of a process group")
+        .says("put td-init before td-exec");
     assert_eq!(output.out(), "");
 }
 
@@ -186,7 +188,7 @@ fn what_is_no_terminal_is_named() {
         ("/etc/passwd", "ioctl(3, TIOCSCTTY, 0): ENOTTY", "/etc/passwd is not a terminal"),
         ("/etc", "EISDIR", "/etc is not a terminal"),
         ("/dev/nowhere", "ENOENT", "/dev/nowhere does not exist"),
-        ("/dev/tty", "ENXIO", "/dev/tty has no device"),
+        ("/dev/tty", "ENXIO", "the device of /dev/tty does not exist"),
     ] {
         let output = run(&mut prog(&format!("--ctty={file}"), "echo PROG ran")).exits(125);
         assert_eq!(output.says(call).says(why).out(), "");
@@ -660,7 +662,7 @@ mod root {
         let mut filtered = cmd();
         refuse_calls(&mut filtered, &[libc::SYS_keyctl], libc::ENOSYS);
         let output = run(&mut filtered).exits(125).says("keyctl(").says("ENOSYS");
-        let output = output.says("this kernel has keyrings, so a filter refuses it");
+        let output = output.says("a filter refuses the call, because this kernel has keyrings");
         assert_eq!(output.out(), "");
         // As on a kernel without keyrings.
         private_mounts();

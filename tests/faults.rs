@@ -89,7 +89,7 @@ fn ran(processes: &[Process]) -> bool {
     processes.iter().flat_map(|process| &process.calls).any(is_command)
 }
 
-/// What was refused, as strace has it: nothing where the call was not reached.
+/// The refused call, as strace prints it; nothing if the call was not reached.
 fn refused(processes: &[Process], name: &str) -> Vec<String> {
     let calls = processes.iter().flat_map(|process| &process.calls);
     let refused = calls.filter(|call| call.name == name && call.result.ends_with(ERRNO));
@@ -153,7 +153,7 @@ mod root {
         sweep(Who::Nobody, false);
     }
 
-    /// A read that failed is none that found nothing.
+    /// A failed read is not the same as an empty result.
     #[test]
     fn a_look_that_fails_in_a_run_of_a_users_is_named_where_command_does_not_run() {
         sweep(Who::Nobody, true);

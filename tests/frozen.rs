@@ -300,6 +300,28 @@ mod root {
         }
     }
 
+    mod v1 {
+        use super::*;
+
+        #[test]
+        fn a_frozen_cgroup_keeps_nobody_out_of_one_that_is_in_another_hierarchy_alone() {
+            let freezer = Freezer::all().into_iter().find(|freezer| !freezer.1);
+            let freezer = freezer.expect("the freezer of version 1");
+            let own = Cgroup::new("elsewhere");
+            let inside = own.below("a");
+            let other = points().into_iter().find(|(point, kind, options)| {
+                kind == "cgroup" && *point != freezer.0 && options.iter().any(|o| o == "pids")
+            });
+            let (other, ..) = other.expect("the hierarchy of pids");
+            fs::create_dir_all(other.join(&inside[1..])).expect("a cgroup");
+            freezer.make(&own.0);
+            freezer.freeze(&own.0, true);
+            let output = run(&mut td("td-unshare", ["--into-cgroup", &inside, "echo", "run"]));
+            assert_eq!(output.ok().out(), "run\n");
+            freezer.freeze(&own.0, false);
+        }
+    }
+
     #[test]
     fn kill_says_what_keeps_processes_of_version_1_from_dying() {
         for freezer in Freezer::all() {

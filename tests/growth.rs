@@ -83,6 +83,54 @@ mod root {
         }
     }
 
+    /// What a process has of its own, in KiB: what is in its file is given back where memory is short.
+    fn private(pid: i32) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it lives");
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"));
+        let number = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("{text}"))
+    }
+
+    /// The small `td` takes 16 KiB less than the usual programs, whose addresses the kernel relocates.
+    #[test]
+    fn process_1_and_a_relay_have_hardly_any_memory_of_their_own() {
+        let house = super::house::House::new();
+        let mut cmd = house.container(&[], &["sh", "-c", super::house::HOLD]);
+        let held = super::house::hold(cmd.env_clear().env("PATH", "/usr/bin:/bin"));
+        let [_, first, _] = held.processes();
+        // A process that has just begun may not have left all behind.
+        let few = wait_for("process 1 to sleep", || Some(private(first)).filter(|n| *n <= 88));
+        assert!(few > 0);
+        held.go_on().exits(0);
+        let relay = start(td("td-tty", ["sleep", "1000"]).env_clear().env("PATH", "/usr/bin:/bin"));
+        wait_for("PROG", || children_of(relay.pid()).first().map(drop));
+        wait_for("the relay to sleep", || Some(private(relay.pid())).filter(|n| *n <= 64));
+    }
+
+    /// Whatever is looked at for a signal, and however often.
+    #[test]
+    fn no_signal_that_job_control_or_a_window_sends_takes_memory() {
+        for tool in ["td-init", "td-unshare --pid", "td-tty", "td-init --group"] {
+            let mut words = tool.split(' ');
+            let mut cmd = td(words.next().unwrap_or_default(), words);
+            let script = "trap '' CONT WINCH; echo ready; exec sleep 1000";
+            let running = start(cmd.args(["sh", "-c", script]));
+            running.prints("ready");
+            let send = |times: u32| {
+                for _ in 0..times {
+                    for signal in [libc::SIGCONT, libc::SIGWINCH] {
+                        running.kill(signal);
+                        std::thread::sleep(std::time::Duration::from_micros(200));
+                    }
+                }
+            };
+            send(10); // what is taken once
+            let few = status_of(running.pid(), "VmData");
+            send(1000);
+            assert_eq!(few, status_of(running.pid(), "VmData"), "{tool}");
+        }
+    }
+
     /// The same of signals that are passed on.
     #[test]
     fn the_memory_of_the_waiting_parent_does_not_grow_with_signals() {

@@ -19,7 +19,7 @@ fn nothing_is_mounted_on_the_root_or_in_proc_sys_and_dev() {
     for dst in ["/", "//", "/.", "/..", "/a/..", "/a/b//../../.", "/../.."] {
         refuses("-v", &format!("/src:{dst}"), "this is the root of the container");
     }
-    let says = "nothing is mounted in /proc, /sys and /dev, which the kernel fills";
+    let says = "nothing can be mounted in /proc, /sys or /dev, which the kernel fills";
     for dst in ["/proc", "/sys/", "//dev/", "/proc/1/x", "/./proc/", "/a/../proc", "/../dev/shm"] {
         refuses("-v", &format!("/src:{dst}"), says);
         refuses("--tmpfs", &format!("{dst}:size=1m"), says);
@@ -212,9 +212,9 @@ mod root {
         let before = tree(&house.image());
         for (source, dst, says) in [
             (&dir, "/etc/passwd", "etc/passwd is not a directory"),
-            (&file, "/etc", "etc is a directory: no file can be mounted on it"),
+            (&file, "/etc", "etc is a directory: a file cannot be mounted on it"),
             (&dir, "/etc/passwd/x", "ENOTDIR"),
-            (&dir, "/dangling", "dangling is a symbolic link to something that is not there"),
+            (&dir, "/dangling", "dangling is a symbolic link to a file that does not exist"),
             (&missing, "/made/here", text(&missing)),
             (&house.dir.join("link"), "/made/here", text(&house.dir.join("link"))),
         ] {
@@ -347,7 +347,7 @@ mod root {
         }
         let says = "state/images/link is a symbolic link, which is not followed here";
         house.sh(&["--image", "link"], "echo it runs").exits(125).says(says);
-        let says = "is on an overlay, and overlays stack at most two deep";
+        let says = "is on an overlay, and overlays nest at most two deep";
         house.sh(&["--image", text(&two)], "echo it runs").exits(125).says(says);
         house.nothing_is_left();
     }
@@ -359,7 +359,7 @@ mod root {
         let mut cmd = td("td-overlay", ["--lower", text(&house.state()), "--tmpfs"]);
         run(cmd.arg(&state).arg("true")).ok();
         let mut cmd = td_run(["--state", text(&state), &house.name, "echo", "it runs"]);
-        run(&mut cmd).exits(125).says("is on an overlay, where no upper or work can be");
+        run(&mut cmd).exits(125).says("is on an overlay, which cannot hold upper or work");
         assert_eq!(fs::read_dir(state.join("containers")).expect("the state").count(), 0);
     }
 }

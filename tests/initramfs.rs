@@ -206,7 +206,7 @@ mod root {
             .says("leave out --no-bind");
         run(&mut place.sh("exec td-unshare -U -m td-pivot $T/new true"))
             .exits(125)
-            .says("it cannot be seen in /proc whether");
+            .says("/proc does not show whether");
     }
 
     #[test]
@@ -233,7 +233,9 @@ mod root {
             let script = format!("exec {chain}td-pivot --free-initramfs $T/new touch /ran");
             run(&mut place.sh(&script))
                 .exits(125)
-                .says("only the machine's PID 1 may free the initramfs, which others need")
+                .says(
+                    "only PID 1 of the machine may free the initramfs, which other processes need",
+                )
                 .says("leave out --free-initramfs");
         }
         assert!(!place.0.join("img/ran").exists());

@@ -54,7 +54,7 @@ fn names(directory: &str) -> impl Iterator<Item = String> {
     names.map(|name| name.expect("UTF-8")).filter(|name| name.starts_with("td"))
 }
 
-/// All of it may stand in PATH before the directories of the system: no name of another program is there.
+/// bin/ may come first in PATH: it does not contain the name of another program.
 #[test]
 fn bin_holds_the_programs_and_the_scripts_for_users_and_nothing_else() {
     let entries = fs::read_dir(bin_dir()).expect("run scripts/build first");
@@ -84,13 +84,14 @@ fn every_program_script_and_manual_is_installed_with_its_mode_whatever_the_umask
             assert_eq!(modes.remove(Path::new(name)), Some(mode), "{name}");
         };
         for name in names("src/bin").chain(names("src/tools")).chain(names("scripts")) {
-            if name.ends_with(".8") {
-                takes(&format!("share/man/man8/{name}"), 0o644);
+            if let Some((_, section @ ("7" | "8"))) = name.rsplit_once('.') {
+                takes(&format!("share/man/man{section}/{name}"), 0o644);
             } else {
                 takes(&format!("bin/{}", name.trim_end_matches(".rs")), 0o755);
             }
         }
         takes("share/doc/td/README.md", 0o644);
+        takes("share/doc/td/docs/from-the-tutorials.md", 0o644);
         takes("share/doc/td/LICENSE", 0o644);
         takes("share/td/rootfs/skeleton/etc/passwd", 0o644);
         let of_images =
@@ -206,11 +207,14 @@ fn wrong_options_are_named() {
 fn the_manuals_can_be_read_from_there() {
     let dir = TempDir::new();
     install_below(dir.path());
-    for entry in fs::read_dir(dir.join("share/man/man8")).expect("the manuals") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy().to_uppercase();
-        let text = run(Command::new("mandoc").args(["-T", "ascii"]).arg(&path)).ok().out();
-        assert!(text.starts_with(&format!("{name}(8)")), "{text}");
+    for section in ["7", "8"] {
+        let manuals = fs::read_dir(dir.join(format!("share/man/man{section}")));
+        for entry in manuals.expect("the manuals") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().to_uppercase();
+            let text = run(Command::new("mandoc").args(["-T", "ascii"]).arg(&path)).ok().out();
+            assert!(text.starts_with(&format!("{name}({section})")), "{text}");
+        }
     }
 }
 
@@ -284,8 +288,16 @@ mod root {
         let dir = TempDir::new();
         // The checkout may be where only root can read it.
         let copy = dir.dir("checkout");
-        let parts =
-            ["Cargo.lock", "Cargo.toml", "README.md", "LICENSE", "rootfs", "scripts", "src"];
+        let parts = [
+            "Cargo.lock",
+            "Cargo.toml",
+            "README.md",
+            "LICENSE",
+            "docs",
+            "rootfs",
+            "scripts",
+            "src",
+        ];
         let parts = parts.map(|part| Path::new(CHECKOUT).join(part));
         run(Command::new("cp").arg("-R").args(parts).arg(&copy)).ok();
         run(Command::new("cp").arg("-R").arg(bin_dir()).arg(copy.join("bin"))).ok();

@@ -465,9 +465,11 @@ fn to_wait_for_one_another_is_refused() {
     let ended = [first.wait(), second.wait()];
     let (refused, got): (Vec<_>, Vec<_>) = ended.into_iter().partition(|o| o.code == Some(125));
     assert_eq!((refused.len(), got[0].code), (1, Some(0)), "{refused:?} {got:?}");
-    let says = "the holder waits, itself or by others, for a lock that this process has";
+    let says = "the holder waits, directly or through others, for a lock that this process has";
     let output = refused.into_iter().next().expect("one").says("EDEADLK").says(says);
-    output.says("is locked by process ").says("have all of them take their locks in one order");
+    output
+        .says("is locked by process ")
+        .says("let all processes take their locks in the same order");
 }
 
 #[test]
@@ -476,7 +478,7 @@ fn mkdir_makes_what_is_missing_and_leaves_nothing_where_it_fails() {
     let file = dir.join("a/b/lock");
     let output = refuses(&mut lock(&[], &file, &["echo", "run"]));
     let says = format!("{} does not exist", dir.join("a/b").display());
-    output.says("ENOENT").says(&says).says("--mkdir makes it");
+    output.says("ENOENT").says(&says).says("create it: --mkdir");
     let long = dir.join(format!("a/b/{}", "x".repeat(300)));
     refuses(&mut lock(&["--mkdir"], &long, &["echo", "run"])).says("ENAMETOOLONG");
     assert!(!dir.join("a").exists());
@@ -512,13 +514,12 @@ fn what_cannot_be_locked_is_refused_by_name() {
     refused(&["--key", "it"], &dir.join("link"), "is a symbolic link, which --key does not follow");
     let why = "is a directory, in which --key has no byte to lock";
     refused(&["--key", "it"], dir.path(), why);
-    for (name, says) in [
-        ("target/lock", "target is not a directory"),
-        ("target/a/lock", "there is a file in the place of a directory"),
-    ] {
+    for (name, says) in
+        [("target/lock", "target is not a directory"), ("target/a/lock", "is not a directory")]
+    {
         refuses(&mut lock(&[], &dir.join(name), &["echo", "run"])).says("ENOTDIR").says(says);
     }
-    let says = "lead in a circle";
+    let says = "form a loop";
     symlink("circle", dir.join("circle")).expect("a link");
     for name in ["circle", "circle/lock"] {
         refuses(&mut lock(&[], &dir.join(name), &["echo", "run"])).says("ELOOP").says(says);
@@ -566,8 +567,8 @@ fn what_flock_has_and_td_does_otherwise_is_answered() {
         (&["-n", "9"], "td-lock FILE sh -c COMMANDS"),
         (&["-o", path, "echo", "run"], "td-lock FILE td-init PROG: its parent has the lock"),
         (&["--close", path, "echo", "run"], "td-lock FILE td-init PROG"),
-        (&["-u", path, "echo", "run"], "put td-lock before that part of the work alone"),
-        (&["--unlock", "9"], "put td-lock before that part of the work alone"),
+        (&["-u", path, "echo", "run"], "use td-lock only for the part of the work"),
+        (&["--unlock", "9"], "use td-lock only for the part of the work"),
     ] {
         refuses(&mut td("td-lock", line)).says(says);
     }
@@ -588,9 +589,10 @@ fn wrong_values_are_refused() {
         refuses(&mut lock(&["-w", seconds], file, &["true"])).says(&says);
     }
     for status in ["", "256", "-1", "x"] {
-        refuses(&mut lock(&["-E", status], file, &["true"])).says(": an exit status is 0 to 255");
+        refuses(&mut lock(&["-E", status], file, &["true"]))
+            .says(": not an exit status from 0 to 255");
     }
-    refuses(&mut td("td-lock", ["--key"])).says("--key: its value is missing");
+    refuses(&mut td("td-lock", ["--key"])).says("--key: this option needs a value");
     refuses(&mut td("td-lock", [] as [&str; 0])).says("FILE is missing");
     refuses(&mut td("td-lock", ["file"])).says("PROG is missing");
 }
@@ -760,16 +762,17 @@ mod root {
         let user = |options: &[&str], file: &Path| {
             refuses(&mut as_user(&dir, &lock(options, file, &["echo", "run"]))).says("EACCES")
         };
-        user(&["--key", "it"], &file).says("lock belongs to uid 0 (mode 0644), we are 65534");
+        user(&["--key", "it"], &file)
+            .says("lock belongs to uid 0 (mode 0644); this process has uid 65534");
         let secret = dir.file("secret", "");
         chmod(&secret, 0o600);
-        user(&[], &secret).says("secret belongs to uid 0 (mode 0600), we are 65534");
+        user(&[], &secret).says("secret belongs to uid 0 (mode 0600); this process has uid 65534");
         let says = format!("{} belongs to uid 0 (mode 0755)", dir.path().display());
         user(&[], &dir.join("missing")).says(&says);
         user(&["--mkdir"], &dir.join("a/missing"));
         let private = dir.dir("private");
         chmod(&private, 0o700);
-        user(&[], &private.join("below/lock")).says("may not be searched");
+        user(&[], &private.join("below/lock")).says("no permission to search");
         for options in [&["-s", "--key", "it"][..], &["-s"], &[]] {
             let held = lock(options, &file, &["sh", "-c", "echo in; exec sleep 1000"]);
             let running = start(&mut as_user(&dir, &held));
@@ -824,6 +827,11 @@ mod root {
         ),
         ("td-exec td-exec td-unshare -u td-exec", Keeper::Prog),
         ("td-exec td-init", Keeper::Parent),
+        ("td-tty", Keeper::Parent),
+        (
+            "td-tty --fd 9 td-unshare -p td-exec --keep-fd 9 --setsid td-tty --inside 9",
+            Keeper::Parent,
+        ),
         ("td-init td-exec --setsid td-exec", Keeper::Parent),
         ("td-unshare -u td-exec --user 12345:12345 --seccomp default td-init", Keeper::Parent),
         ("td-enter", Keeper::Prog),
@@ -869,7 +877,7 @@ mod root {
         let mut cmd = lock(key, file, &prog);
         if keeper == Keeper::Nobody {
             let output = refuses(&mut cmd).says("has its lock on descriptor 10\n");
-            output.says("closing it releases the lock").says("whose parent keeps the lock");
+            output.says("closing it would free the lock").says("whose parent keeps the lock");
             return;
         }
         let running = start(&mut cmd);

@@ -53,7 +53,7 @@ mod root {
         mount(["-t", "tmpfs", "covers", "/proc/fs"]);
         let words =
             ["--map-root-user", "--mount", "--pid", "td-mount", "--proc", text(&image), "true"];
-        let cause = "and there is none";
+        let cause = "and none is mounted";
         says_no_cause("/proc/self/mountinfo", "openat", &td("td-unshare", words), 125, cause);
     }
 
@@ -65,10 +65,10 @@ mod root {
         fn a_cgroup_that_may_be_frozen_is_not_entered() {
             let own = Cgroup::new("look");
             run(&mut cgroup([&own.0])).ok();
-            let file = v1("freezer").join(&own.0[1..]).join("freezer.self_freezing");
+            let file = v1("freezer").join(&own.0[1..]).join("freezer.state");
             let output =
                 blind(text(&file), "openat", &cgroup([&own.0, "echo", "entered"])).exits(125);
-            output.says("freezer.self_freezing").says("EIO");
+            output.says("freezer.state").says("EIO");
         }
 
         #[test]

@@ -136,7 +136,7 @@ fn the_modules_come_in_the_order_in_which_they_load() {
     }
     dir.dir("empty");
     let mut cmd = mkinitramfs(&dir, ["--kernel-modules", "empty", "none.gz"]);
-    run(&mut cmd).exits(125).says("empty has none of the modules");
+    run(&mut cmd).exits(125).says("empty contains none of the modules");
     assert!(!dir.join("none.gz").exists());
 }
 
@@ -199,7 +199,7 @@ fn the_tools_and_busybox_are_static_programs_of_one_machine() {
     dir.file("empty", "");
     let other = if OTHER == Some(183) { "aarch64" } else { "x86-64" };
     for (file, sentence) in [
-        ("dynamic", "dynamic is dynamically linked, and an initramfs needs it as a static program"),
+        ("dynamic", "dynamic is dynamically linked, and an initramfs needs a static program"),
         ("script", "script is a script, and an initramfs needs"),
         ("text", "text is not a program, and an initramfs needs"),
         ("empty", "empty is not a program, and an initramfs needs"),
@@ -238,9 +238,7 @@ fn a_program_of_the_host_that_is_dynamic_is_refused_by_its_name() {
     assert!(!is_static(&program));
     let path = text(&program);
     let output = run(&mut mkinitramfs(&dir, ["--busybox", path, "out.gz"])).exits(125);
-    output.says(&format!(
-        "{path} is dynamically linked, and an initramfs needs it as a static program"
-    ));
+    output.says(&format!("{path} is dynamically linked, and an initramfs needs a static program"));
     let add = format!("{path}:/bin/ls");
     let output = run(&mut mkinitramfs(&dir, ["--add", &add, "out.gz"])).exits(125);
     let output = output.says("/bin/ls is dynamically linked and needs /lib");
@@ -266,9 +264,10 @@ fn every_program_that_is_packed_can_be_started() {
     dir.program("tree/deep/.er/it", elf(None, Some("/lib/ld.so")));
     dir.program("tree/..hidden", "#!/bin/sh\n");
     let needs = |what: &str| {
-        format!("{what} and needs /lib/ld.so, which is not in the archive as a program")
+        format!("{what} and needs /lib/ld.so, which is not an executable file in the archive")
     };
-    let python = "is a script and needs /usr/bin/python3, which is not in the archive as a program";
+    let python =
+        "is a script and needs /usr/bin/python3, which is not an executable file in the archive";
     let (dynamic, deep) =
         (needs("/x is dynamically linked"), needs("/x/deep/.er/it is dynamically linked"));
     let init = needs("/init is dynamically linked");
@@ -284,11 +283,14 @@ fn every_program_that_is_packed_can_be_started() {
         (&["--init", "foreign"], "/init is a program for machine 243"),
         (&["--add", "script:/x"], &format!("/x {python}")),
         (&["--init", "script"], &format!("/init {python}")),
-        (&["--init", "text"], "text is not a program: it has no #! line, and is not ELF"),
-        (&["--init", "empty"], "empty is not a program: it has no #! line, and is not ELF"),
+        (&["--init", "text"], "text is not a program: it has no #! line and is not an ELF program"),
+        (
+            &["--init", "empty"],
+            "empty is not a program: it has no #! line and is not an ELF program",
+        ),
         (
             &["--add", "no-program:/bin/sh"],
-            "is a script and needs /bin/sh, which is not in the archive",
+            "is a script and needs /bin/sh, which is not an executable file in the archive",
         ),
     ] {
         run(mkinitramfs(&dir, args).arg("out.gz")).exits(125).says(sentence);
@@ -301,7 +303,7 @@ fn every_program_that_is_packed_can_be_started() {
         &["--init", "loader"],
         &["--init", "relative"],
         &["--add", "script:/x", "--add", "loader:/usr/bin/python3"],
-        // What is not a program is nobody's to judge, and an image is a root of its own.
+        // Files that are not programs are not checked, and an image has its own root.
         &["--add", "no-program:/x", "--add", "text:/y", "--add", "empty:/z"],
         &["--image", "tree"],
     ] {
@@ -362,7 +364,7 @@ fn no_path_leads_above_the_archive() {
     for path in ["../../x", "/../x", "bin/../../../x", "..", "bin/.."] {
         let mut cmd = mkinitramfs(&dir, ["--add"]);
         cmd.arg(pair("file", path)).arg("out.gz").env("TMPDIR", &tmp);
-        run(&mut cmd).exits(125).says("a path in the archive has no ..");
+        run(&mut cmd).exits(125).says("a path in the archive must not contain ..");
         assert_eq!(names(&tmp), [""; 0], "{path}");
     }
     run(mkinitramfs(&dir, ["--add", "file:/..x/y..", "out.gz"]).env("TMPDIR", &tmp)).ok();
@@ -432,8 +434,8 @@ fn a_directory_is_refused_and_a_missing_one_is_said_before_the_work() {
         ("full", "full is a directory"),
         ("link", "link is a directory"),
         ("", " is a directory"),
-        ("none/out.gz", "none, the directory of DEST, is not there"),
-        ("none/", "none, the directory of DEST, is not there"),
+        ("none/out.gz", "none, the directory of DEST, does not exist"),
+        ("none/", "none, the directory of DEST, does not exist"),
     ] {
         // The work would find that this is not there.
         run(&mut mkinitramfs(&dir, ["--add", "nothing:/x", dest])).exits(125).says(sentence);
@@ -501,12 +503,12 @@ fn wrong_usage_is_named() {
         (&["--image"], "--image needs a value"),
         (&["--image="], "--image needs a value"),
         (&["--add", "file:/x", "--add"], "--add needs a value"),
-        (&["--add", "file", "out"], "--add file: FILE:PATH is wanted"),
-        (&["--add", "file:", "out"], "--add file:: FILE:PATH is wanted"),
-        (&["--add", "none:/x", "out"], "none is not there"),
-        (&["--image", "none", "out"], "none is not there"),
-        (&["--init", "none", "out"], "none is not there"),
-        (&["--busybox", "none", "out"], "none is not there"),
+        (&["--add", "file", "out"], "--add file: must be FILE:PATH"),
+        (&["--add", "file:", "out"], "--add file:: must be FILE:PATH"),
+        (&["--add", "none:/x", "out"], "none does not exist"),
+        (&["--image", "none", "out"], "none does not exist"),
+        (&["--init", "none", "out"], "none does not exist"),
+        (&["--busybox", "none", "out"], "none does not exist"),
         (&["--tools", "none", "out"], "td's tools are not in"),
     ] {
         run(&mut mkinitramfs(&dir, args)).exits(125).says(sentence);

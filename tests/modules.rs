@@ -117,14 +117,14 @@ fn no_wing_uses_one_above_it() {
 #[test]
 fn no_file_uses_one_that_uses_it() {
     let mut graph = graph();
-    // Who uses nobody that is left is in no circle.
+    // A module that uses no remaining module is not in a cycle.
     while let Some(file) =
         graph.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone())
     {
         graph.remove(&file);
         graph.values_mut().for_each(|used| _ = used.remove(&file));
     }
-    // Nor is one that is used by nobody.
+    // A module that no other uses is not in a cycle either.
     loop {
         let used: BTreeSet<String> = graph.values().flatten().cloned().collect();
         let Some(file) = graph.keys().find(|file| !used.contains(*file)).cloned() else { break };

@@ -11,28 +11,12 @@ use common::*;
 /// How often each kind of process is killed, and each signal sent.
 const TIMES: u32 = 200;
 
-/// The processes that are in the cgroup of the container or have its name among their arguments, zombies
-/// left out.
-fn processes(house: &House) -> Vec<i32> {
-    let holds = |file: String, text: &str| {
-        let text = text.as_bytes();
-        fs::read(file).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text))
-    };
-    let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let ours = |pid: &i32| {
-        holds(format!("/proc/{pid}/cgroup"), &format!("/c-{}-", house.name))
-            || holds(format!("/proc/{pid}/cmdline"), &format!("{}\0", house.name))
-    };
-    pids.filter(ours).filter(|pid| is_alive(*pid)).collect()
-}
-
 /// Nothing lives on: COMMAND would, for 1000 seconds, and what ends at once takes less than ten on a machine that is
 /// slow. The mounts of the host are as they were; the next run works and leaves nothing. Returns how long the
 /// processes lived on.
 #[track_caller]
 fn all_is_well(house: &House, what: &str, mounts: &str, since: Instant) -> Duration {
-    wait_for("the end of the container", || processes(house).is_empty().then_some(()));
+    wait_for("the end of the container", || house.processes().is_empty().then_some(()));
     let lived = since.elapsed();
     assert!(lived < Duration::from_secs(10), "{what}: the container lived on for {lived:?}");
     assert_eq!(own_mountinfo(), mounts, "{what}: a mount is left");
@@ -342,7 +326,7 @@ mod root {
             .sh(&["--pids-limit=01"], "echo never")
             .exits(125)
             .says("EAGAIN")
-            .says("--pids 1 does");
+            .says("--pids 1 allows");
         house.nothing_is_left();
         for enough in
             [&["--pids", "2"][..], &["--pids", "1", "--no-init"], &["--pids", "1", "--pids", "0"]]

@@ -17,7 +17,7 @@ fn options_of_a_mount_that_takes_none_are_refused() {
     for option in [&["--mask", "/x"][..], &["--devtmpfs"], &["--dir", "/x"], &["--move", "x", "x"]]
     {
         let line = [option, &["--options", "ro", "/", "true"]].concat();
-        refuses(&line, "--options is for --proc");
+        refuses(&line, "--options applies to --proc");
     }
 }
 
@@ -32,7 +32,7 @@ fn a_bind_takes_no_options_of_a_file_system() {
 #[test]
 fn a_mount_with_a_source_needs_all_its_values() {
     for line in [&["--bind", "/a"][..], &["--move", "/a"], &["--fs", "ext4", "/a"]] {
-        refuses(line, &format!("{}: its value is missing", line[0]));
+        refuses(line, &format!("{}: this option needs a value", line[0]));
     }
 }
 
@@ -300,7 +300,8 @@ mod root {
     #[test]
     fn no_user_namespace_gets_the_machines_devices() {
         let (place, _) = nobodys();
-        let says = ["EPERM", "devtmpfs is the whole machine's: no user namespace may mount it"];
+        let says =
+            ["EPERM", "devtmpfs belongs to the whole machine: a user namespace cannot mount it"];
         nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--devtmpfs"], &says);
     }
 
@@ -391,11 +392,11 @@ mod root {
         let place = place();
         let file = place.dir.file("file", "text");
         let file = text(&file);
-        let none = "this kernel knows no file system of type nosuch";
+        let none = "this kernel does not know the file system type nosuch";
         place.fails(&["--fs", "nosuch", "none", "/new"], none);
         for (source, says) in [
             (place.dir.join("none"), " does not exist"),
-            (place.dir.join("file/x"), "there is a file in the place of a directory"),
+            (place.dir.join("file/x"), "is not a directory"),
             (PathBuf::from(file), "losetup --find --show "),
             (PathBuf::from("/dev/null"), "/dev/null is not a block device"),
         ] {
@@ -403,12 +404,12 @@ mod root {
         }
         symlink("circle", place.dir.join("circle")).expect("a link");
         let circle = place.dir.join("circle");
-        place.fails(&["--fs", "ext4", text(&circle), "/new"], "lead in a circle");
+        place.fails(&["--fs", "ext4", text(&circle), "/new"], "form a loop");
         let long = format!("size={}65536", "0".repeat(246));
         run(&mut place.fill(&["--tmpfs", "/new", "--options", &long], &["true"])).ok();
         run(Command::new("umount").arg(place.image.join("new"))).ok();
         let long = "x".repeat(256);
-        let says = "no option, and no SRC, may have more than 255 bytes";
+        let says = "an option or SRC may have at most 255 bytes";
         place.fails(&["--fs", "ext4", &long, "/new"], says);
         place.fails(&["--tmpfs", "/new", "--options", &format!("size={long}")], says);
         place.fails(&["--tmpfs", "/new", "--options", &long], says);
@@ -436,7 +437,7 @@ mod root {
         let nothing = Loop::new(&empty, false);
         let says = format!("{} holds no file system of type ext4", nothing.path);
         fails(&nothing, "ext4", &says);
-        // What cannot be read holds what nobody knows.
+        // The content of a device that cannot be read is not known.
         let cmd = place.fill(&["--fs", "ext4", &nothing.path, "/new"], &["true"]);
         let (output, _) = strace(&["-P", &nothing.path, "--inject=read:error=EIO"], &cmd);
         assert!(!output.exits(125).err().contains("holds"), "a cause that was not seen");
@@ -463,7 +464,7 @@ mod root {
         run(Command::new("umount").arg(place.image.join("run"))).ok();
         run(Command::new("chown").args(["65534", &disk.path])).ok();
         let mut cmd = place.fill_in(&["-r", "-m"], &fs, &["true"]);
-        let says = "in a user namespace no file system is mounted from a device";
+        let says = "a user namespace cannot mount a file system from a device";
         run(&mut cmd).exits(125).says("EPERM").says(says);
         disk.file.sync_all().expect("the device is open");
     }
@@ -548,17 +549,17 @@ mod root {
         let place = place();
         symlink("/not/there", place.image.join("link")).expect("a link");
         let made = ["--dir", "/new/a", "--symlink", "x", "/new/b/c"];
-        let says = "exists and is not that link";
+        let says = "exists and is not that symbolic link";
         for (option, says) in [
             (&["--dir", "/etc/passwd"][..], "etc/passwd is not a directory"),
             (&["--dir", "/etc/passwd/x"], "etc/passwd is not a directory"),
-            (&["--dir", "/link"], "is a symbolic link to something that is not there"),
+            (&["--dir", "/link"], "is a symbolic link to a file that does not exist"),
             (&["--symlink", "other", "link"], says),
             (&["--symlink", "x", "etc"], says),
             (&["--symlink", "x", "/etc/passwd"], says),
             (&["--symlink", "x", "/new/.."], says),
-            (&["--symlink", "x", "link/y"], "is a symbolic link to something that is not there"),
-            (&["--symlink", "x", "//"], "itself, and must lie below it"),
+            (&["--symlink", "x", "link/y"], "is a symbolic link to a file that does not exist"),
+            (&["--symlink", "x", "//"], "itself, not a path below it"),
         ] {
             place.fails(&[&made[..], option].concat(), says);
         }
@@ -630,14 +631,14 @@ mod root {
         let options = ["--sys", "--cgroup"];
         let out = run(&mut fill_as_nobody(&place, "-r -m -n -C", &options, &cat)).ok().out();
         assert_eq!(place.mounts(&out), expected_cgroups("rw"));
-        let says = "the cgroup namespace belongs to a user namespace that is not ours";
+        let says = "the cgroup namespace belongs to another user namespace";
         nobody_fails(&place, "-r -m -n", &options, &["EPERM", says, "td-unshare --cgroup"]);
     }
 
     #[test]
     fn without_sysfs_there_is_no_place_for_the_cgroups() {
         let place = place();
-        place.fails(&["--tmpfs", "/sys", "--cgroup"], "sys/fs/cgroup is not there");
+        place.fails(&["--tmpfs", "/sys", "--cgroup"], "sys/fs/cgroup does not exist");
         place.fails(&["--cgroup", "--sys"], "put --sys before --cgroup");
     }
 
@@ -933,7 +934,7 @@ mod root {
         }
         for to in ["/proc/self/root/etc", "/proc/self/cwd"] {
             symlink(to, &link).expect("a link");
-            let says = "image/data leads through a link that the kernel keeps for a process";
+            let says = "image/data leads through a magic link (symlink(7))";
             place.fails(&["--proc", "--bind", dir, "/data"], says);
             fs::remove_file(&link).expect("the link");
         }
@@ -951,7 +952,8 @@ mod root {
         let options = ["--proc", "--dev", "--sys", "--bind", &file, "/proc/cpuinfo"];
         let more =
             ["--tmpfs", "//dev/./shm", "--options", "size=64k", "--tmpfs", "/sys/../sys/kernel"];
-        place.fails(&["--proc", "--bind", &file, "/proc/x"], "proc/x is not there, and is needed");
+        place
+            .fails(&["--proc", "--bind", &file, "/proc/x"], "proc/x does not exist, and is needed");
         run(&mut place.fill(&[&options[..], &more].concat(), &["true"])).ok();
         let expected = [
             "proc/cpuinfo tmpfs rw,nodev",
@@ -1096,7 +1098,7 @@ mod root {
         let source = source(&place);
         symlink("/not/there", place.image.join("link")).expect("a link");
         symlink("loop", place.image.join("loop")).expect("a link");
-        let says = "link is a symbolic link to something that is not there";
+        let says = "link is a symbolic link to a file that does not exist";
         place.fails(&["--bind", text(&source), "/new/../link"], says);
         place.fails(&["--bind", text(&source), "/link/deeper"], says);
         place.fails(&["--bind", text(&source.join("file")), "link"], says);
@@ -1122,10 +1124,10 @@ mod root {
         let source = source(&place);
         symlink("..", place.image.join("up")).expect("a link");
         for target in ["/", "..", ".", "up", "etc/../..", "new/.."] {
-            place.fails(&["--bind", text(&source), target], "itself, and must lie below it");
-            place.fails(&["--tmpfs", target], "itself, and must lie below it");
+            place.fails(&["--bind", text(&source), target], "itself, not a path below it");
+            place.fails(&["--tmpfs", target], "itself, not a path below it");
         }
-        place.fails(&["--mask", "/"], "itself, and must lie below it");
+        place.fails(&["--mask", "/"], "itself, not a path below it");
         place.fails(&["--remount-ro", "/"], "and it is not a mount point");
     }
 
@@ -1176,7 +1178,7 @@ mod root {
         let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tools/td-mount.8");
         let manual = fs::read_to_string(manual).expect("the manual");
         let text =
-            manual.split(".It Fl -restrict\n").nth(1).and_then(|s| s.split("The cap").next());
+            manual.split(".It Fl -restrict\n").nth(1).and_then(|s| s.split("Dropping cap").next());
         let (masked, read_only) = text.expect("it").split_once("read-only").expect("both");
         let mut spelt_out: Vec<String> = vec!["--proc".into(), "--dev".into(), "--sys".into()];
         for (option, text) in [("--mask", masked), ("--remount-ro", read_only)] {
@@ -1292,7 +1294,7 @@ mod root {
         assert_eq!(place.now().iter().filter(|mount| mount.starts_with("files/")).count(), 100);
     }
 
-    /// Whoever owns a part of the image changes where a path leads, while td-mount waits for the reader of its trace.
+    /// The owner of a part of the image changes where a path leads, while td-mount waits for the reader of its trace.
     #[test]
     fn what_is_found_in_the_place_of_what_was_done_is_left_alone() {
         use std::io::Read;
@@ -1323,7 +1325,7 @@ mod root {
         std::os::unix::fs::symlink("etc", place.image.join("a")).expect("a link");
         trace.read_to_end(&mut read).expect("the rest");
         let output = running.wait().exits(127);
-        for what in ["a/v leads elsewhere by now", "a leads elsewhere by now"] {
+        for what in ["a/v now leads elsewhere", "a now leads elsewhere"] {
             assert!(output.err().contains(what), "{what}: {output}");
         }
         assert!(place.image.join("etc/v").is_dir(), "it is not td-mount's");
@@ -1335,7 +1337,7 @@ mod root {
         let place = place();
         let cmd = place.fill(&["--tmpfs", "/tmp", "--tmpfs", "/etc/passwd"], &["true"]);
         let (output, _) = strace(&["--inject=umount2:error=EBUSY"], &cmd);
-        output.exits(125).says("EBUSY").says("so this was not undone");
+        output.exits(125).says("EBUSY").says("so this step was not undone");
     }
 
     #[test]
@@ -1465,11 +1467,10 @@ mod root {
         let (place, source) = nobodys();
         let dir = text(&source);
         for options in [&["--tmpfs", "/run"][..], &["--bind", dir, "/data"], &["--proc"]] {
-            let says =
-                ["EPERM", "the mount namespace belongs to a user namespace that is not ours"];
+            let says = ["EPERM", "the mount namespace belongs to another user namespace"];
             nobody_fails(&place, "-r", options, &says);
         }
-        let foreign = "the pid namespace belongs to a user namespace that is not ours";
+        let foreign = "the pid namespace belongs to another user namespace";
         let options = ["--tmpfs", "/run", "--proc"];
         nobody_fails(&place, "-r -m", &options, &["EPERM", foreign, "td-unshare --pid"]);
         let mut cmd = Command::new("setpriv");
@@ -1477,10 +1478,11 @@ mod root {
         cmd.arg(bin("td-mount")).arg("--proc").arg(&place.image).args(["echo", "executed"]);
         run(&mut cmd).exits(125).says("EPERM").says(foreign).says("fork first").silent();
         mount(["--bind", "/dev/zero", "/dev/full"]);
-        let says = ["/dev/full is another file than it should be", "the caller's is needed"];
+        let says = ["/dev/full is not the expected device", "the caller's is needed"];
         nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--dev"], &says);
         mount(["-t", "tmpfs", "tmpfs", "/proc/sys"]);
-        let says = ["EPERM", "what is covered in the old: /proc/sys", "--bind /proc /proc"];
+        let says =
+            ["EPERM", "what is covered in the existing one: /proc/sys", "--bind /proc /proc"];
         nobody_fails(&place, "-r -m -p", &options, &says);
         run(&mut fill_as_nobody(&place, "-r -m -p", &["--bind", "/proc", "/proc"], &["true"])).ok();
     }
@@ -1521,7 +1523,7 @@ mod root {
         cmd.args(["--bind", "/", "/data", "--options", "dev"]).arg(&place.image);
         let output = run(cmd.arg("true")).exits(125).says("EPERM").says(locked);
         assert!(!output.err().contains("image/etc"), "{output}");
-        output.says("leave it as it is: --dev-bind SRC DST");
+        output.says("keep the mount flags: --dev-bind SRC DST");
         let cat = ["cat", "/proc/self/mountinfo"];
         let options = ["--dev-bind", "/", "/data"];
         let out = run(&mut fill_as_nobody(&place, "-r -m", &options, &cat)).ok().out();
@@ -1560,7 +1562,7 @@ mod root {
     fn what_an_ordinary_user_may_not_make_in_the_image_of_another_is_named() {
         let place = place();
         let file = text(&source(&place).join("file")).to_string();
-        let says = ["EACCES", "image/new is not there, and is needed"];
+        let says = ["EACCES", "image/new does not exist, and is needed"];
         nobody_fails(&place, "-r -m", &["--tmpfs", "/run", "--tmpfs", "/new"], &says);
         nobody_fails(&place, "-r -m", &["--bind", &file, "/new"], &says);
         // On what is there it can be mounted, and what is not there can be had on a tmpfs.
@@ -1616,7 +1618,7 @@ mod root {
         for options in [["--tmpfs", "/tmp"].as_slice(), &["--bind", "/etc", "/tmp"], &["--proc"]] {
             run(&mut place.fill_in(&["-r"], options, &["true"]))
                 .exits(125)
-                .says("the mount namespace belongs to a user namespace that is not ours")
+                .says("the mount namespace belongs to another user namespace")
                 .says("td-unshare --mount");
         }
     }
@@ -1624,7 +1626,7 @@ mod root {
     #[test]
     fn without_a_pid_namespace_of_ours_the_error_of_proc_says_so() {
         let place = place();
-        let foreign = "the pid namespace belongs to a user namespace that is not ours";
+        let foreign = "the pid namespace belongs to another user namespace";
         run(&mut place.fill_in(&["-r", "-m"], &["--proc"], &["true"]))
             .exits(125)
             .says(foreign)
@@ -1644,7 +1646,7 @@ mod root {
         mount(["-t", "tmpfs", "tmpfs", "/proc/sys"]);
         run(&mut place.fill_in(&["-r", "-m", "-p"], &["--proc"], &["true"]))
             .exits(125)
-            .says("what is covered in the old: /proc/sys\n")
+            .says("what is covered in the existing one: /proc/sys\n")
             .says("--bind /proc /proc");
         let bound =
             &mut place.fill_in(&["-r", "-m", "-p"], &["--bind", "/proc", "/proc"], &["true"]);
@@ -1663,7 +1665,7 @@ mod root {
             run(&mut place.fill(&["--tmpfs", "/run", "--tmpfs", "/etc/passwd"], &["true"]));
         run(Command::new("mount").args(["-t", "proc", "proc", "/proc"])).ok();
         by_root.ok();
-        user.exits(125).says("must not show more than an old one, and there is none");
+        user.exits(125).says("must not show more than an existing one, and none is mounted");
         let undone = undone.exits(125).err();
         assert!(!undone.contains("not undone"), "{undone}");
         assert!(!place.now().iter().any(|m| m.starts_with("run")), "it was undone without /proc");
@@ -1675,8 +1677,8 @@ mod root {
         mount(["--bind", "/dev/zero", "/dev/full"]);
         run(&mut place.fill_in(&["-r", "-m"], &["--dev"], &["true"]))
             .exits(125)
-            .says("/dev/full is another file than it should be")
-            .says("so that the caller's is needed");
+            .says("/dev/full is not the expected device")
+            .says("so the caller's is needed");
     }
 
     #[test]
@@ -1694,7 +1696,7 @@ mod root {
     fn a_target_that_cannot_be_made_is_named() {
         let place = place();
         mount(["--bind", "-o", "ro", text(&place.image), text(&place.image)]);
-        place.fails(&["--tmpfs", "/new"], "image/new is not there, and is needed");
+        place.fails(&["--tmpfs", "/new"], "image/new does not exist, and is needed");
     }
 
     #[test]

@@ -10,7 +10,7 @@ fn wrong_use_is_refused_in_a_sentence() {
         ("T true", "--lower is missing"),
         ("--lower l --upper u T true", "--upper needs --work"),
         ("--lower l --work w T true", "--work needs --upper"),
-        ("--lower l --tmpfs --upper u --work w T true", "--tmpfs takes the place of --upper"),
+        ("--lower l --tmpfs --upper u --work w T true", "--tmpfs cannot be combined with --upper"),
         ("--lower l --volatile T true", "--volatile needs --upper or --tmpfs"),
         ("--lower l --tmpfs=1x T true", "--tmpfs=1x: not a size"),
         ("--lower l --tmpfs=-1% T true", "--tmpfs=-1%: not a size"),
@@ -357,7 +357,7 @@ mod root {
         let dir = place();
         refuses(&dir, "--lower no T", "--lower no does not exist");
         refuses(&dir, "--lower l1/a T", "--lower l1/a is not a directory");
-        refuses(&dir, "--lower l1 --upper no --work w T", "--mkdir makes it");
+        refuses(&dir, "--lower l1 --upper no --work w T", "create it: --mkdir");
         refuses(&dir, "--lower l1 --upper u --work no T", "--work no does not exist");
         refuses(&dir, "--lower l1 no", "TARGET no does not exist");
         refuses(&dir, "--lower l1 l1/a", "TARGET l1/a is not a directory");
@@ -373,16 +373,16 @@ mod root {
             format!("lowerdir={0}/o,upperdir={0}/u,workdir={0}/w", dir.path().display()).into(),
             below.into(),
         ]));
-        let sentence = "--upper below/u is on an overlay, where no upper or work can be";
+        let sentence = "--upper below/u is on an overlay, which cannot hold upper or work";
         refuses(&dir, "--lower l1 --upper below/u --work below/w T", sentence);
-        let sentence = "--upper /proc/1 is on procfs, where no upper or work can be";
+        let sentence = "--upper /proc/1 is on procfs, which cannot hold upper or work";
         refuses(&dir, "--lower l1 --upper /proc/1 --work /proc/1/fd T", sentence);
         // One overlay on another is fine, a third is not.
         let line = "--lower below --lower l2 T /bin/sh -c";
         let mut cmd = td("td-overlay", line.split(' '));
         run(cmd.arg("cat T/b").current_dir(dir.path())).ok();
         dir.dir("T2");
-        let sentence = "--lower T is on an overlay, and overlays stack at most two deep";
+        let sentence = "--lower T is on an overlay, and overlays nest at most two deep";
         refuses(&dir, "--lower T --lower l1 T2", sentence);
         let sentence = "--lower /proc is on procfs, which cannot be a layer";
         refuses(&dir, "--lower /proc --lower l1 T2", sentence);
@@ -399,9 +399,9 @@ mod root {
             mount([OsString::from("--bind"), path("fs"), path(name)]);
         }
         mount([OsString::from("-o"), "remount,bind,ro".into(), path("ro")]);
-        let sentence = "--upper ro/u is on a mount that is read-only";
+        let sentence = "--upper ro/u is on a read-only mount";
         refuses(&dir, "--lower l1 --upper ro/u --work ro/w T", sentence);
-        let sentence = "--work ro/w is on a mount that is read-only";
+        let sentence = "--work ro/w is on a read-only mount";
         refuses(&dir, "--lower l1 --upper fs/u --work ro/w T", sentence);
         let sentence = "--upper bind/u and --work fs/w are on different mounts";
         refuses(&dir, "--lower l1 --upper bind/u --work fs/w T", sentence);
@@ -447,7 +447,7 @@ mod root {
         run(&mut overlay(&dir, "--lower one --tmpfs two", "true")).ok();
         let deep = "--lower two --upper u --work w --volatile T";
         let twice = "--lower l1 --lower l1 --upper u --work w --volatile T";
-        refuses(&dir, deep, "--lower two is on an overlay, and overlays stack at most two deep");
+        refuses(&dir, deep, "--lower two is on an overlay, and overlays nest at most two deep");
         refuses(&dir, twice, "--lower l1 and --lower l1 are the same directory");
         assert!(!dir.join("w/work").exists());
         run(&mut overlay(&dir, "--lower l1 --upper u --work w --volatile T", "umount T")).ok();
@@ -465,7 +465,7 @@ mod root {
         mount([OsStr::new("-t"), "tmpfs".as_ref(), "tmpfs".as_ref(), busy.as_ref()]);
         let sentence = "the overlay is read-only, though an upper was given";
         refuses(&dir, "--lower l1 --upper u --work w T", sentence);
-        refuses(&dir, "--lower l1 --upper u --work w T", "could not empty or make --work w/work");
+        refuses(&dir, "--lower l1 --upper u --work w T", "could not empty or create --work w/work");
     }
 
     #[test]
@@ -475,17 +475,17 @@ mod root {
         let output = |option: &str| run(&mut overlay(&dir, &line(option), "true")).exits(125);
         let (unknown, bad) = match linux_is(6, 13) {
             true => ("overlay: Unknown parameter 'nonsense'", "overlay: Bad value for 'index'"),
-            false => ("the kernel's log says what it refuses: dmesg", "dmesg"),
+            false => ("the kernel's log names the cause: dmesg", "dmesg"),
         };
         output("nonsense").says(unknown);
         output("index=maybe").says(bad);
         let long = format!("redirect_dir={}", "x".repeat(256));
         if linux_is(6, 13) {
-            output(&long).says("fsconfig(2) takes 255 bytes at most, and these are 256");
+            output(&long).says("fsconfig(2) takes at most 255 bytes, and this value has 256");
         }
         let many = format!("--lower l1 --lower l2 {}T", "--option redirect_dir=on ".repeat(300));
         let output = run_old(&overlay(&dir, &many, "true")).exits(125);
-        output.says("and before Linux 6.13 it takes at most 4095");
+        output.says("before Linux 6.13 the maximum is 4095");
     }
 
     #[test]
@@ -507,7 +507,7 @@ mod root {
         let unshare = bin("td-unshare");
         let unshare = unshare.to_str().expect("a plain path");
         let output = as_nobody(&[unshare, "-r"], "--lower l1 --lower l2 T", "echo executed");
-        output.exits(125).says("the mount namespace belongs to a user namespace that is not ours");
+        output.exits(125).says("the mount namespace belongs to another user namespace");
         // What it says is what helps.
         for name in ["u", "w"] {
             chown(dir.join(name), Some(65534), Some(65534)).expect("chown");
@@ -642,7 +642,7 @@ mod root {
         let calls = processes.iter().flat_map(|process| &process.calls);
         let mut renames = calls.filter(|call| call.name.starts_with("rename"));
         assert!(renames.any(|call| call.result == "-1 EXDEV"), "mv has copied it");
-        let why = "does not go with userxattr, which a user namespace needs";
+        let why = "cannot be combined with userxattr, which a user namespace needs";
         for option in ["redirect_dir=on", "metacopy=on"] {
             let line = format!("--lower l1 --lower l2 --option {option} T");
             let output = run(&mut overlay_as_nobody(&dir, &line, "echo executed")).exits(125);
@@ -662,7 +662,7 @@ mod root {
         if linux_is(6, 13) {
             assert_eq!(run(&mut cmd).ok().out(), "below");
         }
-        let sentence = "before Linux 6.13 layers are given through /proc";
+        let sentence = "before Linux 6.13, layers are passed through /proc";
         run_old(&cmd).exits(125).says(sentence);
     }
 

@@ -66,7 +66,7 @@ mod root {
 
     const REFUSED: &str = "this is the mount namespace of PID 1";
 
-    /// By a process beside PID 1: that itself is meant to, and a namespace of one's own is nobody else's.
+    /// By a process other than PID 1: PID 1 itself may do it, and a new namespace belongs to its caller.
     #[test]
     fn who_mounts_in_the_mount_namespace_of_pid_1_is_told_in_one_line() {
         let dir = Place::new();
@@ -204,7 +204,7 @@ mod root {
             if fd < 2 {
                 output
                     .says(&format!("descriptor {fd} is a block device, which can be opened"))
-                    .says("hand it over through a pipe: ");
+                    .says("pass its content through a pipe: ");
             }
             assert!(!place.0.join("img/ran").exists());
         }
@@ -248,7 +248,7 @@ mod root {
             let inject = format!("inject={fault}");
             let (output, _) = strace(&[more, &["-e", &inject]].concat(), &cmd);
             let call = fault.split(':').next().expect("a name");
-            let made = if fault.ends_with("retval=0") { "was cut short" } else { call };
+            let made = if fault.ends_with("retval=0") { "was truncated" } else { call };
             output.exits(125).says(made);
             assert!(!place.0.join("img/ran").exists(), "{fault}");
         }
@@ -357,12 +357,12 @@ mod root {
     fn where_the_tool_can_be_neither_on_a_mount_nor_in_memory_nothing_is_executed() {
         let place = Place::new();
         let cmd = place.td("td-pivot {T}/img td-exec touch /ran");
-        // The latter as vm.memfd_noexec=2 has it, which is of Linux 6.3.
+        // The latter as with vm.memfd_noexec=2, since Linux 6.3.
         let both =
             ["-e", "inject=open_tree:error=ENOSYS", "-e", "inject=memfd_create:error=EACCES"];
         let (output, _) = strace(&both, &cmd);
         let output = output.exits(125).says("open_tree(AT_FDCWD, ").says("ENOSYS");
-        output.says("nor can it be copied: memfd_create(");
+        output.says("and it cannot be copied: memfd_create(");
         assert!(!place.0.join("img/ran").exists());
     }
 
@@ -374,7 +374,7 @@ mod root {
         let before = "ls / >$T/before; ";
         let after = "; echo $?; ls / | cmp - $T/before";
         let script = format!("{before}td-pivot $T/img touch /ran{after}");
-        let output = run(&mut place.sh(&script)).says(REFUSED).says("say --host-namespace");
+        let output = run(&mut place.sh(&script)).says(REFUSED).says("use --host-namespace");
         assert_eq!(output.out(), "125\n");
         assert!(!place.0.join("img/ran").exists());
     }
@@ -408,7 +408,9 @@ mod root {
     fn where_a_machine_gets_a_new_root_nothing_that_runs_keeps_the_old_one_in_use() {
         let place = Place::new();
         let look = "sh -c 'mount -t proc proc /proc; readlink /proc/self/../$PPID/exe'";
-        for pivot in ["exec td-pivot", "td-pivot --host-namespace"] {
+        // PID 1 may also have left the first mount namespace: its root is the machine's.
+        let unshared = "exec td-unshare --mount td-pivot";
+        for pivot in ["exec td-pivot", "td-pivot --host-namespace", unshared] {
             let out =
                 run(&mut place.sh(&format!("{pivot} $T/img td-exec td-init {look}"))).ok().out();
             assert!(out.starts_with("/memfd:td-exec"), "{pivot}: {out}");
@@ -422,8 +424,7 @@ mod root {
         let place = Place::new();
         run(&mut place.sh("umount -l /proc; umount -l /proc; exec td-pivot $T/img true")).ok();
         // A new proc, which is nowhere, tells who is not PID 1; and not everyone may make one.
-        for (user, said) in [("", REFUSED), ("td-exec --user 65534 ", "it cannot be seen in /proc")]
-        {
+        for (user, said) in [("", REFUSED), ("td-exec --user 65534 ", "/proc does not show")] {
             let pivot = format!("{user}td-pivot $T/img true; echo $?");
             let output = run(&mut place.sh(&format!("umount -l /proc; umount -l /proc; {pivot}")));
             assert_eq!(output.says(said).out(), "125\n");
@@ -460,7 +461,7 @@ mod root {
         for old in ["/", ".", "tmp/.."] {
             run(&mut place.td(&format!("td-pivot -o {old} {{T}}/img true")))
                 .exits(125)
-                .says("there the old root would cover the new one");
+                .says("the old root would cover the new one");
         }
     }
 
@@ -555,10 +556,10 @@ mod root {
         let link = place.0.join(format!("img{above}"));
         fs::remove_dir(&link).expect("the directory");
         symlink("/tmp", &link).expect("a link");
-        refused("", &above, "without a link on the way");
+        refused("", &above, "that is reached without symbolic links");
         fs::remove_file(&link).expect("the link");
         fs::create_dir(&link).expect("the directory");
-        refused("-r ", &above, "perhaps the mount of ").says("it can be bound");
+        refused("-r ", &above, "perhaps the mount of ").says("bind it instead");
         let dir = place.path("");
         let dir = dir.trim_end_matches('/');
         mount(["--make-shared", dir]);
@@ -593,7 +594,7 @@ mod root {
         run(&mut place.td("td-unshare -r td-pivot {T}/img true"))
             .exits(125)
             .says("pivot_root(\".\", \".\"): EPERM")
-            .says("belongs to a user namespace that is not ours");
+            .says("belongs to another user namespace");
     }
 
     #[test]
@@ -605,8 +606,8 @@ mod root {
         for (name, errno, why) in [
             ("missing", "ENOENT", " does not exist"),
             ("file", "ENOTDIR", "/file is not a directory"),
-            ("file/x", "ENOTDIR", "there is a file in the place of a directory"),
-            ("loop", "ELOOP", "lead in a circle"),
+            ("file/x", "ENOTDIR", "is not a directory"),
+            ("loop", "ELOOP", "form a loop"),
             ("closed", "EACCES", "uid 65534 may not search "),
             ("closed/x", "EACCES", "uid 65534 may not search a directory on the way to "),
         ] {
@@ -657,7 +658,7 @@ mod root {
         run(&mut place.td("td-pivot --no-bind / true"))
             .exits(125)
             .says("EBUSY")
-            .says("/ is not a mount point, but on the mount of the current root");
+            .says("/ is not a mount point, but lies on the mount of the current root");
         run(&mut place.td("td-pivot / true")).ok();
     }
 

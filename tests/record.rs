@@ -11,12 +11,12 @@ use common::*;
 fn what_does_not_go_together_is_refused() {
     let refuses = |args: &[&str], why: &str| run(&mut cgroup(args)).exits(125).says(why);
     refuses(&["--record", "/r", "/td-test-refused", "true"], "--record needs --leaf");
-    refuses(&["--state", "/", "/td-test-refused", "true"], "--state needs --record");
+    refuses(&["--state", "/", "/td-test-refused", "true"], "--state DIR needs --record");
     let line = ["--kill", "--record", "/elsewhere/cgroups", "--state", "/state"];
-    refuses(&line, "and its file below the directory");
+    refuses(&line, "with FILE below DIR");
     refuses(&["--stat", "--record", "/r", "true"], "exclude each other");
     let both = ["--cgroup-record", "/r", "--into-cgroup", "/x", "true"];
-    let says = "--cgroup-record excludes --into-cgroup and --remove-cgroup";
+    let says = "--cgroup-record cannot be combined with --into-cgroup or --remove-cgroup";
     run(&mut td("td-unshare", both)).exits(125).says(says);
 }
 
@@ -71,7 +71,10 @@ mod root {
         assert!(theirs());
         let output = run_in(&[]).exits(125);
         assert_eq!(output.out(), "");
-        output.says("EEXIST").says("exists, and is in no record").says("--fresh removes it");
+        output
+            .says("EEXIST")
+            .says("already exists, and no record lists it")
+            .says("--fresh removes it");
         assert!(theirs() && !record.exists());
         let listed = run_in(&["--fresh"]).ok().out();
         assert!(listed.contains(&format!("{}/leaf\n", own.0)) && !theirs(), "{listed}");
@@ -277,13 +280,14 @@ mod root {
         house.nothing_is_left();
     }
 
-    /// Who may not mount them cannot look whether the caller's own cgroup is the user's, which a container could.
+    /// A user who may not mount them cannot check whether the caller's own cgroup belongs to the user; a container
+    /// could.
     #[test]
     fn cgroups_that_a_user_cannot_look_at_are_refused_and_disabled_is_the_way_out() {
         for house in House::each_user() {
             let own = Cgroup::new(&format!("unseen-{}", house.name));
             let id = house.who.id();
-            refused_but_for_disabled("to mount it takes CAP_SYS_ADMIN", |options| {
+            refused_but_for_disabled("mounting it takes CAP_SYS_ADMIN", |options| {
                 let mut user = Command::new("setpriv");
                 user.args([format!("--reuid={id}"), format!("--regid={id}")]).arg("--clear-groups");
                 user.args(words(&house.container(options, &["echo", "it runs"])));
@@ -312,7 +316,7 @@ mod root {
         let output = run(&mut cmd).exits(125);
         assert_eq!(output.out(), "");
         output
-            .says("this cgroup leads above the root of this cgroup namespace")
+            .says("this cgroup is outside this cgroup namespace")
             .says("td-run --cgroups disabled");
         house.nothing_is_left();
     }
@@ -325,13 +329,13 @@ mod root {
             let output = house.sh(&options, "echo it runs").exits(125).says(says);
             assert_eq!(output.out(), "");
         };
-        let needs = "--cgroups disabled: a limit and --cgroup-parent need a cgroup";
+        let needs = "--cgroups disabled cannot be combined with a limit or --cgroup-parent";
         refused(&["-m", "64M"], needs);
         refused(&["--cgroup-parent", "/td"], needs);
         for all in [&["--privileged"][..], &["--security-opt", "seccomp=unconfined"]] {
             refused(all, "the container could change the cgroups of the caller");
         }
-        house.sh(&["--cgroups", "none"], "true").exits(125).says("it must be enabled or disabled");
+        house.sh(&["--cgroups", "none"], "true").exits(125).says("must be enabled or disabled");
         let out = house.sh(&["--cgroups=disabled"], "cat /proc/self/cgroup").ok().out();
         assert!(out.lines().all(|line| line.ends_with(":/")), "{out}");
         house.nothing_is_left();

@@ -391,7 +391,7 @@ fn a_missing_library_is_named_and_leaves_nothing() {
     let path = format!("{}:{}", ldd.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = td_rootfs(["--host"]);
     command.arg(scratch.path("image")).arg("ls").env("PATH", path);
-    refuses(&mut command, "needs a library that is not on this machine: libgone.so.1");
+    refuses(&mut command, "needs a library that was not found on this machine: libgone.so.1");
     assert_eq!(scratch.names(), ["bin"]);
 }
 
@@ -402,7 +402,7 @@ fn a_command_that_fails_leaves_nothing() {
     let path = format!("{}:{}", ldd.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = td_rootfs(["--host"]);
     command.arg(scratch.path("image")).env("PATH", path);
-    refuses(&mut command, "what is reported above went wrong");
+    refuses(&mut command, "DEST was not created, because of the error above");
     assert_eq!(scratch.names(), ["bin"]);
 }
 
@@ -563,10 +563,10 @@ fn wrong_usage_is_named() {
     for (args, sentence) in [
         (&[] as &[&str], "DEST is missing"),
         (&["--busybox"], "DEST is missing"),
-        (&["--hosts", "x"], "unknown option: --hosts"),
-        (&["--busybox=", "x"], "unknown option: --busybox="),
-        (&["-x", "x"], "unknown option: -x"),
-        (&["--busybox", "--host", "x"], "choose one of --busybox, --host and --tar, once"),
+        (&["--hosts", "x"], "--hosts: no such option"),
+        (&["--busybox=", "x"], "--busybox=: no such option"),
+        (&["-x", "x"], "-x: no such option"),
+        (&["--busybox", "--host", "x"], "use only one of --busybox, --host and --tar"),
     ] {
         refuses(td_rootfs(args).current_dir(&scratch.0), sentence);
     }

@@ -553,12 +553,15 @@ fn wrong_usage_is_named() {
     for (args, sentence) in [
         (&["--tar"] as &[&str], "--tar needs a FILE"),
         (&["--tar", archive], "DEST is missing"),
-        (&["--tar", archive, "DEST", "ls"], "an archive is taken as it is, so ls cannot be added"),
-        (&["--tar", "missing", "DEST"], "missing is not a file that can be read"),
-        (&["--tar", "/", "DEST"], "/ is not a file that can be read"),
-        (&["--tar", "", "DEST"], " is not a file that can be read"),
-        (&["--tar", archive, "--host", "DEST"], "choose one of --busybox, --host and --tar, once"),
-        (&["--tar", archive, "--tar", archive, "DEST"], "choose one of"),
+        (
+            &["--tar", archive, "DEST", "ls"],
+            "an archive is unpacked unchanged, so ls cannot be added",
+        ),
+        (&["--tar", "missing", "DEST"], "missing is not a readable file"),
+        (&["--tar", "/", "DEST"], "/ is not a readable file"),
+        (&["--tar", "", "DEST"], " is not a readable file"),
+        (&["--tar", archive, "--host", "DEST"], "use only one of --busybox, --host and --tar"),
+        (&["--tar", archive, "--tar", archive, "DEST"], "use only one of"),
     ] {
         let output = run(script(SCRIPT, args).current_dir(place.0.join("x")));
         output.exits(125).says(&format!("td-rootfs: {sentence}"));
@@ -566,7 +569,7 @@ fn wrong_usage_is_named() {
     }
     let mut cmd = sh("exec \"$@\" <&-");
     cmd.arg("sh").args(words(&place.command())).arg(place.dest());
-    run(&mut cmd).exits(125).says("what is reported above went wrong");
+    run(&mut cmd).exits(125).says("DEST was not created, because of the error above");
     place.nothing_is_left();
 }
 
@@ -1232,7 +1235,7 @@ mod root {
                 }
             }
             let output = place.unpack(&bytes).exits(125);
-            output.says(&format!("standard input is compressed, and {by} is not on this machine"));
+            output.says(&format!("standard input is compressed, and {by} was not found"));
             place.nothing_is_left();
         }
     }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -28,9 +29,9 @@ fn refuses(args: &[&str], text: &str) {
 fn a_name_that_is_none_is_refused() {
     let names = ["", ".a", "-a", "_a", "a/b", "../a", "a b", "a\nb", "ä"];
     for name in names.into_iter().filter(|name| shell_takes(name.as_bytes())) {
-        refuses(&["--", name, "true"], "NAME is letters, digits, '.', '_' and '-'");
+        refuses(&["--", name, "true"], "NAME must consist of letters, digits, '.', '_' and '-'");
     }
-    refuses(&[&"a".repeat(65)], "NAME has at most 64 bytes");
+    refuses(&[&"a".repeat(65)], "NAME may have at most 64 bytes");
     refuses(&[&"a".repeat(64)], "images/default does not exist");
     refuses(&["A1._-"], "images/default does not exist");
     refuses(&[], "NAME is missing");
@@ -201,10 +202,10 @@ fn td_run_needs_no_program_to_help() {
 
 #[test]
 fn what_docker_has_and_td_does_otherwise_is_refused_by_a_sentence() {
-    refuses(&["-d", "c", "true"], "there is no daemon to hand a container to");
+    refuses(&["-d", "c", "true"], "td-run has no daemon");
     refuses(&["--detach", "c", "true"], "td-run NAME COMMAND &");
-    refuses(&["-p", "80:80", "c", "true"], "no port is forwarded: use --net host");
-    refuses(&["--publish=80:80", "c", "true"], "no port is forwarded");
+    refuses(&["-p", "80:80", "c", "true"], "td-run forwards no ports; use --net host");
+    refuses(&["--publish=80:80", "c", "true"], "td-run forwards no ports");
     refuses(&["--name", "c", "true"], "the name is the first operand: td-run NAME COMMAND");
     refuses(&["--name=c", "true"], "the name is the first operand");
 }
@@ -216,7 +217,7 @@ fn options_that_are_wrong_are_refused_by_name() {
     refuses(&["-x", "c"], "-x: no such option");
     refuses(&["--keep=yes", "c"], "--keep takes no value");
     refuses(&["--memory"], "--memory needs a value");
-    refuses(&["--net", "bridge", "c"], "--net bridge: it must be none or host");
+    refuses(&["--net", "bridge", "c"], "--net bridge: must be none or host");
     refuses(&["--image", "", "c"], "--image : not a name");
     refuses(&["--image", "..", "c"], "--image ..: not a name");
     refuses(&["--image", "/no/such", "c"], "the image /no/such does not exist");
@@ -226,7 +227,7 @@ fn options_that_are_wrong_are_refused_by_name() {
 #[test]
 fn a_volume_needs_two_paths() {
     for volume in ["/src", "/src:", "src:/dst", "/src:dst", "/src:/dst:z", "/a:/b:/c:d", ":/dst"] {
-        refuses(&["-v", volume, "c"], "it is SRC:DST[:ro]");
+        refuses(&["-v", volume, "c"], "must be SRC:DST[:ro]");
     }
 }
 
@@ -302,7 +303,12 @@ fn own_variables() -> Vec<String> {
 #[test]
 fn a_variable_that_td_run_has_itself_is_not_taken_over() {
     for name in ["td_image", "td_", "td_of_the_caller", "IFS"] {
-        refuses(&["-e", name, "c"], &format!("-e {name}: it is td-run's own: say -e {name}=VALUE"));
+        refuses(
+            &["-e", name, "c"],
+            &format!(
+                "-e {name}: td-run uses this variable itself; give it a value: -e {name}=VALUE"
+            ),
+        );
     }
     // What is set is taken, whatever its name, and so is one that only looks alike.
     for taken in ["td_image=x", "IFS=", "TD_IMAGE", "td", "image"] {
@@ -617,7 +623,7 @@ mod root {
         }
     }
 
-    /// Else a user gets one id, and nobody says why.
+    /// Otherwise a user gets one id, and no message says why.
     #[test]
     fn ids_that_cannot_be_looked_up_are_not_none() {
         let house = House::of(Who::Made);
@@ -887,12 +893,14 @@ mod root {
     #[test]
     fn without_a_command_it_is_a_shell() {
         for house in House::each() {
-            let held = hold(&mut house.container(&["-it"], &["sh", "-c", "echo ready; exec sh"]));
+            let held = hold(&mut house.container(&["-i"], &["sh", "-c", "echo ready; exec sh"]));
             use std::io::Write;
             (&held.pipe).write_all(b"echo $((6*7)); exit 5\n").expect("the pipe");
             assert_eq!(held.go_on().exits(5).out(), "ready\n42\n");
-            for terminal in ["-i", "-t", "-it", "-ti"] {
-                run(&mut house.container(&[terminal], &[])).ok();
+            run(&mut house.container(&["-i"], &[])).ok();
+            for terminal in ["-t", "-it", "-ti"] {
+                let output = run(&mut house.container(&[terminal], &[])).exits(125);
+                output.says("-t: standard input is not a terminal\n");
             }
         }
     }
@@ -1066,7 +1074,7 @@ mod root {
         }
     }
 
-    /// How many bytes of the kernel's log nobody has read: syslog(2).
+    /// The number of unread bytes in the kernel's log: syslog(2).
     fn unread_of_the_log() -> i32 {
         const SYSLOG_ACTION_SIZE_UNREAD: i32 = 9;
         // SAFETY: it takes no buffer.
@@ -1077,7 +1085,7 @@ mod root {
     #[test]
     fn databases_of_an_image_may_be_links_in_it_or_mounted_there() {
         let user = "app:x:4001:4002::/srv:/bin/sh\n";
-        // One who has one id is nobody else.
+        // A user with only one id cannot become another user.
         for house in [Who::Root, Who::Made].into_iter().map(House::of) {
             let etc = house.image().join("etc");
             let [whole, file] = [house.dir.dir("volume"), house.dir.file("users", user)];
@@ -1106,7 +1114,7 @@ mod root {
     fn only_privileged(house: &House, script: &str) {
         let refused = house.sh(&[], script);
         assert!(refused.code != Some(0) && !refused.stderr.is_empty(), "{refused:#}");
-        // An ordinary user has no power over the kernel's own files to hand on.
+        // An ordinary user has no rights to the kernel's own files that could be passed on.
         if house.who == Who::Root {
             house.sh(&["--privileged"], script).ok();
         }
@@ -1547,6 +1555,39 @@ mod root {
     }
 
     #[test]
+    fn what_is_written_to_memory_is_limited_and_is_in_no_directory_of_the_state() {
+        for house in House::each() {
+            let script =
+                "echo x >/file; rm /etc/group; ls /file; ls /etc/group 2>/dev/null || echo removed
+                dd if=/dev/zero of=/big bs=64k count=32 2>/dev/null || echo full
+                echo ready; read x || :";
+            for (options, last) in
+                [(&["--tmp-overlay=1M"][..], "full\nready\n"), (&["--tmp-overlay"], "ready\n")]
+            {
+                let held = house.hold(options, script);
+                assert_eq!(held.running.out(), format!("/file\nremoved\n{last}"));
+                let run = house.record().with_file_name("run");
+                let names = fs::read_dir(&run)
+                    .expect("a directory")
+                    .map(|e| e.expect("an entry").file_name());
+                let names: BTreeSet<_> = names.collect();
+                assert_eq!(names, ["policy", "root"].map(OsString::from).into());
+                held.go_on().ok();
+                house.nothing_is_left();
+            }
+            // The last one counts.
+            house.sh(&["--keep"], "echo kept >/file").ok();
+            house.sh(&["--keep", "--tmp-overlay"], "! ls /file 2>/dev/null").ok();
+            assert_eq!(house.sh(&["--tmp-overlay", "--keep"], "cat /file").ok().out(), "kept\n");
+            house.sh(&["--tmp-overlay=x"], "echo not reached").exits(125).says("--tmpfs=x");
+        }
+        let house = House::in_these_mounts();
+        let fill = "dd if=/dev/zero of=/big bs=1M count=99 2>/dev/null";
+        let output = house.sh(&["--tmp-overlay", "-m", "32M"], fill).exits(128 + libc::SIGKILL);
+        output.says("PROG was killed by the memory limit of 32M");
+    }
+
+    #[test]
     fn the_state_is_the_owners_alone_whatever_the_umask() {
         for house in House::each() {
             for options in [&[][..], &["--keep"]] {
@@ -1721,7 +1762,7 @@ mod root {
         ] {
             assert_eq!(house.sh(&["-u", user], script).ok().out(), expected, "{user}");
         }
-        house.sh(&["-u", "root"], "echo it runs").exits(125).says("-u root: this user has one id");
+        house.sh(&["-u", "root"], "echo it runs").exits(125).says("-u root: must be a number");
         house.nothing_is_left();
     }
 
@@ -1782,7 +1823,7 @@ mod root {
     mod v2 {
         use super::*;
 
-        // A process may leave a cgroup only where it may write to the one above both: root has it start inside.
+        // A process may leave a cgroup only if it may write to the one above both: root starts it inside.
         #[test]
         fn a_user_has_a_limit_where_he_was_started_in_a_cgroup_made_over_to_him() {
             for house in House::each_user() {
@@ -1816,7 +1857,7 @@ mod root {
             let err = output.err();
             let line = err
                 .lines()
-                .find_map(|line| line.strip_prefix("td-run: make it: "))
+                .find_map(|line| line.strip_prefix("td-run: create it: "))
                 .expect("the line");
             run(&mut sh(line)).ok();
             assert_eq!(run(cmd).ok().out(), "it runs\n");
@@ -1875,7 +1916,7 @@ mod root {
         assert_eq!(output.out(), "");
         output
             .says("descriptor 0 is a block device")
-            .says("hand it over through a pipe: cat DEV |");
+            .says("pass its content through a pipe: cat DEV |");
         house.nothing_is_left();
     }
 

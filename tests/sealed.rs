@@ -140,7 +140,7 @@ mod root {
     enum Machine {
         Usual,
         WithoutProc,
-        /// As vm.memfd_noexec=2 has it, which is of Linux 6.3.
+        /// As with vm.memfd_noexec=2, since Linux 6.3.
         WithoutMemfd,
         /// As under a filter that knows no open_tree(2).
         WithoutMounts,
@@ -213,7 +213,7 @@ mod root {
 
     const EVIL: &str = "#!/proc/self/exe --help\n";
 
-    /// The tool at the head of a line, started. Who starts a copy says in its name what lies beside.
+    /// The first tool of a line, started. The caller of a copy passes in its name where the other tools are.
     fn tool(machine: Machine, how: How, line: &[String], prog: &[&str]) -> Command {
         let file = bin(&line[0]);
         let mut words: Vec<&str> = line.iter().map(String::as_str).collect();
@@ -354,13 +354,14 @@ mod root {
                 output
                     .says("/proc is not a proc file system")
                     .says("the path of this program is not known, and its file can be found only")
-                    .says("mount proc on /proc, or start it by its path");
+                    .says("mount proc on /proc, or start the program by its path");
                 assert!(!fs::exists(place.path("mnt/ran")).expect("the root"), "{line:?} {how:?}");
             }
         }
     }
 
-    /// The kernel says `/dev/fd/N` then of the script, which may be a sealed file in memory: what runs is none.
+    /// The kernel then returns `/dev/fd/N` of the script, which may be a sealed file in memory; the program that runs
+    /// is not sealed.
     #[test]
     fn the_interpreter_of_a_script_is_not_taken_for_sealed_because_the_script_is() {
         let place = Place::new();
@@ -539,7 +540,7 @@ mod root {
                 assert_eq!(sum(), before);
             }
         }
-        // What is not sealed can be written to, as soon as nobody executes it.
+        // A file that is not sealed can be written to as soon as no process executes it.
         place.0.program("mnt/plain", fs::read("/bin/sleep").expect("sleep"));
         let line = ["td-unshare", "-m", "-p", &place.path("mnt/plain"), "1000"];
         let running =

@@ -74,6 +74,8 @@ const LINES: &[&[&str]] = &[
     &["-i", "name", "true"],
     &["-t", "name", "true"],
     &["-it", "-ti", "name", "true"],
+    &["--interactive", "name", "true"],
+    &["--tty", "name", "true"],
     &[
         "-e",
         "A=1",
@@ -117,6 +119,9 @@ const LINES: &[&[&str]] = &[
         "name",
         "true",
     ],
+    &["--tmp-overlay", "name", "true"],
+    &["--keep", "--tmp-overlay=1 M", "name", "true"],
+    &["--tmp-overlay=1M", "--rm", "name", "true"],
     &["-h", "host", "name", "true"],
     &["--hostname", "", "name", "true"],
     &["--net", "host", "name", "true"],

@@ -422,7 +422,7 @@ mod root {
                 _ => panic!("{output:#}"),
             }
             assert_eq!(tree(&target), before, "{output:#}");
-            // What was made is root's, and the other may begin anew.
+            // What was created belongs to root, and the other user may start again.
             run(Command::new("umount").arg(path.join("root")));
             run(Command::new("rm").arg("-rf").arg(&path));
             if ran >= 30 && refused >= 30 {

@@ -42,23 +42,23 @@ fn without_an_option_it_becomes_prog() {
 #[test]
 fn wrong_values_are_refused_by_name() {
     for (line, says) in [
-        ("--propagation up true", "--propagation up: private, slave, shared, unchanged"),
+        ("--propagation up true", "--propagation up: must be private, slave, shared or unchanged"),
         ("--monotonic soon true", "soon: not a number of seconds"),
         ("--boottime 1.5 true", "1.5: not a number of seconds"),
         ("--monotonic 18446744073709551617 true", ": not a number of seconds"),
         ("--boottime -9223372036854775808 true", ": not a number of seconds"),
-        ("--record 4294967299:f true", "N a descriptor above 2"),
+        ("--record 4294967299:f true", "with a descriptor N above 2"),
         ("--remove / true", "--remove /: must end in a name other than . and .."),
         ("--remove x/.. true", "--remove x/..: must end in a name"),
         ("--rmdir . true", "--rmdir .: must end in a name"),
         ("--pid-file x/.. true", "--pid-file x/..: must end in a name"),
         ("--map-user me true", "me: not an id"),
         ("--map-group 4294967295 true", "4294967295: not an id"),
-        ("--map-users all true", "--map-users all: IN:OUT:COUNT, ids below 4294967295"),
-        ("--map-users 0:100000:0 true", "--map-users 0:100000:0: IN:OUT:COUNT, ids below"),
-        ("--map-groups 0:4294967290:6 true", "--map-groups 0:4294967290:6: IN:OUT:COUNT"),
-        ("--setgroups perhaps true", "--setgroups perhaps: allow, deny"),
-        ("--map-root-user=0 true", "--map-root-user=0: this option has no value"),
+        ("--map-users all true", "--map-users all: must be IN:OUT:COUNT"),
+        ("--map-users 0:100000:0 true", "--map-users 0:100000:0: must be IN:OUT:COUNT"),
+        ("--map-groups 0:4294967290:6 true", "--map-groups 0:4294967290:6: must be IN:OUT:COUNT"),
+        ("--setgroups perhaps true", "--setgroups perhaps: must be allow or deny"),
+        ("--map-root-user=0 true", "--map-root-user=0: this option takes no value"),
     ] {
         run(&mut unshare(line)).exits(125).says(says);
     }
@@ -496,7 +496,7 @@ mod root {
         }
     }
 
-    /// The kernel discards SIGTSTP for a process in a session of its own, where nobody could continue it.
+    /// The kernel discards SIGTSTP for a process in a session of its own, because no process there could continue it.
     #[test]
     fn a_stop_signal_stops_and_a_continue_continues_a_prog_in_a_session_of_its_own() {
         private_mounts();
@@ -629,6 +629,31 @@ mod root {
         std::env::set_current_dir("/").unwrap();
         assert_silent(&remove(&dir, "tree"));
         assert!(!dir.join("tree").exists());
+    }
+
+    /// A descriptor for each of some directories, as far as there are descriptors.
+    #[test]
+    fn a_deep_tree_is_removed_with_as_few_descriptors_as_one_of_two_directories() {
+        private_mounts();
+        let dir = TempDir::new();
+        let limited = |most: u64, depth: usize| {
+            dir.dir(&format!("tree{}", "/d".repeat(depth)));
+            let mut cmd = td("td-unshare", ["--pid", "--remove"]);
+            cmd.arg(dir.join("tree")).args(["--", "true"]);
+            before_exec(&mut cmd, move || {
+                let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+                // SAFETY: a number, and a structure that outlives the call.
+                check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+            });
+            let output = run(&mut cmd);
+            let is_removed = output.code == Some(0) && output.err().is_empty();
+            assert_eq!(dir.join("tree").exists(), !is_removed, "{most}, {depth}: {output}");
+            is_removed
+        };
+        // What is empty is removed without being opened.
+        let fewest = (4..64).find(|most| limited(*most, 2)).expect("so many are enough");
+        assert!(fewest > 4);
+        assert!(limited(fewest, 20));
     }
 
     #[test]
@@ -992,12 +1017,15 @@ mod root {
         for (options, says) in [
             (
                 "-r --map-users 1:800000:5",
-                &["/etc/subuid gives ranges no ids 800000 to 800004", line][..],
+                &["/etc/subuid does not give ranges the ids 800000 to 800004", line][..],
             ),
-            ("-r --map-users 1:765535:2", &["newuidmap: exit status 1", "no ids 765535 to 765536"]),
+            (
+                "-r --map-users 1:765535:2",
+                &["newuidmap: exit status 1", "the ids 765535 to 765536"],
+            ),
             (
                 "-r --map-groups 1:5:1",
-                &["newgidmap: exit status 1", "/etc/subgid gives ranges no ids 5 to 5"],
+                &["newgidmap: exit status 1", "/etc/subgid does not give ranges the ids 5 to 5"],
             ),
             ("-r --map-users 0:700000:5", &["an id is in both 0:700000:5 and 0:54321:1"]),
             (
@@ -1006,7 +1034,7 @@ mod root {
             ),
             (
                 "-r --setgroups allow",
-                &["setgroups(2) stays allowed only where a privileged process maps the groups"],
+                &["setgroups(2) can stay allowed only if a privileged process maps the groups"],
             ),
         ] {
             let mut output = run(by_ranges(options).args(["echo", "ran"])).exits(125);
@@ -1022,13 +1050,13 @@ mod root {
         output.says("nobody has no ids in /etc/subgid").says("/etc/subgid: nobody:965536:65536");
         let mut cmd = by_ranges("-r --map-users auto echo ran");
         let output = run(cmd.env("PATH", "/nowhere")).exits(125);
-        output.says("newuidmap maps ranges of ids for a user, and is not there");
+        output.says("newuidmap, which maps ranges of ids for a user, was not found");
         let mut cmd = by_ranges("-r --map-users auto echo ran");
         before_exec(&mut cmd, || {
             // SAFETY: numbers.
             check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
         });
-        run(&mut cmd).exits(125).says("newuidmap gains no privilege, as no_new_privs is set");
+        run(&mut cmd).exits(125).says("newuidmap gains no privileges, because no_new_privs is set");
         mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc"]);
         let mut cmd = by_ranges("-r --map-users auto echo ran");
         let output = run(&mut cmd).exits(125).says("54321 has no ids in /etc/subuid");
@@ -1044,15 +1072,15 @@ mod root {
         );
         refused(
             "$td $(for i in $(seq 0 400); do echo --map-users $i:$i:1; done) echo ran",
-            &["EINVAL (", "a map has 340 lines and 4095 bytes at most"],
+            &["EINVAL (", "a map has at most 340 lines and 4095 bytes"],
         );
         refused(
             "td=$td; $td -r $td --map-users 0:5:5 echo ran",
-            &["EPERM (", "this user namespace does not have all ids 5 to 9"],
+            &["EPERM (", "not all ids 5 to 9 are mapped in this user namespace"],
         );
         refused(
             "setpriv --bounding-set -setfcap $td --map-users 0:0:2 echo ran",
-            &["EPERM (", "perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes"],
+            &["EPERM (", "perhaps the caller has no CAP_SETFCAP, which is needed to map uid 0"],
         );
         refused(
             "unshare -m sh -c 'umount -l /proc; exec \"$0\" --map-users 0:7:2 echo ran' \"$td\"",
@@ -1345,7 +1373,7 @@ mod root {
         let mut cmd = with_pid_file(&pid, "-p --fresh --remove");
         let output = run(cmd.arg(&tree).args(["echo", "ran"])).exits(125);
         let says = format!(
-            "process {child}, which {} names, lives, and is process 1 of a container",
+            "process {child}, which {} names, is alive and is process 1 of a container",
             pid.display()
         );
         assert_eq!(output.says(&says).out(), "");
@@ -1455,7 +1483,8 @@ mod root {
             shared.display(),
             shared.display()
         );
-        let says = format!("the mount on {} is shared, and no mount", shared.display());
+        let says =
+            format!("the mount on {} is shared, so it cannot hold a mount", shared.display());
         refused(&command, &["EINVAL (", &says]);
         assert!(!net.exists() && fs::read_dir(&shared).unwrap().count() == 0);
         assert!(!own_mountinfo().contains("net:["));
@@ -1515,8 +1544,8 @@ mod root {
         fs::copy(dir.join("td-unshare"), dir.join("root/td-unshare")).unwrap();
         let root = dir.join("root");
         for (options, out) in [
-            ("-r", "make the user namespace before the chroot"),
-            ("-U -p", "make the user namespace before the chroot"),
+            ("-r", "create the user namespace before the chroot"),
+            ("-U -p", "create the user namespace before the chroot"),
             ("-m", "add --propagation unchanged"),
         ] {
             let chroot = format!("chroot {} /td-unshare {options} echo ran", root.display());
@@ -1533,7 +1562,7 @@ mod root {
         for options in ["-U", "-r -p"] {
             refused(
                 &format!("unshare -U \"$td\" {options} echo ran"),
-                &["our id, shown as 65534, is not mapped in this one: /proc/self/uid_map"],
+                &["the id of this process, shown as 65534, is not mapped here: /proc/self/uid_map"],
             );
         }
     }
@@ -1667,7 +1696,7 @@ mod root {
         );
         refused(
             &format!("{} echo ran", chain("-r")),
-            &["ENOSPC (", "or 32 user namespaces are nested, the maximum"],
+            &["ENOSPC (", "or user namespaces are nested 32 deep, the maximum"],
         );
     }
 
@@ -1676,7 +1705,7 @@ mod root {
         private_mounts();
         refused(
             "td=$td unshare -p sh -c '/bin/true & wait; exec $td --rmdir /nowhere echo ran'",
-            &["ENOMEM (", "process 1 of the pid namespace that awaits our children has ended"],
+            &["ENOMEM (", "process 1 of the pid namespace for new children has ended"],
         );
     }
 
@@ -1685,7 +1714,7 @@ mod root {
         private_mounts();
         refused(
             "unshare -p $td -p echo ran",
-            &["EINVAL (", "this process has made a pid namespace for its children already"],
+            &["EINVAL (", "this process has already created a pid namespace for its children"],
         );
     }
 
@@ -1698,7 +1727,7 @@ mod root {
         let user = "setpriv --reuid 12346 --regid 12346 --clear-groups prlimit --nproc=1:1";
         refused(
             &format!("{user} {} -r -p echo ran", td.display()),
-            &["EAGAIN (", "perhaps RLIMIT_NPROC, which allows this user 1 processes"],
+            &["EAGAIN (", "perhaps RLIMIT_NPROC is reached: it allows this user 1 processes"],
         );
     }
 
@@ -1707,7 +1736,7 @@ mod root {
         private_mounts();
         refused(
             "setpriv --bounding-set -setfcap $td -r echo ran",
-            &["EPERM (", "perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes"],
+            &["EPERM (", "perhaps the caller has no CAP_SETFCAP, which is needed to map uid 0"],
         );
         refused(
             "unshare -m sh -c 'umount -l /proc; exec \"$0\" -r echo ran' \"$td\"",
@@ -1733,7 +1762,7 @@ mod root {
         let name = "n".repeat(65);
         refused(
             &format!("$td --hostname {name} echo ran"),
-            &["EINVAL (", "the name has 65 bytes, of 64 at most"],
+            &["EINVAL (", "the name has 65 bytes; the maximum is 64"],
         );
     }
 
@@ -1781,7 +1810,7 @@ mod root {
         fn a_cgroup_that_is_not_delegated_is_named() {
             private_mounts();
             let own = Cgroup::new("owner");
-            let says = format!("no process can begin in the cgroup {}", own.0);
+            let says = format!("no process can start in the cgroup {}", own.0);
             refused_to_a_user(&own, &["clone3(", "EACCES (", &says]);
         }
 
@@ -1794,7 +1823,7 @@ mod root {
             fs::write(own.directory("cgroup2", "rw").join("a/cgroup.type"), "threaded").unwrap();
             refused(
                 &format!("$td --into-cgroup {}/b echo ran", own.0),
-                &["EOPNOTSUPP (", "no process can begin in the cgroup "],
+                &["EOPNOTSUPP (", "no process can start in the cgroup "],
             );
         }
 
@@ -1807,7 +1836,7 @@ mod root {
             own.make("/a", &["--set", "hugetlb.2MB.max=0"]);
             refused(
                 &format!("$td --into-cgroup {} echo ran", own.0),
-                &["EBUSY (", "no process can begin in the cgroup "],
+                &["EBUSY (", "no process can start in the cgroup "],
             );
             drop(own);
             if offered.is_empty() {
@@ -1864,8 +1893,11 @@ mod root {
             let own = Cgroup::new("owner");
             own.make("", &["--pids", "10"]);
             let tasks = own.directory("cgroup", "pids").join("tasks");
-            let says = format!("{} belongs to uid 0 (mode 0644), we are 12345", tasks.display());
-            refused_to_a_user(&own, &["\"tasks\"", "EACCES (", &says]);
+            let says = format!(
+                "{} belongs to uid 0 (mode 0644); this process has uid 12345",
+                tasks.display()
+            );
+            refused_to_a_user(&own, &["/tasks\"", "EACCES (", &says]);
         }
 
         #[test]
@@ -1891,7 +1923,7 @@ mod root {
             fs::create_dir(&cpuset).unwrap();
             refused(
                 &format!("$td --into-cgroup {} echo ran", own.0),
-                &["ENOSPC (", &format!("no process can begin in the cgroup {}", own.0)],
+                &["ENOSPC (", &format!("no process can start in the cgroup {}", own.0)],
             );
         }
     }

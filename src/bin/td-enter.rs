@@ -1,5 +1,5 @@
-//! td-enter by itself.
+//! td-enter, with the inner part of td-tty within: in the root of a container nothing lies beside it.
 #![no_main]
 #![deny(unsafe_code)]
 
-td::program!(enter);
+td::program!(enter: tty::inner);

@@ -1,5 +1,5 @@
-//! td-init, with td-exec within: after td-pivot nothing lies beside it.
+//! td-init, with td-exec and the inner part of td-tty within: after td-pivot nothing lies beside it.
 #![no_main]
 #![deny(unsafe_code)]
 
-td::program!(init: exec);
+td::program!(init: exec, tty::inner);

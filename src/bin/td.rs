@@ -2,4 +2,4 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-td::program!(: cgroup, unshare, overlay, mount, pivot, exec, init, enter, lock);
+td::program!(: cgroup, unshare, overlay, mount, pivot, exec, init, enter, lock, tty);

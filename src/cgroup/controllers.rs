@@ -1,5 +1,5 @@
-//! Controllers of version 2: they are turned on from the root down, each level for those below it, and a level
-//! that passes them down may have no processes of its own: cgroups(7).
+//! Controllers of version 2: they are turned on from the root down, in each cgroup for those below it. A cgroup that
+//! passes controllers down cannot have processes of its own: cgroups(7).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ use crate::sys::{self, Cx};
 struct Moved {
     level: CString,
     leaf: CString,
-    /// Was the leaf made for that? Then whoever is in it goes back.
+    /// Was the leaf created for that? Then every process in it is moved back.
     made: bool,
     /// Who was moved.
     pids: Vec<i32>,
@@ -28,12 +28,12 @@ struct Moved {
     off: Vec<Vec<u8>>,
 }
 
-/// The controllers that this process has turned on so far, and whom it has moved for that.
+/// The controllers that this process has turned on so far, and the processes that it has moved for that.
 #[derive(Default)]
 pub struct Controllers {
-    /// The cgroup to which processes go that are in the way, if they may be moved at all.
+    /// The cgroup to which processes that prevent this are moved, if they may be moved.
     move_to_leaf: Option<CString>,
-    /// Those that are on by now, each with its level: one of several limits need not look again.
+    /// The controllers that are on by now, each with its level, so that several limits need only one check.
     turned_on: Vec<CString>,
     /// The levels whose processes were moved to a leaf.
     moved: Vec<Moved>,
@@ -45,13 +45,13 @@ impl Controllers {
         Controllers { move_to_leaf, ..Controllers::default() }
     }
 
-    /// Where a process is now that was in the directory `level`: there, or in the leaf to which it was moved.
+    /// The cgroup of a process that was in the directory `level`: `level` itself, or the leaf to which it was moved.
     pub fn moved_from<'a>(&'a self, level: &'a CString) -> &'a CString {
         let moved = self.moved.iter().find(|moved| moved.level == *level);
         moved.map_or(level, |moved| &moved.leaf)
     }
 
-    /// Have controllers on, as far as version 2 has them. The first row that is true holds:
+    /// Turn controllers on, if version 2 has them. The first row that is true decides:
     ///
     /// | the cgroup `name` | controllers are on for | one that cannot be |
     /// |---|---|---|
@@ -60,7 +60,7 @@ impl Controllers {
     /// | is a `container`'s, and the caller is not above it, or is in the root | itself | is left off |
     /// | is any other | nobody | |
     ///
-    /// (The caller is in the way of controllers of its own cgroup, but not in the root.)
+    /// (The caller itself prevents controllers in its own cgroup, but not in the root.)
     pub fn pass_down(
         &mut self,
         cx: &Cx,
@@ -154,14 +154,14 @@ fn has_type(cx: &Cx, cgroup: &CStr) -> Result<bool, Error> {
     read_word(cx, cgroup, b"cgroup.type").map(|kind| kind.is_some())
 }
 
-/// Turn a controller on in one directory. A failure comes with: are processes in the way?
+/// Turn a controller on in one directory. An error says also whether processes prevent it.
 fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bool)> {
     let control = join(level, b"cgroup.subtree_control");
     if let Err(e) = file::write(cx, &control, &[b"+", controller].concat()) {
         let busy = e.is(Errno::EBUSY);
         return Err((why_not_on(cx, level, controller, e), busy));
     }
-    // Some controllers can be on beside processes, but then those below are for threads only.
+    // Some controllers can be turned on in a cgroup with processes, but then the cgroups below it are only for threads.
     let kind = read_word(cx, level, b"cgroup.type").map_err(|e| (e, false))?.unwrap_or_default();
     if kind != "domain threaded" {
         return Ok(());
@@ -169,13 +169,13 @@ fn turn_on_in(cx: &Cx, level: &CStr, controller: &[u8]) -> Result<(), (Error, bo
     file::write(cx, &control, &[b"-", controller].concat()).map_err(|e| (e, false))?;
     let (name, shown) = (plain(controller), plain(level.to_bytes()));
     let error = Error::refusal(format_args!(
-        "{shown} would be {kind} with {name} on, and cgroups below it invalid"
+        "turning {name} on would make {shown} {kind}, and cgroups below it invalid"
     ));
     Err((why_in_the_way(cx, level, error), true))
 }
 
-/// Move every process of one directory to another, and note who was moved. What is forked meanwhile is moved in the
-/// next round; where that is too fast, the kernel will say what is in the way.
+/// Move every process of one directory to another, and note who was moved. Processes that are forked meanwhile are
+/// moved in the next round; if they fork too fast, the kernel's error names the cause.
 fn move_all(cx: &Cx, from: &CStr, to: &CStr, moved: &mut Vec<i32>) -> Result<(), Error> {
     let mut time_left = TimeLeft(DYING);
     loop {
@@ -216,14 +216,14 @@ fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
                 return error;
             }
             let offered = if offered.is_empty() { "none" } else { &offered };
-            let error = error
-                .because(format_args!("{shown} does not offer {name}, its controllers: {offered}"));
+            let error =
+                error.because(format_args!("{shown} does not offer {name}; it offers: {offered}"));
             why_on_v1(cx, controller, error)
         }
         Some(Errno::EBUSY) => why_in_the_way(cx, level, error),
         Some(Errno::EOPNOTSUPP) => match shown_word(cx, level, b"cgroup.type") {
             Some(kind) => {
-                error.because(format_args!("{shown} is {kind}, where {name} cannot be on"))
+                error.because(format_args!("{shown} is {kind}: {name} cannot be turned on there"))
             }
             None => error,
         },
@@ -238,8 +238,8 @@ fn why_in_the_way(cx: &Cx, level: &CStr, error: Error) -> Error {
     }
     let (shown, pids) = (plain(level.to_bytes()), tree::names(cx, &pids));
     error
-        .because(format_args!("{shown} has processes of its own, which are in the way: {pids}"))
+        .because(format_args!("{shown} has processes of its own: {pids}"))
         .way_out(
-            "a cgroup passes controllers down or has processes: --move-to-leaf NAME moves them",
+            "a cgroup that passes controllers down cannot have processes: --move-to-leaf NAME moves them",
         )
 }

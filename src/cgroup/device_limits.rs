@@ -32,7 +32,7 @@ pub enum Device {
 
 const IO_MAX: LimitOption = LimitOption {
     option: "--io-max",
-    accepts: "DEV,rbps=N,wbps=N,riops=N,wiops=N: MAJ:MIN or a block device, and one N at least, a SIZE or max",
+    accepts: "DEV,rbps=N,wbps=N,riops=N,wiops=N, at least one of them; DEV is MAJ:MIN or a path, N a SIZE or max",
 };
 
 /// What may be limited of a device.
@@ -53,7 +53,7 @@ static RATES: [Rate; 4] = [
 
 const HUGETLB: LimitOption = LimitOption {
     option: "--hugetlb",
-    accepts: "SIZE,LIMIT, as 2M,64M: the size of a page, and a multiple of it, or -1 for no limit",
+    accepts: "SIZE,LIMIT, such as 2M,64M: the page size, and a multiple of it or -1 for no limit",
 };
 
 impl DeviceLimit {
@@ -190,7 +190,7 @@ pub fn device_of(value: &[u8]) -> &[u8] {
     pair(value, b' ').unwrap_or((value, b"")).0
 }
 
-/// Why the kernel knows no such device: look at what it has.
+/// Why the kernel does not know this device: look at the devices that it has.
 pub fn why_no_device(cx: &Cx, device: &[u8], error: Error) -> Error {
     let device = ascii(device);
     let path = ["/sys/dev/block/", &device].concat();

@@ -42,7 +42,7 @@ pub fn until_empty(cx: &Cx, places: &[ExistingCgroup], mut time: Option<i64>) ->
                 let pids = tree::processes_below(cx, &place.directory)?.unwrap_or_default();
                 let directory = plain(place.directory.to_bytes());
                 let error = Error::refusal(tree::still_has(cx, &directory, &pids));
-                // Who is frozen ends neither by itself nor, on version 1, by a signal.
+                // A frozen process does not end by itself, nor, on version 1, by a signal.
                 let mut all = places.iter();
                 let frozen = |p: &ExistingCgroup| {
                     freezer::frozen(cx, p.hierarchy, &p.directory).ok().flatten()
@@ -58,8 +58,8 @@ pub fn until_empty(cx: &Cx, places: &[ExistingCgroup], mut time: Option<i64>) ->
     Ok(())
 }
 
-/// Version 1: wait for the end of one process after the other. Now and then we look whether it is still there,
-/// for it may have moved away: more and more rarely, since a look costs memory that is never freed.
+/// Version 1: wait for the end of one process after the other. Check from time to time whether it is still in the
+/// cgroup, because it may have moved away: less and less often, since each check costs memory that is never freed.
 fn wait_for_each(cx: &Cx, directory: &CStr, time: &mut Option<i64>) -> Result<bool, Error> {
     let mut pause = SECOND / 100;
     loop {
@@ -92,7 +92,7 @@ fn has_hidden(cx: &Cx, directory: &CStr) -> Result<bool, Error> {
     Ok(own.ino != PID_NS_INIT_INO && count.is_some_and(|count| count != "0"))
 }
 
-/// Remove what an earlier run has left of the cgroup `name`; but where something lives in it, nothing.
+/// Remove what an earlier run has left of the cgroup `name`, unless a live process is in it.
 pub fn remove_if_empty(cx: &Cx, hierarchies: &[Hierarchy], name: &[u8]) -> Result<(), Error> {
     let places = places::find(cx, hierarchies, name)?;
     let way_out = || ["td-cgroup --kill ", &plain(name), " ends them"].concat();

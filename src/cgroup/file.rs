@@ -1,7 +1,7 @@
 //! A file of a cgroup, and its directory: how they are named, opened, read and written.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use syscalls::Errno;
 
@@ -9,6 +9,7 @@ use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{ascii, octal, plain, signed, unsigned};
 use crate::say::text;
+use crate::sys::structs::StatFs;
 use crate::sys::{self, At, Cx, cstring};
 
 /// The largest page of memory that a kernel has.
@@ -93,23 +94,34 @@ pub fn wait_for_event(
     }
 }
 
-/// Is this a directory of a cgroup file system? Not where something else was mounted over it, and not
-/// where a file of the kernel has the name.
+/// Check that this is a directory of a cgroup file system: it may be covered by another mount, or a control file may
+/// have its name.
 pub fn check_directory(cx: &Cx, directory: &CStr) -> Result<(), Error> {
-    let opened = sys::openat(cx, None, directory, libc::O_PATH | libc::O_DIRECTORY);
-    let opened = opened.map_err(|e| match e.is(Errno::ENOTDIR) {
-        true => e.because(format_args!("{} is a file of the kernel", plain(directory.to_bytes()))),
-        false => e,
-    })?;
-    check_type(cx, opened.as_fd(), directory)
+    let found =
+        sys::statfs(cx, &join(directory, b".")).map_err(|e| match e.is(Errno::ENOTDIR) {
+            true => e.because(format_args!("{} is a control file", plain(directory.to_bytes()))),
+            false => e,
+        })?;
+    check_type(&found, directory)
 }
 
-/// Open a file of a cgroup for writing: what is written to a plain file limits nothing, and moves nobody. `path` is
-/// the whole of it, for a message.
+/// [`check_directory`] of the place where a hierarchy is mounted, once for all tools of a chain in this process.
+pub fn check_hierarchy(cx: &Cx, point: &CStr) -> Result<(), Error> {
+    let mut checked = cx.hierarchies.take();
+    let mut result = Ok(());
+    if !checked.iter().any(|checked| checked.as_c_str() == point) {
+        result = check_directory(cx, point).map(|()| checked.push(point.into()));
+    }
+    cx.hierarchies.set(checked);
+    result
+}
+
+/// Open a file of a cgroup for writing: a write to an ordinary file would have no effect. `path` is the whole of it,
+/// for a message.
 pub fn open(cx: &Cx, at: At, name: &CStr, path: &CStr) -> Result<OwnedFd, Error> {
     let file = sys::openat(cx, at, name, libc::O_WRONLY).map_err(|e| why_refused(cx, path, e))?;
     if !cx.dry() {
-        check_type(cx, file.as_fd(), path)?;
+        check_type(&sys::fstatfs(cx, file.as_fd())?, path)?;
     }
     Ok(file)
 }
@@ -120,23 +132,22 @@ pub fn write(cx: &Cx, path: &CStr, value: &[u8]) -> Result<(), Error> {
     sys::write(cx, file.as_fd(), value).map(drop).map_err(|e| named(&file, path, e))
 }
 
-/// A write(2) says which descriptor it was, and nothing of the file.
+/// The text of a write(2) has only the descriptor, not the name of the file.
 pub fn named(file: &OwnedFd, path: &CStr, error: Error) -> Error {
     let mut which = String::new();
     signed("", file.as_raw_fd().into(), &mut which);
     error.because(format_args!("{which} is {}", plain(path.to_bytes())))
 }
 
-fn check_type(cx: &Cx, file: BorrowedFd, path: &CStr) -> Result<(), Error> {
-    let kind = sys::fstatfs(cx, file)?.f_type;
-    if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&kind) {
+fn check_type(found: &StatFs, path: &CStr) -> Result<(), Error> {
+    if [libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC].contains(&found.f_type) {
         return Ok(());
     }
     let path = plain(path.to_bytes());
-    Err(Error::refusal(format_args!("{path}: another file system lies over the cgroups here")))
+    Err(Error::refusal(format_args!("{path}: another file system covers the cgroups here")))
 }
 
-/// The id of whoever has none in this user namespace: user_namespaces(7).
+/// The id that is shown for an id that is not mapped in this user namespace: user_namespaces(7).
 const OVERFLOW: u32 = 65534;
 
 /// Why a file or directory may not be written to: whose is it?
@@ -151,7 +162,7 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
                 let mut why = shown;
                 unsigned(" belongs to uid ", stat.uid.into(), &mut why);
                 octal(" (mode ", stat.permissions(), &mut why);
-                unsigned("), we are ", cx.start.euid.into(), &mut why);
+                unsigned("); this process has uid ", cx.start.euid.into(), &mut why);
                 let error = error.because(why);
                 // In a user namespace that has no id for the owner, ours is not the one to give it to.
                 if stat.uid == OVERFLOW { error } else { error.way_out(way_to_be_given(cx, path)) }
@@ -162,11 +173,11 @@ pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
     }
 }
 
-/// How a user comes by limits. To give away what is given already would change nothing.
+/// How a user can get limits. If the cgroup is already delegated, delegating it again would change nothing.
 fn way_to_be_given(cx: &Cx, path: &CStr) -> String {
     let above = sys::statx(cx, None, &parent(path), 0);
     if above.is_ok_and(|above| above.uid == cx.start.euid) {
-        return "only limits of cgroups below it were delegated".into();
+        return "only the limits of the cgroups below it were delegated".into();
     }
     let mut way_out = String::from("as root: td-cgroup --delegate");
     unsigned(" ", cx.start.euid.into(), &mut way_out);

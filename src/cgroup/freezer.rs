@@ -13,9 +13,9 @@ use crate::say::show::plain;
 use crate::say::text;
 use crate::sys::{self, Cx, cstring};
 
-/// Freeze or thaw every process of a cgroup, and of those below it, and wait until all are, 10 seconds at most.
-/// To freeze, one hierarchy is enough: where version 2 has it, all its processes are there too. Thawed it is in each,
-/// whoever has frozen it there. `shown` is how a message names it.
+/// Freeze or thaw every process of a cgroup, and of those below it, and wait until all are, 10 seconds at most. To
+/// freeze, one hierarchy is enough: where version 2 has it, all its processes are there too. It is thawed in each
+/// hierarchy, whoever has frozen it there. `shown` is how a message names it.
 pub fn freeze(cx: &Cx, places: &[ExistingCgroup], shown: &str, frozen: bool) -> Result<(), Error> {
     if frozen {
         places::refuse_own(places)?;
@@ -30,7 +30,7 @@ pub fn freeze(cx: &Cx, places: &[ExistingCgroup], shown: &str, frozen: bool) -> 
     if found {
         return Ok(());
     }
-    let why = ": neither version 2 nor the freezer of version 1 has it";
+    let why = ": this cgroup is neither in version 2 nor in the freezer of version 1";
     Err(Error::refusal(format_args!("{shown}{why}")))
 }
 
@@ -64,7 +64,7 @@ fn freeze_in(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Result<(), Error>
 fn why_not(cx: &Cx, place: &ExistingCgroup, frozen: bool, above: Option<Above>) -> Error {
     let shown = plain(place.directory.to_bytes());
     if let Some(above) = above {
-        let what = format_args!("{shown} stays frozen, as all below {}", above.shown());
+        let what = format!("{shown} stays frozen, because {} is frozen", above.shown());
         return Error::refusal(what).way_out(above.way_out());
     }
     let pids = tree::processes_below(cx, &place.directory).unwrap_or_default();
@@ -101,8 +101,8 @@ pub(super) fn wait_frozen(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Resu
         let line = if frozen { b"frozen 1" } else { b"frozen 0" };
         return file::wait_for_event(cx, &place.directory, line, &mut Some(LONG));
     }
-    // Version 1 is FREEZING until the last process is FROZEN. Who has just gone to sleep may have missed it and
-    // must be told again: freezer-subsystem.rst.
+    // Version 1 is FREEZING until the last process is FROZEN. A process that has just gone to sleep may have missed it
+    // and must be told again: freezer-subsystem.rst.
     let state: &[u8] = if frozen { b"FROZEN" } else { b"THAWED" };
     let file = join(&place.directory, b"freezer.state");
     let mut time_left = TimeLeft(LONG);
@@ -139,9 +139,14 @@ impl Above {
 
 /// The nearest cgroup, from this one up, that was told to be frozen. One that does not exist yet is not.
 fn state_of(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<Option<Above>, Error> {
+    // Version 1 says of all levels at once that none is. (Version 2 says it when the last process has stopped.)
+    if !hierarchy.v2 && read_word(cx, directory, b"freezer.state")?.is_some_and(|is| is == "THAWED")
+    {
+        return Ok(None);
+    }
     let mut directory = CString::from(directory);
     loop {
-        let name = match directory.to_bytes().strip_prefix(&hierarchy.point[..]) {
+        let name = match directory.to_bytes().strip_prefix(hierarchy.point) {
             None => return Ok(None),
             Some(b"") => break,
             Some(name) => name,
@@ -169,7 +174,7 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// What is so, and the way out.
+    /// The cause, and the way out.
     pub fn add_to(&self, error: Error) -> Error {
         error.because(self.what()).way_out(self.above.way_out())
     }
@@ -179,7 +184,7 @@ impl Frozen {
     }
 }
 
-/// Is a cgroup frozen, itself or by one above it? Whoever enters it stops for ever.
+/// Is a cgroup frozen, itself or by one above it? A process that enters it stops until it is thawed.
 pub fn frozen(cx: &Cx, hierarchy: &Hierarchy, directory: &CStr) -> Result<Option<Frozen>, Error> {
     if !can_freeze(hierarchy) {
         return Ok(None);
@@ -202,7 +207,7 @@ pub fn thaw(cx: &Cx, place: &ExistingCgroup) -> Result<(), Error> {
     if told { unless_gone(set_frozen(cx, place, false)) } else { Ok(()) }
 }
 
-/// Those below may have been frozen by themselves: who is frozen does not die.
+/// Cgroups below it may be frozen separately, and a frozen process does not die.
 pub(super) fn thaw_all(cx: &Cx, place: &ExistingCgroup) -> Result<(), Error> {
     let thaw = &mut |walk: &tree::Walk, _: sys::At, _: &CStr| {
         unless_gone(sys::write_file(cx, Some(walk.here()), c"freezer.state", b"THAWED"))

@@ -10,7 +10,7 @@ use syscalls::Errno;
 
 use crate::cgroup::file::{self, join};
 use crate::cgroup::mount;
-use crate::cgroup::proc_pid_cgroup::{fields, name_on_v1, own};
+use crate::cgroup::proc_pid_cgroup::{fields, name_on_v1, names, own};
 use crate::root::mountinfo::{self, Mount};
 use crate::say::error::Error;
 use crate::say::show::{plain, signed};
@@ -21,32 +21,32 @@ use crate::sys::{self, Cx, cstring};
 #[derive(Debug, Default)]
 pub struct Hierarchy {
     /// Its number in `/proc/PID/cgroup`.
-    pub id: Vec<u8>,
-    /// Where it is mounted; of several places that where most of it is seen.
-    pub point: Vec<u8>,
+    pub id: &'static [u8],
+    /// Where it is mounted: if in several places, the one that shows most of it.
+    pub point: &'static [u8],
     /// The other places where it, or a part of it, is mounted.
-    pub others: Vec<Vec<u8>>,
+    pub others: Vec<&'static [u8]>,
     /// Which of its cgroups is the root of what is seen there: a path of `/proc/PID/cgroup`.
-    pub root: Vec<u8>,
+    pub root: &'static [u8],
     /// Is it mounted by us, and attached nowhere? Then `point` is its descriptor in `/proc/self/fd`.
     pub detached: bool,
     /// Version 2, the unified one?
     pub v2: bool,
     /// Version 1: its controllers, or `name=…`. Version 2 says them in `cgroup.controllers`.
-    pub controllers: Vec<Vec<u8>>,
+    pub controllers: &'static [u8],
     /// The caller's own cgroup in it, as seen from `point`. `None`: it lies outside what is mounted.
-    pub own: Option<Vec<u8>>,
+    pub own: Option<&'static [u8]>,
 }
 
 /// The controllers that are passed down to a user to whom a cgroup is given. The pages of hugetlb are reserved by root.
 pub const CONTROLLERS: [&[u8]; 5] = [b"memory", b"cpu", b"cpuset", b"io", b"pids"];
 
-/// What makes a container without cgroups.
+/// The option for a container without cgroups.
 pub const DISABLED: &str = "td-run --cgroups disabled creates none";
 
 /// The hierarchies that this process can reach, from `/proc/self/cgroup` and mountinfo.
 pub fn list(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
-    let hierarchies = parse(&own(cx)?, &mountinfo::list(cx, c"/proc/self/mountinfo")?);
+    let hierarchies = parse(own(cx)?, &mountinfo::known(cx)?);
     if hierarchies.is_empty() {
         return Err(Error::refusal("no cgroup hierarchy is mounted here")
             .way_out("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
@@ -54,21 +54,21 @@ pub fn list(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     Ok(hierarchies)
 }
 
-/// Every hierarchy, also one that is not mounted here: that is mounted, but attached nowhere. Version 2 is among them
-/// where nobody has mounted it yet, since a container with a user namespace could.
+/// Every hierarchy, also one that is not mounted here: that is mounted, but attached nowhere. Version 2 is included
+/// even if it is not mounted yet, because a container with a user namespace could mount it.
 pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
     let mut own = own(cx).map_err(|e| e.way_out(DISABLED))?;
-    if !text::lines(&own).any(|line| fields(line).is_some_and(|(names, _)| names.is_empty())) {
-        own.extend(b"0::/\n");
+    if !text::lines(own).any(|line| fields(line).is_some_and(|(names, _)| names.is_empty())) {
+        own = [own, b"0::/\n"].concat().leak();
     }
-    let mounts = mountinfo::list(cx, c"/proc/self/mountinfo")?;
-    let mut hierarchies = Vec::new();
-    for line in text::lines(&own) {
+    let mounts = mountinfo::known(cx)?;
+    let mut hierarchies = Vec::with_capacity(text::lines(own).count());
+    for line in text::lines(own) {
         let Some((controllers, path)) = fields(line) else { continue };
         if path.starts_with(b"/..") {
             let line = plain(line);
             return Err(Error::refusal(format_args!(
-                "{line}: this cgroup leads above the root of this cgroup namespace"
+                "{line}: this cgroup is outside this cgroup namespace"
             ))
             .way_out(DISABLED));
         }
@@ -85,11 +85,16 @@ pub fn every(cx: &Cx) -> Result<Vec<Hierarchy>, Error> {
 
 /// The hierarchy of a line of `/proc/self/cgroup`, where its cgroup `path` can be seen: as it is mounted here, else by
 /// a mount that is attached nowhere.
-pub fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hierarchy, Error> {
+pub fn reach(
+    cx: &Cx,
+    line: &'static [u8],
+    path: &[u8],
+    mounts: &[Mount],
+) -> Result<Hierarchy, Error> {
     let mut unreached = None;
     if let Some(hierarchy) = parse_line(line, mounts) {
-        let top = hierarchy.below(path).map(|_| cstring(&hierarchy.point[..]));
-        match top.map(|top| file::check_directory(cx, &top)) {
+        let top = hierarchy.below(path).map(|_| cstring(hierarchy.point));
+        match top.map(|top| file::check_hierarchy(cx, &top)) {
             Some(Ok(())) => return Ok(hierarchy),
             other => unreached = other.and_then(Result::err),
         }
@@ -97,8 +102,8 @@ pub fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hier
     let (controllers, own) = fields(line).unwrap_or_default();
     // Away from the numbers that a command line may name, and open to the end of the step: its number is in the path.
     const LOWEST: libc::c_int = 10;
-    let mount = mount::detached(cx, &controllers, mounts).map_err(|e| match unreached {
-        // It is mounted here, and that mount cannot be used. (Of a hierarchy's root a user needs none.)
+    let mount = mount::detached(cx, controllers, mounts).map_err(|e| match unreached {
+        // It is mounted here, but that mount cannot be used. (A user does not need one for the root of a hierarchy.)
         Some(unreached) if e.is(Errno::EPERM) && path != b"/" => unreached,
         _ => e,
     })?;
@@ -107,19 +112,19 @@ pub fn reach(cx: &Cx, line: &[u8], path: &[u8], mounts: &[Mount]) -> Result<Hier
     signed("/proc/self/fd/", mount.into(), &mut point);
     let id = text::pair(line, b':').unwrap_or_default().0;
     Ok(Hierarchy {
-        id: id.to_vec(),
-        point: point.into_bytes(),
-        root: b"/".to_vec(),
+        id,
+        point: point.into_bytes().leak(),
+        root: b"/",
         detached: true,
         v2: controllers.is_empty(),
-        controllers: controllers.iter().map(|name| name.to_vec()).collect(),
-        own: Some(own.to_vec()),
+        controllers,
+        own: Some(own),
         others: Vec::new(),
     })
 }
 
 /// Bring together `/proc/self/cgroup` (a line `ID:CONTROLLERS:PATH` a hierarchy) and the mounts.
-pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
+pub fn parse(own: &'static [u8], mounts: &[Mount]) -> Vec<Hierarchy> {
     let mut hierarchies = Vec::new();
     for line in text::lines(own) {
         hierarchies.extend(parse_line(line, mounts));
@@ -127,33 +132,28 @@ pub fn parse(own: &[u8], mounts: &[Mount]) -> Vec<Hierarchy> {
     hierarchies
 }
 
-fn parse_line(line: &[u8], mounts: &[Mount]) -> Option<Hierarchy> {
+fn parse_line(line: &'static [u8], mounts: &[Mount]) -> Option<Hierarchy> {
     let (controllers, path) = fields(line)?;
     let v2 = controllers.is_empty();
     let fstype: &[u8] = if v2 { b"cgroup2" } else { b"cgroup" };
     let is_of = |mount: &&Mount| {
-        let has = |c: &&[u8]| text::has(&mount.super_options, b',', c);
-        mount.fstype == fstype && controllers.iter().all(has)
+        let has = |name| text::has(mount.super_options, b',', name);
+        mount.fstype == fstype && names(controllers).all(has)
     };
-    let places: Vec<&Mount> = mounts.iter().filter(is_of).collect();
-    let mount = *places.iter().min_by_key(|mount| mount.root.len())?;
-    let mut others = Vec::new();
-    for other in places {
-        if other.id != mount.id {
-            others.push(other.point.clone());
-        }
-    }
+    let places = || mounts.iter().filter(is_of);
+    let mount = places().min_by_key(|mount| mount.root.len())?;
+    let others = places().filter(|other| other.id != mount.id).map(|other| other.point);
     let mut hierarchy = Hierarchy {
-        id: text::pair(line, b':')?.0.to_vec(),
-        point: mount.point.clone(),
-        others,
-        root: mount.root.clone(),
+        id: text::pair(line, b':')?.0,
+        point: mount.point,
+        others: others.collect(),
+        root: mount.root,
         detached: false,
         v2,
-        controllers: controllers.iter().map(|name| name.to_vec()).collect(),
+        controllers,
         own: None,
     };
-    hierarchy.own = hierarchy.below(path).map(<[u8]>::to_vec);
+    hierarchy.own = hierarchy.below(path);
     Some(hierarchy)
 }
 
@@ -180,7 +180,7 @@ impl Hierarchy {
 
     /// A path of `/proc/PID/cgroup` as it is seen from `point`. `None`: it lies outside what is mounted.
     pub fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
-        let below = match self.root.as_slice() {
+        let below = match self.root {
             b"/" => Some(path),
             root => {
                 path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -192,8 +192,8 @@ impl Hierarchy {
 
     /// The cgroup of which this is the directory, as `/proc/PID/cgroup` shows it to us.
     pub fn path(&self, directory: &CStr) -> Vec<u8> {
-        let root = self.root.strip_suffix(b"/").unwrap_or(&self.root);
-        let below = directory.to_bytes().strip_prefix(self.point.as_slice()).unwrap_or_default();
+        let root = self.root.strip_suffix(b"/").unwrap_or(self.root);
+        let below = directory.to_bytes().strip_prefix(self.point).unwrap_or_default();
         [root, below].concat()
     }
 
@@ -204,7 +204,7 @@ impl Hierarchy {
 
     /// Is this the version 1 hierarchy of `controller`, which is named as on version 2?
     pub fn has(&self, controller: &[u8]) -> bool {
-        self.controllers.iter().any(|c| c == name_on_v1(controller))
+        text::has(self.controllers, b',', name_on_v1(controller))
     }
 
     /// Does this hierarchy of version 1 have a controller that is passed down to users?
@@ -216,8 +216,8 @@ impl Hierarchy {
     /// of them are there whatever happens. `/a/b` is named from the mount point, `a/b` from the
     /// caller's own cgroup. `None`: that one lies outside what is mounted.
     pub fn levels(&self, name: &[u8]) -> Option<(Vec<CString>, usize)> {
-        let own = if name.starts_with(b"/") { b"" } else { self.own.as_deref()? };
-        let mut levels = vec![CString::new(self.point.clone()).ok()?];
+        let own = if name.starts_with(b"/") { b"" } else { self.own? };
+        let mut levels = vec![cstring(self.point)];
         let mut there = 0;
         for path in [own, name] {
             there = if path == name { levels.len() } else { there };
@@ -270,7 +270,7 @@ pub mod tests {
     }
 
     fn primary_point(machine: &[Hierarchy]) -> &[u8] {
-        &primary(machine).expect("one").point
+        primary(machine).expect("one").point
     }
 
     #[test]

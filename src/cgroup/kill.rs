@@ -14,10 +14,11 @@ use crate::sys::{self, Cx};
 pub fn kill(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     places::refuse_own(places)?;
     for place in places.iter().filter(|place| place.hierarchy.v2) {
-        // All at once, those that are just being forked too, and those that a pid namespace hides from us.
+        // This kills all at once, also processes that are just being forked, and those that a pid namespace hides from
+        // us.
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;
     }
-    // Version 1: where they are frozen nobody can fork while we read who they are.
+    // Version 1: frozen processes cannot fork while we read the list of processes.
     let freezer = places.iter().find(|place| place.hierarchy.has(b"freezer"));
     if let Some(place) = freezer {
         let frozen = freezer::set_frozen(cx, place, true)
@@ -32,7 +33,8 @@ pub fn kill(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     if cx.dry() { Ok(()) } else { empty::until_empty(cx, places, Some(LONG)) }
 }
 
-/// Kill the processes of a cgroup without waiting, nor for those that are forked meanwhile on version 1.
+/// Kill the processes of a cgroup without waiting for their end. On version 1, processes that are forked meanwhile are
+/// not killed.
 pub fn kill_now(cx: &Cx, places: &[ExistingCgroup]) -> Result<(), Error> {
     for place in places.iter().filter(|place| place.hierarchy.v2) {
         unless_gone(file::write(cx, &join(&place.directory, b"cgroup.kill"), b"1"))?;

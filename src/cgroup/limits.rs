@@ -40,7 +40,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--memory",
-            accepts: "a SIZE from 64k to 8388607t, or -1 for none",
+            accepts: "a SIZE from 64k to 8388607t, or -1 for no limit",
         },
         controller: "memory",
         parse: amount::bytes,
@@ -50,7 +50,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--memory-swap",
-            accepts: "a SIZE, memory and swap together, not less than --memory, or -1 for none",
+            accepts: "a SIZE for memory and swap together, at least --memory, or -1 for no limit",
         },
         controller: "memory",
         parse: amount::memory_and_swap,
@@ -60,7 +60,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--memory-high",
-            accepts: "a SIZE from 64k to 8388607t, or -1 for none",
+            accepts: "a SIZE from 64k to 8388607t, or -1 for no limit",
         },
         controller: "memory",
         parse: amount::bytes,
@@ -104,7 +104,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--cpuset-cpus",
-            accepts: "a list of processors that are there, as 0-3,8",
+            accepts: "a list of existing processors, such as 0-3,8",
         },
         controller: "cpuset",
         parse: amount::list,
@@ -116,7 +116,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--cpuset-mems",
-            accepts: "a list of memory nodes that are there, as 0-1",
+            accepts: "a list of existing memory nodes, such as 0-1",
         },
         controller: "cpuset",
         parse: amount::list,
@@ -126,7 +126,7 @@ pub static LIMITS: &[Limit] = &[
     Limit {
         asked: LimitOption {
             option: "--pids",
-            accepts: "a number from 1 to 4194304, or 0 or -1 for none",
+            accepts: "a number from 1 to 4194304, or 0 or -1 for no limit",
         },
         controller: "pids",
         parse: amount::processes,

@@ -1,5 +1,5 @@
-//! Making a cgroup and setting its limits so that a failure leaves nothing behind: what was made is
-//! removed, what was changed gets its value back, who moved goes back.
+//! Creating a cgroup and setting its limits so that a failure leaves nothing behind: what was created is removed, what
+//! was changed gets its old value back, and processes that were moved are moved back.
 //!
 //! [`Made::make`] makes the directory; [`Made::write`] does the write(2) of a value; [`Made::move_process`] moves this
 //! process.
@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup::controllers::Controllers;
-use crate::cgroup::file::{self, check_directory, join, named, why_refused};
+use crate::cgroup::file::{self, check_directory, check_hierarchy, join, named, why_refused};
 use crate::cgroup::hierarchies::Hierarchy;
 use crate::cgroup::limits::{MEMSW, QUOTA};
 use crate::cgroup::value::{FileValue, Value};
@@ -18,7 +18,7 @@ use crate::cgroup::wanted::{Used, Wanted};
 use crate::cgroup::why_not_made::{
     why_no_directory, why_no_file, why_no_value, why_not_delegated, why_not_moved,
 };
-use crate::cgroup::{device_limits, freezer, tree};
+use crate::cgroup::{cpuset, device_limits, freezer, tree};
 use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::Error;
 use crate::say::number::decimal;
@@ -33,7 +33,7 @@ pub struct Made {
     directories: Vec<CString>,
     /// Files of a cgroup that was there, and what they held.
     values: Vec<(CString, Vec<u8>)>,
-    /// What was given away, and whose it was.
+    /// Files that were delegated, and their old owners.
     owners: Vec<(CString, u32, u32)>,
     /// The files by which this process moves back to where it came from.
     back: Vec<CString>,
@@ -79,7 +79,7 @@ impl Made {
         let Some((cgroup, above)) = levels.split_last() else { return Ok(()) };
         let writes: Vec<_> = writes.iter().filter(|write| write.hierarchy.is(hierarchy)).collect();
         if !hierarchy.is_assumed(cx) {
-            check_directory(cx, levels.first().unwrap_or(cgroup))?;
+            check_hierarchy(cx, levels.first().unwrap_or(cgroup))?;
         }
         for (i, level) in levels.iter().enumerate().skip(there) {
             if self.directories.contains(level) {
@@ -92,7 +92,8 @@ impl Made {
                 self.directory(cx, level)?;
             }
             if hierarchy.has(b"cpuset") {
-                fill_cpuset(cx, level, levels.get(..i).unwrap_or_default())?;
+                let is_new = !cx.dry() && self.directories.contains(level);
+                cpuset::fill(cx, level, levels.get(..i).unwrap_or_default(), is_new)?;
             }
         }
         if hierarchy.v2 {
@@ -177,7 +178,7 @@ impl Made {
         if reused {
             let read = sys::read_file(cx, None, &path).map_err(|e| why_refused(cx, &path, e));
             old = match (read, write.asked) {
-                // What is several lines, or cannot be read at all, is not put back: --set takes any file.
+                // A file of several lines, or one that cannot be read, is not restored: --set accepts any file.
                 (Ok(read), None) if text::lines(read.trim_ascii()).count() > 1 => None,
                 (Err(_), None) => None,
                 (read, _) => {
@@ -204,7 +205,7 @@ impl Made {
         &mut self,
         cx: &Cx,
         cgroups: &[Used],
-        made: impl Fn(&Hierarchy) -> bool,
+        made: &dyn Fn(&Hierarchy) -> bool,
     ) -> Result<(), Error> {
         for (hierarchy, name) in cgroups {
             let there = hierarchy.directory(name);
@@ -226,7 +227,7 @@ impl Made {
             let enter = file::open(cx, Some(directory.as_fd()), file, &path)?;
             // It could not go back.
             let Some(own) = hierarchy.directory(b"") else { return Err(is_outside(hierarchy)) };
-            // Where it was may pass controllers down by now.
+            // The old cgroup may pass controllers down by now.
             let own = self.controllers.moved_from(&own);
             sys::write(cx, enter.as_fd(), b"0")
                 .map_err(|e| why_not_moved(cx, hierarchy, name, e))?;
@@ -235,7 +236,7 @@ impl Made {
         Ok(())
     }
 
-    /// Put everything back, the last first. What cannot be is reported. Controllers that were turned on
+    /// Restore everything, the last change first. What cannot be restored is reported. Controllers that were turned on
     /// stay on: another cgroup may count on them by now.
     pub fn undo(&self, cx: &Cx) {
         let mut results = Vec::new();
@@ -263,16 +264,16 @@ impl Made {
     }
 }
 
-/// Create a cgroup that is to be ours alone. With `fresh`, one of its name, which a run has left whose record is lost,
-/// is removed, if nothing lives in it.
+/// Create a cgroup that only this run uses. With `fresh`, an existing cgroup of that name, left by a run whose record
+/// is lost, is removed if it has no live processes.
 fn create(cx: &Cx, directory: &CStr, fresh: bool) -> Result<(), Error> {
     let create = || sys::mkdirat(cx, None, directory, 0o755);
     let created = match create() {
         Err(e) if e.is(Errno::EEXIST) && !fresh => {
             let shown = plain(directory.to_bytes());
             return Err(e
-                .because(format_args!("{shown} exists, and is in no record"))
-                .way_out("choose another PATH; --fresh removes it, if no process is in it"));
+                .because(format_args!("{shown} already exists, and no record lists it"))
+                .way_out("choose another PATH; --fresh removes it if no process is in it"));
         }
         Err(e) if e.is(Errno::EEXIST) => {
             check_directory(cx, directory)?;
@@ -286,31 +287,8 @@ fn create(cx: &Cx, directory: &CStr, fresh: bool) -> Result<(), Error> {
 
 /// The caller's own cgroup lies outside of what is mounted.
 fn is_outside(hierarchy: &Hierarchy) -> Error {
-    let point = plain(&hierarchy.point);
-    Error::refusal(format_args!("this process is in no cgroup that {point} shows"))
-}
-
-/// Version 1: no process can be in a cpuset without processors or without memory nodes, and a new one
-/// has none. It gets those of the nearest level above that has some.
-fn fill_cpuset(cx: &Cx, level: &CStr, above: &[CString]) -> Result<(), Error> {
-    for file in [b"cpuset.cpus".as_slice(), b"cpuset.mems"] {
-        let read = |directory: &CStr| match sys::read_file(cx, None, &join(directory, file)) {
-            Err(e) if cx.dry() && e.is(Errno::ENOENT) => Ok(Vec::new()), // not made
-            other => other,
-        };
-        let mut value = read(level)?;
-        if !value.trim_ascii().is_empty() {
-            continue;
-        }
-        for directory in above.iter().rev() {
-            value = read(directory)?;
-            if !value.trim_ascii().is_empty() {
-                break;
-            }
-        }
-        file::write(cx, &join(level, file), value.trim_ascii())?;
-    }
-    Ok(())
+    let point = plain(hierarchy.point);
+    Error::refusal(format_args!("{point} does not show the cgroup of this process"))
 }
 
 /// Version 2 takes a limit below what is used, and then kills: better to refuse it.

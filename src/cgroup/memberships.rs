@@ -1,4 +1,4 @@
-//! The cgroups that a process is to be a member of, opened so that it can begin in them, or move there.
+//! The cgroups that a process will be a member of, opened so that it can start in them or move to them.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,14 +17,14 @@ use crate::sys::{self, Cx};
 pub struct Memberships {
     /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
     pub v2: Option<OwnedFd>,
-    /// `tasks` in each version 1 hierarchy that has the cgroup: who writes `0` to it moves itself.
-    /// Moving by cgroup.procs would wait some milliseconds for an RCU grace period.
+    /// `tasks` in each version 1 hierarchy that has the cgroup: a process that writes `0` to it moves itself. Moving by
+    /// cgroup.procs would wait some milliseconds for an RCU grace period.
     pub tasks: Vec<Tasks>,
     /// The cgroup of version 2, as `/proc/PID/cgroup` has it.
     v2_cgroup: Vec<u8>,
 }
 
-/// A file of a cgroup, opened so that who writes `0` to it is moved there.
+/// A file of a cgroup, opened so that a process that writes `0` to it is moved there.
 pub struct Tasks {
     file: OwnedFd,
     directory: CString,
@@ -45,9 +45,9 @@ impl Tasks {
 /// Why no process began in a cgroup, or got there: td-cgroup, which moves there as well, looks.
 pub fn why_not_placed(cgroup: &[u8], error: Error) -> Error {
     let cgroup = plain(cgroup);
-    error.because(format_args!("no process can begin in the cgroup {cgroup}")).way_out(
-        format_args!("td-cgroup {cgroup} true goes there too, and says what is in the way"),
-    )
+    error
+        .because(format_args!("no process can start in the cgroup {cgroup}"))
+        .way_out(format_args!("td-cgroup {cgroup} true tries the same, and reports the cause"))
 }
 
 impl Memberships {
@@ -74,8 +74,8 @@ impl Memberships {
         Ok(true)
     }
 
-    /// Open one more, unless whoever enters it would stop. `made`: it was created by now, also where a dry run did
-    /// not.
+    /// Open one more, unless a process that enters it would stop. `made`: it was created by now, also where a dry run
+    /// did not.
     pub fn add(
         &mut self,
         cx: &Cx,
@@ -83,21 +83,25 @@ impl Memberships {
         directory: &CStr,
         made: bool,
     ) -> Result<(), Error> {
+        let cgroup = hierarchy.path(directory);
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let opened = match made {
+        let open = || match made {
             true => sys::openat_made(cx, None, directory, flags),
             false => sys::openat(cx, None, directory, flags),
-        }?;
-        freezer::refuse_frozen(cx, hierarchy, directory)?;
+        };
         if hierarchy.v2 {
-            self.v2 = Some(opened);
-            self.v2_cgroup = hierarchy.path(directory);
-        } else {
-            let path = join(directory, b"tasks");
-            let file = file::open(cx, Some(opened.as_fd()), c"tasks", &path)?;
-            let cgroup = hierarchy.path(directory);
-            self.tasks.push(Tasks { file, directory: directory.into(), cgroup });
+            let opened = open()?;
+            freezer::refuse_frozen(cx, hierarchy, directory)?;
+            (self.v2, self.v2_cgroup) = (Some(opened), cgroup);
+            return Ok(());
         }
+        if cx.dry() {
+            open()?; // is it there? A dry run does not open `tasks`
+        }
+        let path = join(directory, b"tasks");
+        let file = file::open(cx, None, &path, &path)?;
+        freezer::refuse_frozen(cx, hierarchy, directory)?;
+        self.tasks.push(Tasks { file, directory: directory.into(), cgroup });
         Ok(())
     }
 }

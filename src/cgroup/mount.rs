@@ -7,7 +7,7 @@ use libc::{MOUNT_ATTR_RDONLY, RESOLVE_NO_SYMLINKS};
 use syscalls::Errno;
 
 use crate::cgroup::file::join;
-use crate::cgroup::proc_pid_cgroup::fields;
+use crate::cgroup::proc_pid_cgroup::{fields, names};
 use crate::ids::user_namespace;
 use crate::root::fill::Root;
 use crate::root::mountinfo::{self, Mount};
@@ -24,7 +24,7 @@ const POINT: &CStr = c"/sys/fs/cgroup";
 /// own, and version 2 beside them if that is in use as well. `options` are for version 2.
 pub fn mount(cx: &Cx, root: &mut Root, options: &[Parameter], attr: u64) -> Result<(), Error> {
     if root.paths.find(POINT, RESOLVE_NO_SYMLINKS)?.is_none() && !cx.dry() {
-        return Err(Error::refusal(format_args!("{} is not there", root.paths.name(POINT)))
+        return Err(Error::refusal(format_args!("{} does not exist", root.paths.name(POINT)))
             .way_out("sysfs has this directory: put --sys before --cgroup"));
     }
     let own = match sys::read_file(cx, None, c"/proc/self/cgroup") {
@@ -33,7 +33,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &[Parameter], attr: u64) -> Resu
         other => other?,
     };
     let lines = text::lines(&own).filter_map(fields);
-    let (v2, v1): (Vec<_>, Vec<_>) = lines.map(|(c, _)| c).partition(Vec::is_empty);
+    let (v2, v1): (Vec<_>, Vec<_>) = lines.map(|(c, _)| c).partition(|c| c.is_empty());
     if v1.is_empty() {
         return version_2(cx, root, POINT, options, attr);
     }
@@ -42,7 +42,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &[Parameter], attr: u64) -> Resu
     let tmpfs = new_fs(cx, c"tmpfs", &mode, attr & !MOUNT_ATTR_RDONLY);
     root.attach_on(tmpfs.map_err(|e| mounts::why(cx, e))?, POINT, RESOLVE_NO_SYMLINKS)?;
     for controllers in v1 {
-        version_1(cx, root, &controllers, attr)?;
+        version_1(cx, root, controllers, attr)?;
     }
     if !v2.is_empty() {
         version_2(cx, root, &join(POINT, b"unified"), options, attr)?;
@@ -54,7 +54,7 @@ pub fn mount(cx: &Cx, root: &mut Root, options: &[Parameter], attr: u64) -> Resu
 }
 
 /// A hierarchy, by its controllers (none: version 2), on a mount that is attached nowhere.
-pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<OwnedFd, Error> {
+pub fn detached(cx: &Cx, controllers: &[u8], mounts: &[Mount]) -> Result<OwnedFd, Error> {
     let mounted = if !controllers.is_empty() {
         new_version_1(cx, controllers, 0)
     } else if mounts.iter().any(|mount| mount.fstype == b"cgroup2") {
@@ -63,7 +63,8 @@ pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<Owne
         // It is mounted elsewhere, perhaps with options of the hierarchy's.
         let first = match mountinfo::list(cx, c"/proc/1/mountinfo") {
             Err(e) if e.is(Errno::ENOENT) => Vec::new(),
-            // Who may not look at process 1 is not in the first cgroup namespace as root: no mount of his changes them.
+            // A process that may not examine process 1 is not root in the initial cgroup namespace: its mounts do not
+            // change the options.
             Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => Vec::new(),
             other => other?,
         };
@@ -71,28 +72,28 @@ pub fn detached(cx: &Cx, controllers: &[&[u8]], mounts: &[Mount]) -> Result<Owne
     };
     mounted.map_err(|e| {
         if e.is(Errno::EPERM) {
-            let all = controllers.join(&b',');
-            let name = if all.is_empty() { "version 2".into() } else { plain(&all) };
-            let what = " is not mounted here, and to mount it takes CAP_SYS_ADMIN";
+            let is_v2 = controllers.is_empty();
+            let name = if is_v2 { "version 2".into() } else { plain(controllers) };
+            let what = " is not mounted here, and mounting it takes CAP_SYS_ADMIN";
             return e.because([&name, what].concat());
         }
         e
     })
 }
 
-/// Are we in the cgroup namespace that the machine began with?
+/// Is this process in the machine's initial cgroup namespace?
 pub fn in_initial_namespace(cx: &Cx) -> bool {
     const PROC_CGROUP_INIT_INO: u64 = 0xefff_fffb; // linux/proc_ns.h
     let own = sys::statx(cx, None, c"/proc/self/ns/cgroup", 0);
     own.is_ok_and(|own| own.ino == PROC_CGROUP_INIT_INO)
 }
 
-fn new_version_1(cx: &Cx, controllers: &[&[u8]], attr: u64) -> Result<OwnedFd, Error> {
+fn new_version_1(cx: &Cx, controllers: &[u8], attr: u64) -> Result<OwnedFd, Error> {
     let mut words: Vec<(CString, Option<CString>)> = Vec::new();
-    for controller in controllers {
+    for controller in names(controllers) {
         words.push(match controller.strip_prefix(b"name=") {
             Some(name) => (c"name".into(), Some(cstring(name))),
-            None => (cstring(&controller[..]), None),
+            None => (cstring(controller), None),
         });
     }
     let words: Vec<_> = words.iter().map(|(key, v)| (key.as_c_str(), v.as_deref())).collect();
@@ -102,18 +103,18 @@ fn new_version_1(cx: &Cx, controllers: &[&[u8]], attr: u64) -> Result<OwnedFd, E
 
 /// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
 /// each of their names.
-fn version_1(cx: &Cx, root: &mut Root, controllers: &[&[u8]], attr: u64) -> Result<(), Error> {
+fn version_1(cx: &Cx, root: &mut Root, controllers: &[u8], attr: u64) -> Result<(), Error> {
     let hierarchy = new_version_1(cx, controllers, attr).map_err(|e| why(cx, c"cgroup", e))?;
-    let mut names = Vec::new();
-    for controller in controllers {
-        names.push(controller.strip_prefix(b"name=").unwrap_or(controller));
+    let mut directories = Vec::new();
+    for controller in names(controllers) {
+        directories.push(controller.strip_prefix(b"name=").unwrap_or(controller));
     }
-    let directory = names.join(&b',');
+    let directory = directories.join(&b',');
     let path = join(POINT, &directory);
     root.attach_on(hierarchy, &path, RESOLVE_NO_SYMLINKS)?;
-    if names.len() > 1 {
+    if directories.len() > 1 {
         let text = cstring(directory);
-        names.iter().try_for_each(|name| root.symlink(&text, &join(POINT, name)))?;
+        directories.iter().try_for_each(|name| root.symlink(&text, &join(POINT, name)))?;
     }
     Ok(())
 }
@@ -125,7 +126,7 @@ fn version_2(
     options: &[Parameter],
     attr: u64,
 ) -> Result<(), Error> {
-    // Without their options a hierarchy that is mounted would lose them.
+    // A mount without these options would remove them from a mounted hierarchy.
     let mounts = mountinfo::list_if_any(cx)?;
     let hierarchy = new_version_2(cx, &mounts, options, attr);
     let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", e))?;
@@ -145,11 +146,11 @@ fn new_version_2(
     new_fs(cx, c"cgroup2", &all, attr)
 }
 
-/// The options with which version 2 is mounted already. They are the hierarchy's, and a mount that does not
-/// give them takes them from the whole machine.
+/// The options with which version 2 is already mounted. They belong to the hierarchy: a mount without them removes them
+/// for the whole machine.
 fn kept(mounts: &[Mount]) -> Vec<CString> {
     let v2 = mounts.iter().find(|mount| mount.fstype == b"cgroup2");
-    let words = text::split(v2.map_or(b"", |mount| &mount.super_options), b',');
+    let words = text::split(v2.map_or(b"", |mount| mount.super_options), b',');
     words.filter(|word| !matches!(*word, b"" | b"rw" | b"ro")).map(cstring).collect()
 }
 
@@ -159,7 +160,7 @@ fn why(cx: &Cx, fstype: &CStr, error: Error) -> Error {
     if error.is(Errno::EPERM) && is_ours(c"/proc/self/ns/mnt") && !is_ours(c"/proc/self/ns/cgroup")
     {
         return error
-            .because("the cgroup namespace belongs to a user namespace that is not ours")
+            .because("the cgroup namespace belongs to another user namespace")
             .way_out("run it inside td-unshare --cgroup");
     }
     why_not_mounted::why(cx, fstype, &[], error)

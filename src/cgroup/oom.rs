@@ -24,14 +24,14 @@ pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<String> {
 
 /// How a process was killed, of the directories of both cgroups in the hierarchy of memory.
 pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -> Option<String> {
-    // What cannot be read is not taken for a limit that was not reached.
+    // If a file cannot be read, its limit is not assumed to be unreached.
     let unread = Cell::new(false);
     let count = |cgroup: &CStr, file: &[u8], key: &[u8]| {
         let text = sys::read_file(cx, None, &join(cgroup, file));
         let text = text.inspect_err(|e| unread.set(unread.get() || !e.is(Errno::ENOENT))).ok()?;
         lines(&text).find_map(|line| decimal(line.strip_prefix(key)?))
     };
-    // Version 1 counts a process where it was, and nowhere above: Linux 4.13.
+    // Version 1 counts a killed process only in its own cgroup, not in those above: Linux 4.13.
     let kills: &[u8] = if memory.v2 { b"memory.events" } else { b"memory.oom_control" };
     let killed = |cgroup| count(cgroup, kills, b"oom_kill ") > Some(0);
     if !killed(limited) && !killed(leaf) {

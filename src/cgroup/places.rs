@@ -22,14 +22,18 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
         typed.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
     // One mount point may lie below another.
-    let nearest = hierarchies.iter().filter_map(|h| below(&h.point)).min_by_key(|rest| rest.len());
+    let nearest = hierarchies.iter().filter_map(|h| below(h.point)).min_by_key(|rest| rest.len());
     let part = hierarchies.iter().find(|h| h.others.iter().any(|p| below(p).is_some()));
     let name = match (nearest, part) {
         (Some(name), _) => name,
         (None, Some(h)) => {
-            let point = plain(&h.point);
-            return Err(Error::refusal(format_args!("{shown}: a second mount of this hierarchy"))
-                .way_out(format_args!("name the cgroup from its first, {point}: /td/NAME")));
+            let point = plain(h.point);
+            return Err(Error::refusal(format_args!(
+                "{shown}: this is a second mount of its hierarchy"
+            ))
+            .way_out(format_args!(
+                "name the cgroup from the first mount point, {point}: /td/NAME"
+            )));
         }
         (None, None) if below(b"/sys/fs/cgroup").is_some() => {
             return Err(Error::refusal(format_args!(
@@ -42,7 +46,7 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
     let mut parts = text::split(name.strip_prefix(b"/").unwrap_or(name), b'/');
     if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
         return Err(Error::refusal(format_args!(
-            "{shown}: this does not name one cgroup below the root"
+            "{shown}: not the name of a cgroup below the root"
         )));
     }
     Ok(name.to_vec())
@@ -51,8 +55,8 @@ pub fn name(hierarchies: &[Hierarchy], typed: &CStr) -> Result<Vec<u8>, Error> {
 /// No hierarchy has the cgroup that the user typed.
 pub fn none(typed: &CStr) -> Error {
     let typed = plain(typed.to_bytes());
-    Error::refusal(format_args!("{typed}: no hierarchy has such a cgroup"))
-        .way_out(format_args!("td-cgroup {typed} makes it"))
+    Error::refusal(format_args!("{typed}: no hierarchy has this cgroup"))
+        .way_out(format_args!("create it: td-cgroup {typed}"))
 }
 
 /// A cgroup that is there, in one of the hierarchies.
@@ -109,7 +113,7 @@ pub fn existing<'a>(
     if places.is_empty() { Err(none(typed)) } else { Ok(places) }
 }
 
-/// Refuse cgroups that this process is in: it could not wait for the end, nor undo anything.
+/// Refuse cgroups that contain this process: it could not wait for the end, or undo anything.
 pub fn refuse_own(places: &[ExistingCgroup]) -> Result<(), Error> {
     for ExistingCgroup { hierarchy, directory } in places {
         let own = hierarchy.directory(b"").unwrap_or_default();
@@ -119,7 +123,7 @@ pub fn refuse_own(places: &[ExistingCgroup]) -> Result<(), Error> {
             return Err(Error::refusal(format_args!(
                 "{directory}: this process is in that cgroup or below it"
             ))
-            .way_out("run td-cgroup from outside of it"));
+            .way_out("run td-cgroup from outside it"));
         }
     }
     Ok(())

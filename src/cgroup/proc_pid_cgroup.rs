@@ -8,27 +8,32 @@ use crate::sys::proc;
 use crate::sys::{self, Cx};
 
 /// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`.
-pub fn own(cx: &Cx) -> Result<Vec<u8>, Error> {
-    sys::read_file(cx, None, c"/proc/self/cgroup").map_err(|e| {
-        proc::why_missing(cx, "cgroups are found through /proc, which must be mounted", e)
-    })
+pub fn own(cx: &Cx) -> Result<&'static [u8], Error> {
+    match sys::read_file(cx, None, c"/proc/self/cgroup") {
+        Ok(own) => Ok(own.leak()), // memory is never given back anyway
+        Err(e) => {
+            Err(proc::why_missing(cx, "cgroups are found through /proc, which must be mounted", e))
+        }
+    }
 }
 
-/// The controllers of a line of `/proc/self/cgroup`, none for version 2, and the path.
-pub fn fields(line: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
-    let (controllers, path) = text::pair(text::pair(line, b':')?.1, b':')?;
-    let names =
-        if controllers.is_empty() { Vec::new() } else { text::split(controllers, b',').collect() };
-    Some((names, path))
+/// The controllers of a line of `/proc/self/cgroup`, with commas between them, and the path. Version 2 has none there.
+pub fn fields(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    text::pair(text::pair(line, b':')?.1, b':')
+}
+
+/// The names of controllers with commas between them.
+pub fn names(controllers: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text::split(controllers, b',').filter(|name| !name.is_empty())
 }
 
 /// Is this controller bound to a version 1 hierarchy, mounted or not?
 pub fn bound_to_v1(cx: &Cx, controller: &[u8]) -> Result<bool, Error> {
     let own = own(cx)?;
     let has = |line: &[u8]| {
-        fields(line).is_some_and(|(names, _)| names.contains(&name_on_v1(controller)))
+        fields(line).is_some_and(|(all, _)| text::has(all, b',', name_on_v1(controller)))
     };
-    Ok(text::lines(&own).any(has))
+    Ok(text::lines(own).any(has))
 }
 
 /// The controller of input and output has another name on version 1.

@@ -53,7 +53,7 @@ impl Record {
             other => other?,
         };
         let Some(opened) = opened else {
-            let what = format_args!("{} is not a record of cgroups", plain(file.to_bytes()));
+            let what = format!("{} is not a record of cgroups", plain(file.to_bytes()));
             return Err(Error::refusal(what));
         };
         // In a directory with the sticky bit, as /tmp, it may be anybody's, and name the cgroups of others.
@@ -63,23 +63,23 @@ impl Record {
 
     /// The cgroups in `text`, lines of `/proc/PID/cgroup`. A hierarchy that does not exist any more has none.
     pub fn parse(cx: &Cx, text: &[u8], wanted: Wanted) -> Result<Record, Error> {
-        let (own, mounts) = (own(cx)?, mountinfo::list(cx, c"/proc/self/mountinfo")?);
+        let (own, mounts) = (own(cx)?, mountinfo::known(cx)?);
         let mut record = Record::default();
         for line in text::lines(text) {
             let Some((controllers, path)) = fields(line) else { continue };
             let is_asked = match wanted {
                 Wanted::All => true,
-                Wanted::Others => !text::has(&own, b'\n', line),
+                Wanted::Others => !text::has(own, b'\n', line),
                 Wanted::Freezers => {
-                    controllers.is_empty() || controllers.contains(&&b"freezer"[..])
+                    controllers.is_empty() || text::has(controllers, b',', b"freezer")
                 }
             };
             if !is_asked {
                 continue;
             }
             let is_it = |own: &&[u8]| fields(own).is_some_and(|(names, _)| names == controllers);
-            let Some(own) = text::lines(&own).find(is_it) else { continue };
-            let unseen = format_args!(
+            let Some(own) = text::lines(own).find(is_it) else { continue };
+            let unseen = format!(
                 "the cgroup {} is not below a cgroup mount point of this mount namespace",
                 plain(line)
             );
@@ -89,7 +89,7 @@ impl Record {
             let found =
                 hierarchies::reach(cx, own, path, &mounts).map_err(|e| e.because(unseen))?;
             let below = found.below(path).unwrap_or_default();
-            record.leaves.push(cstring([&found.point, below].concat()));
+            record.leaves.push(cstring([found.point, below].concat()));
             record.hierarchies.push(found);
         }
         Ok(record)
@@ -122,7 +122,7 @@ impl Record {
         Some(cstring(hierarchy.path(leaf)))
     }
 
-    /// A signal was sent that is to end the container. Where somebody has frozen it, thaw it; if it has frozen a part
+    /// A signal was sent that is to end the container. If it was frozen from outside, thaw it. If it has frozen a part
     /// of itself, which it could do again, kill it.
     pub fn release(&self, cx: &Cx) -> Result<(), Error> {
         let (places, mut frozen) = (self.places(cx, b"")?, false);
@@ -135,7 +135,8 @@ impl Record {
         places.iter().try_for_each(|place| freezer::thaw(cx, place))
     }
 
-    /// The cgroup that keeps processes in the leaves from running: of version 1 first, where it keeps them from dying.
+    /// The frozen cgroup that stops the processes in the leaves: one of version 1 first, because it also keeps them
+    /// from dying.
     pub fn frozen(&self, cx: &Cx) -> Result<Option<Frozen>, Error> {
         let mut found = None;
         for (hierarchy, leaf) in self.hierarchies.iter().zip(&self.leaves) {
@@ -172,7 +173,7 @@ impl Record {
     }
 }
 
-/// Is the cgroup of a process frozen? Where `/proc` does not say it, it is taken not to be.
+/// Is the cgroup of a process frozen? If `/proc` does not show it, it is assumed not to be.
 pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
     let path = proc::path(&["/proc/", &number(pid as u64), "/cgroup"]);
     let text = sys::read_file(cx, None, &path).ok()?;
@@ -183,7 +184,7 @@ pub fn frozen_process(cx: &Cx, pid: i32) -> Option<Frozen> {
 pub fn missing(file: &CStr) -> Error {
     let file = plain(file.to_bytes());
     Error::refusal(format_args!("{file} does not exist"))
-        .because("perhaps the container does not run, or was run with --cgroups disabled")
+        .because("perhaps the container is not running, or was run with --cgroups disabled")
 }
 
 /// What a record of these leaves says.
@@ -191,14 +192,13 @@ pub fn text(leaves: &[Used]) -> Vec<u8> {
     let mut text = Vec::new();
     for (hierarchy, name) in leaves {
         let path = hierarchy.path(&hierarchy.directory(name).unwrap_or_default());
-        let controllers = hierarchy.controllers.join(&b',');
-        text.extend([&hierarchy.id, &controllers, &path].map(|field| field.as_slice()).join(&b':'));
+        text.extend([hierarchy.id, hierarchy.controllers, &path].join(&b':'));
         text.push(b'\n');
     }
     text
 }
 
-/// With what a cgroup's name ends that is the directory's own: `-MAJOR.MINOR-INODE`.
+/// The end of the names of the cgroups that belong to this directory: `-MAJOR.MINOR-INODE`.
 pub fn tag(cx: &Cx, directory: &CStr) -> Result<Vec<u8>, Error> {
     let stat = match sys::statx(cx, None, directory, 0) {
         Err(e) if cx.dry() && e.is(Errno::ENOENT) => Statx::default(), // not created

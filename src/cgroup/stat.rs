@@ -1,5 +1,4 @@
-//! What a cgroup uses and may use: keys and values that are the same on version 1 and version 2 where they mean
-//! the same.
+//! What a cgroup uses, and its limits: a key is the same on version 1 and version 2 if it has the same meaning.
 
 use syscalls::Errno;
 
@@ -140,7 +139,7 @@ impl Stat {
             None => (key, decimal(text.trim_ascii())),
         };
         match found {
-            // Version 1 says by such a number that there is no limit.
+            // In version 1, such a number means that there is no limit.
             Some(n) if n > i64::MAX as u64 - PAGE => self.put(key, "max"),
             Some(n) => self.put(key, &number(n / divisor)),
             None => match text.trim_ascii() {

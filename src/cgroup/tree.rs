@@ -1,6 +1,6 @@
 //! A cgroup with all those below it: its processes, and its removal.
 //!
-//! A container may make cgroups below its own, and so deep that no path leads to the last of them.
+//! A container may create cgroups below its own, so deep that the path to the last would be too long.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,8 +15,8 @@ use crate::say::text;
 use crate::sys::structs::SECOND;
 use crate::sys::{self, At, Cx, cstring};
 
-/// Where a walk through a tree is: one descriptor goes down and, by `..`, up again. What is kept of each level
-/// is names.
+/// The position of a walk through a tree: one descriptor goes down and, by `..`, up again. Only names are kept for each
+/// level.
 pub struct Walk<'a> {
     /// The directory in which it began.
     top: &'a CStr,
@@ -66,7 +66,7 @@ pub fn for_each(
     }
 }
 
-/// Not a failure where it was removed: who waits for the end of those that are killed may do that.
+/// It is not a failure if it was removed meanwhile: a process that waits for the end of the killed ones may remove it.
 pub fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
 }
@@ -156,7 +156,7 @@ pub fn names(cx: &Cx, pids: &[i32]) -> String {
 /// `PATH still has processes: 12 (sh)`.
 pub fn still_has(cx: &Cx, path: &str, pids: &[i32]) -> String {
     match pids {
-        [] => [path, " still has processes, of another pid namespace"].concat(),
+        [] => [path, " still has processes of another pid namespace"].concat(),
         pids => [path, " still has processes: ", &names(cx, pids)].concat(),
     }
 }
@@ -188,7 +188,7 @@ impl TimeLeft {
 pub fn remove(cx: &Cx, directories: &[CString]) -> Result<(), Error> {
     let (mut time_left, mut failed) = (TimeLeft(DYING), None);
     for directory in directories {
-        // What holds one directory is not a reason to leave the others.
+        // If one directory cannot be removed, still remove the others.
         if let Err(error) = remove_tree(cx, directory, &mut time_left) {
             failed = failed.or(Some(error));
         }
@@ -224,7 +224,9 @@ fn remove_one(
             let pids = processes(cx, Some(walk.here()), c"cgroup.procs");
             let Ok(pids) = pids else { return Err(e) };
             Err(e.because(match pids.as_slice() {
-                [] => [&walk.path(), " is in use, and no process of it is visible here"].concat(),
+                [] => {
+                    [&walk.path(), " is in use, but none of its processes is visible here"].concat()
+                }
                 pids => still_has(cx, &walk.path(), pids),
             }))
         }

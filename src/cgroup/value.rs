@@ -19,7 +19,7 @@ pub struct FileValue<'a> {
     pub device: Option<Vec<u8>>,
     /// By which option; `None` for one that is written as it is.
     pub asked: Option<&'static LimitOption>,
-    /// The file in which it is seen what the kernel took; empty: it is not looked at.
+    /// The file that shows the value that the kernel set; empty: it is not checked.
     pub taken: &'a [u8],
 }
 
@@ -43,8 +43,8 @@ impl FileValue<'_> {
         }
     }
 
-    /// Did the kernel take what was written, in its own words `written`? `read` is the file afterwards. Bytes are
-    /// rounded down to pages; no limit is a large number in version 1.
+    /// Did the kernel set the value that was written, `written` in its own notation? `read` is the file afterwards.
+    /// Bytes are rounded down to pages; no limit is a large number in version 1.
     pub fn is_taken(&self, written: &[u8], read: &[u8]) -> bool {
         if read == written {
             return true;

@@ -1,4 +1,4 @@
-//! What is asked of a cgroup, and in which hierarchies that is written.
+//! The settings that the options ask for, and the hierarchies in which they are written.
 
 use std::ffi::CString;
 
@@ -73,12 +73,12 @@ impl Wanted {
         let pair = text::pair(both.to_bytes(), b'=').filter(|(_, value)| !value.is_empty());
         let Some((file, value)) = pair else {
             let both = plain(both.to_bytes());
-            return Err(cli.usage(format_args!("--set {both}: FILE=VALUE is wanted")));
+            return Err(cli.usage(format_args!("--set {both}: must be FILE=VALUE")));
         };
         let controller = text::pair(file, b'.').unwrap_or_default().0;
         if controller.is_empty() || file.contains(&b'/') {
             let file = plain(file);
-            return Err(cli.usage(format_args!("--set {file}: a file CONTROLLER.NAME is wanted")));
+            return Err(cli.usage(format_args!("--set {file}: must be CONTROLLER.NAME=VALUE")));
         }
         self.set.push((cstring(file), cstring(value)));
         Ok(())
@@ -123,9 +123,9 @@ impl Wanted {
             || self.delegated && hierarchy.is_delegated()
     }
 
-    /// The hierarchies in which the cgroup is made, or a cgroup `in_every` one: see [`Where`]; the primary one is that of
-    /// version 2. Where the caller may not create one, a process of it has no more rights than the caller, in whatever
-    /// namespace: there it is left out.
+    /// The hierarchies in which the cgroup is made, or a cgroup `in_every` one: see [`Where`]; the primary one is that
+    /// of version 2. If the caller may not create one there, a process of it has no more rights than the caller, in any
+    /// namespace: the hierarchy is left out.
     pub fn used<'a>(
         &self,
         cx: &Cx,
@@ -168,7 +168,7 @@ impl Wanted {
 #[derive(Debug, PartialEq)]
 enum Where {
     Named,
-    /// By the last part of its name, so that what limits the caller limits it too.
+    /// With the last component of its name, so that the limits of the caller apply to it too.
     BelowCallers,
     Nowhere,
 }
@@ -228,7 +228,7 @@ fn looks_writable(cx: &Cx, stat: &Statx) -> bool {
 }
 
 fn refused(cli: &Cli, option: &str, typed: &str, accepts: &str) -> Error {
-    cli.usage(format_args!("{option} {}: it takes {accepts}", plain(typed.as_bytes())))
+    cli.usage(format_args!("{option} {}: must be {accepts}", plain(typed.as_bytes())))
 }
 
 /// A limit that only version 2 has.
@@ -238,7 +238,7 @@ fn not_on_v1(limit: &Limit) -> Error {
         "{option}: {controller} is on version 1 here, which has no such limit"
     ));
     if limit.asked.option == "--cpu-weight" {
-        return error.way_out("its shares are in proportion too: --cpu-shares N");
+        return error.way_out("use shares instead: --cpu-shares N");
     }
     error
 }

@@ -30,7 +30,7 @@ pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
 pub fn why_not_delegated(cx: &Cx, error: Error) -> Error {
     match (error.errno(), cx.start.euid) {
         (Some(Errno::EPERM), we @ 1..) => {
-            let mut why = String::from("only root may give a cgroup away, we are uid");
+            let mut why = String::from("only root may delegate a cgroup; this process has uid");
             unsigned(" ", we.into(), &mut why);
             error.because(why)
         }
@@ -44,7 +44,7 @@ pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
     if !error.is(Errno::EAGAIN) {
         return why_refused(cx, &above, error);
     }
-    // Some level above allows no more: look from below.
+    // A cgroup above allows no more: check them from the lowest up.
     let mut level = above;
     let mut depth = 1;
     while let Some(text) = shown_word(cx, &level, b"cgroup.max.depth") {
@@ -76,7 +76,8 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> E
     if write.asked.is_some() && write.controller == b"hugetlb" {
         let sizes = device_limits::alike(cx, cgroup, write.file);
         if !sizes.is_empty() {
-            return error.because(format_args!("huge pages of this size are not here, but{sizes}"));
+            return error
+                .because(format_args!("there are no huge pages of this size, only{sizes}"));
         }
     }
     error.because(match on {
@@ -108,19 +109,17 @@ pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> 
     };
     if let Some(most) = most {
         return error
-            .because(format_args!(
-                "it cannot be above memory.memsw.limit_in_bytes, which is {most}"
-            ))
+            .because(format_args!("it cannot exceed memory.memsw.limit_in_bytes, which is {most}"))
             .way_out("set both: --memory-swap");
     }
     let (of_time, of_list) = (write.file == QUOTA, write.controller == b"cpuset");
     let error = if of_time { error } else { error.because(asked.takes()) };
-    // Of time, processors and memory nodes a cgroup has no more than those above it.
+    // A cgroup cannot have more time, processors or memory nodes than those above it.
     let mut level = parent(cgroup);
     while let Some(value) = shown_word(cx, &level, write.file).filter(|_| of_time || of_list) {
         if of_list || value != "-1" {
             let above = plain(join(&level, write.file).to_bytes());
-            return error.because(format_args!("{above} has {value}"));
+            return error.because(format_args!("{above} allows only {value}"));
         }
         level = parent(&level);
     }
@@ -158,14 +157,14 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
         Some(Errno::EBUSY) => match shown_word(cx, cgroup, b"cgroup.subtree_control") {
             Some(on) if !on.is_empty() => error
                 .because(format_args!(
-                    "{shown} passes controllers down ({on}), so it may have no processes"
+                    "{shown} passes controllers down ({on}), so it cannot have processes"
                 ))
                 .way_out("name a cgroup below it"),
             _ => error,
         },
         Some(Errno::EOPNOTSUPP) => match shown_word(cx, cgroup, b"cgroup.type") {
             Some(kind) => error
-                .because(format_args!("{shown} is {kind}, which no process from outside can join"))
+                .because(format_args!("{shown} is {kind}: no process from outside can join it"))
                 .way_out("see cgroup.type in cgroups(7)"),
             None => error,
         },
@@ -175,7 +174,7 @@ pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) 
             match ["cpuset.cpus", "cpuset.mems"].iter().find(|file| empty(file)) {
                 Some(file) => error
                     .because(format_args!("{shown}/{file} is empty"))
-                    .way_out("make the cgroup with td-cgroup, which fills it"),
+                    .way_out("create the cgroup with td-cgroup, which sets it"),
                 None => error,
             }
         }

@@ -13,10 +13,10 @@ use crate::sys::{Checked, Handed};
 
 /// The help on the options that every tool has. They end the list of options.
 pub const COMMON: &str = "      --trace[=FD]  print every system call on standard error or FD
-      --dry-run     print the changing calls; make none
-      --ready FD    write R to FD before PROG is executed, F if it cannot be
-      --signal-mask=SET  what PROG has blocked, handed on
-      --help        print this
+      --dry-run     print the calls that would change something; make none
+      --ready FD    write R to FD before executing PROG, and F if that fails
+      --signal-mask=SET  start PROG with the signals of SET blocked
+      --help        print this help
       --version     print the version
 ";
 
@@ -87,7 +87,7 @@ impl Common {
     pub fn ready(&mut self, value: &OsStr) -> Result<(), Error> {
         let fd = self.number(value.as_bytes())?;
         if fd < 3 {
-            return Err(self.usage(format_args!("--ready {fd}: it must be above 2")));
+            return Err(self.usage(format_args!("--ready {fd}: must be above 2")));
         }
         let is_of_trace = self.handed.trace.is_some_and(|(trace, _)| trace == fd);
         if is_of_trace || self.checked.iter().any(|checked| checked.fd() == fd) {
@@ -115,12 +115,12 @@ impl Common {
         int(number).ok_or_else(refused)
     }
 
-    /// One that another option keeps open would leave a reader of --ready waiting.
+    /// If another option kept it open, a reader of --ready would wait for its end.
     fn is_of_ready(&self, fd: RawFd) -> Error {
-        self.usage(format_args!("descriptor {fd} is that of --ready"))
+        self.usage(format_args!("descriptor {fd} belongs to --ready"))
     }
 
-    /// Refuse a descriptor that is not open, as long as nothing of ours can have its number.
+    /// Refuse a descriptor that is not open, before a file of ours can get its number.
     fn inherited(&mut self, fd: RawFd) -> Result<RawFd, Error> {
         if self.handed.ready.contains(&fd) {
             return Err(self.is_of_ready(fd));

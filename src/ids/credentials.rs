@@ -27,10 +27,10 @@ pub fn set_groups(cx: &Cx, groups: &[u32]) -> Result<(), Error> {
     })
 }
 
-/// Give a user the pipes on the standard streams: to open them again, as `/dev/stdout`, is refused to who does not own
-/// them, and nginx, httpd and php-fpm log there. What has a name outside (a FIFO, a file, the caller's terminal) is not
-/// given away; a socket cannot be opened at all. With `gid` the group goes too: in a user namespace both
-/// must be mapped for another user there to have them next.
+/// Give a user the pipes on the standard streams: only the owner may open them again, as `/dev/stdout`, where nginx,
+/// httpd and php-fpm log. What has a name outside (a FIFO, a file, the caller's terminal) is not given away; a socket
+/// cannot be opened at all. With `gid` the group goes too: in a user namespace both must be mapped for another user
+/// there to have them next.
 pub fn chown_pipes(cx: &Cx, uid: u32, gid: Option<u32>) -> Result<(), Error> {
     let mut given: Vec<Statx> = Vec::new();
     for file in [0, 1, 2].map(sys::standard_fd) {
@@ -67,8 +67,9 @@ pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
     if signal == 0 {
         return Ok(());
     }
-    // The change of ids has cleared the signal that ends us with our parent. Did that die meanwhile? A parent that
-    // waits has handed on its pidfd, for in a new pid namespace getppid(2) is 0 whether it lives or not.
+    // The change of ids has cleared the signal that ends this process with its parent. Did the parent die meanwhile? A
+    // parent that waits has passed on its pidfd, because in a new pid namespace getppid(2) is 0 whether it is alive or
+    // not.
     sys::prctl_set_pdeathsig(cx, signal)?;
     let died = match cx.parent() {
         Some(parent) => sys::readable(cx, parent)?,
@@ -85,5 +86,13 @@ fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
             error.because(format_args!("the id {id} is not mapped in this user namespace"))
         }
         _ => caps::why(cx, cap, error),
+    }
+}
+
+/// Give up all supplementary groups. False: we may not.
+pub fn leave_groups(cx: &Cx) -> Result<bool, Error> {
+    match sys::setgroups(cx.expects(&[Errno::EPERM]), &[]) {
+        Err(e) if e.is(Errno::EPERM) => Ok(false),
+        other => other.map(|()| true),
     }
 }

@@ -1,9 +1,8 @@
-//! The maps of a user namespace: which ids it has, who writes that down, and why not: user_namespaces(7).
+//! The maps of a user namespace: which ids it has, which process writes them, and why that fails: user_namespaces(7).
 //!
-//! Their own id, and that alone, a process may map itself, once it has given up setgroups(2). All else takes
-//! a right in the parent namespace: the waiting parent writes the map, or newuidmap(1) does it for a user to
-//! whom root has given ids in subuid(5). [`IdMaps::write_own`] writes the `deny` into `/proc/self/setgroups`, in the
-//! new namespace.
+//! A process may map only its own id by itself, after it has given up setgroups(2). Any other map needs a right in the
+//! parent namespace: the waiting parent writes the map, or newuidmap(1) writes it for a user to whom root has given ids
+//! in subuid(5). [`IdMaps::write_own`] writes the `deny` into `/proc/self/setgroups`, in the new namespace.
 
 use std::ffi::CString;
 
@@ -58,7 +57,11 @@ impl Asked {
                 *setgroups = match &*word {
                     "allow" => Some(true),
                     "deny" => Some(false),
-                    _ => return Err(cli.usage(format_args!("--setgroups {word}: allow, deny"))),
+                    _ => {
+                        return Err(
+                            cli.usage(format_args!("--setgroups {word}: must be allow or deny"))
+                        );
+                    }
                 };
             }
             "--map-user" => users.own = Some(id(cli)?),
@@ -77,7 +80,8 @@ impl AskedMap {
             Some(range) => self.ranges.push(range),
             None if *word == *"auto" => self.auto = true,
             None => {
-                let form = ": IN:OUT:COUNT, ids below 4294967295, one at least; or auto";
+                let form =
+                    ": must be IN:OUT:COUNT with COUNT above 0 and ids below 4294967295, or auto";
                 return Err(cli.usage(format_args!("{option} {word}{form}")));
             }
         }
@@ -114,7 +118,8 @@ impl IdMaps {
         let setgroups = asked.setgroups;
         let users = Map::new(cx, &USERS, &asked.users, cx.start.euid)?;
         let mut groups = Map::new(cx, &GROUPS, &asked.groups, cx.start.egid)?;
-        // Who keeps setgroups(2) may map no group himself: he could leave one that is denied something.
+        // A process that keeps setgroups(2) may not map a group itself: it could leave a group in order to evade a
+        // restriction.
         groups.by_itself &= setgroups != Some(true) || groups.ranges.is_empty();
         let deny_setgroups = !setgroups.unwrap_or(!groups.by_itself || groups.ranges.is_empty());
         Ok(IdMaps { users, groups, deny_setgroups })
@@ -149,8 +154,8 @@ impl IdMaps {
 
     /// Where our own ids are not mapped, become root. Returns whether an id has changed.
     ///
-    /// This is the last that is done inside: afterwards our files in `/proc` are not ours until the next
-    /// execve(2), see PR_SET_DUMPABLE(2const).
+    /// This is the last action inside: afterwards our files in `/proc` belong to root until the next execve(2), see
+    /// PR_SET_DUMPABLE(2const).
     pub fn take(&self, cx: &Cx) -> Result<bool, Error> {
         let group = self.groups.must_become_0();
         if group {
@@ -230,8 +235,9 @@ impl Map {
     /// The command line by which newuidmap(1) or newgidmap(1) writes it.
     pub fn command(&self, process: &str) -> Result<Vec<CString>, Error> {
         if self.ranges.iter().all(|range| self.is_own(range)) {
-            let what = "setgroups(2) stays allowed only where a privileged process maps the groups";
-            return Err(Error::refusal(what).way_out("map a range of groups, or leave this out"));
+            let what = "setgroups(2) can stay allowed only if a privileged process maps the groups";
+            return Err(Error::refusal(what)
+                .way_out("map a range of groups, or leave out --setgroups allow"));
         }
         let mut args = vec![self.kind.program.to_owned()];
         // Each number is an argument of its own.
@@ -247,11 +253,13 @@ impl Map {
         let error = Error::refusal(format_args!("{program}: exit status {shown}"));
         if status == NOT_FOUND {
             return error
-                .because(format_args!("{program} maps ranges of ids for a user, and is not there"))
-                .way_out("root installs it: its package is uidmap, shadow or shadow-utils");
+                .because(format_args!(
+                    "{program}, which maps ranges of ids for a user, was not found"
+                ))
+                .way_out("root can install it: the package is uidmap, shadow or shadow-utils");
         }
         if proc::status(cx, b"NoNewPrivs:\t").is_some_and(|set| set == b"1") {
-            let what = [&*program, " gains no privilege, as no_new_privs is set for this process"];
+            let what = [&*program, " gains no privileges, because no_new_privs is set"];
             return error.because(what.concat());
         }
         let Ok(given) = Subordinate::read(cx, self.kind) else { return error };
@@ -262,8 +270,10 @@ impl Map {
             None => self.why(cx, error),
             Some(range) => {
                 let ids = range.shown();
-                let error = error
-                    .because(format_args!("{} gives {} no ids {ids}", given.file, given.caller));
+                let error = error.because(format_args!(
+                    "{} does not give {} the ids {ids}",
+                    given.file, given.caller
+                ));
                 given.add_line(error)
             }
         }
@@ -281,7 +291,7 @@ impl Map {
             }
         }
         if self.ranges.len() > LINES || self.text().len() > BYTES {
-            return error.because("a map has 340 lines and 4095 bytes at most");
+            return error.because("a map has at most 340 lines and 4095 bytes");
         }
         let here = proc::path(&["/proc/self/", self.kind.map]);
         let here = sys::read_file(cx, None, &here).unwrap_or_default();
@@ -290,7 +300,7 @@ impl Map {
         match self.ranges.iter().find(|range| !all(range)) {
             Some(range) if !self.by_itself && !here.is_empty() => {
                 let ids = range.shown();
-                error.because(format_args!("this user namespace does not have all ids {ids}"))
+                error.because(format_args!("not all ids {ids} are mapped in this user namespace"))
             }
             _ => {
                 let maps_root = self.kind.cap == CAP_SETUID && self.inside(0).is_some();

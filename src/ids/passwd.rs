@@ -36,7 +36,7 @@ const LARGEST: usize = 16 << 20;
 /// it is known to be a regular file: to open a FIFO or a device does something, and what `/proc` shows as a regular
 /// file may be the kernel's log, which is gone once it is read.
 ///
-/// Whoever fills the root may mount the file, or its directory. A symbolic link is the image's: it may not lead to
+/// The caller may mount the file or its directory there. A symbolic link comes from the image: it may not lead to
 /// another mount.
 fn open(cx: &Cx, path: &CStr) -> Result<Option<OwnedFd>, Error> {
     let root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
@@ -45,14 +45,14 @@ fn open(cx: &Cx, path: &CStr) -> Result<Option<OwnedFd>, Error> {
     loop {
         let open = |flags| sys::openat2(cx, root.as_fd(), path, flags, resolve);
         let seen = match open(libc::O_PATH) {
-            // A root without it has ids all the same; a dry run may be in another root.
+            // A root without the file still has numeric ids; a dry run may be in another root.
             Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => return Ok(None),
             Err(e) if e.is(Errno::ELOOP) && resolve == libc::RESOLVE_NO_SYMLINKS => {
                 resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
                 continue;
             }
             Err(e) if e.is(Errno::EXDEV) => {
-                let what = format_args!("{shown} is a symbolic link to another mount");
+                let what = format!("{shown} is a symbolic link to another mount");
                 return Err(e.because(what).way_out("use numbers, or mount the file there"));
             }
             other => sys::fstatx(cx, other?.as_fd())?,
@@ -63,7 +63,9 @@ fn open(cx: &Cx, path: &CStr) -> Result<Option<OwnedFd>, Error> {
         let file = open(libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
         return match sys::fstatx(cx, file.as_fd())?.same_file(&seen) {
             true => Ok(Some(file)),
-            false => Err(Error::refusal(format_args!("{shown} was replaced while it was opened"))),
+            false => {
+                Err(Error::refusal(format_args!("{shown} was replaced while it was being opened")))
+            }
         };
     }
 }

@@ -161,6 +161,16 @@ impl Confinement {
         check::entry(&self.program)
     }
 
+    /// Check that td-enter can give what it brings in a terminal under it.
+    pub fn check_control(&self) -> Result<(), Error> {
+        check::terminal(&self.program, self.no_new_privs)
+    }
+
+    /// Check that td-tty --inside can do its work under it.
+    pub fn check_terminal(&self) -> Result<(), Error> {
+        check::terminal(&self.program, false)
+    }
+
     /// Does it refuse to type into a terminal?
     #[allow(clippy::unnecessary_cast)] // an int in musl
     pub fn refuses_typing(&self) -> bool {

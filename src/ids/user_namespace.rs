@@ -16,22 +16,22 @@ const SYSCTLS: [(&CStr, &[u8], &str); 2] = [
     (
         c"/proc/sys/kernel/unprivileged_userns_clone",
         b"0",
-        "kernel.unprivileged_userns_clone is 0: only root may make a user namespace",
+        "kernel.unprivileged_userns_clone is 0: only root may create a user namespace",
     ),
     (
         c"/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         b"1",
-        "kernel.apparmor_restrict_unprivileged_userns is 1: a program needs a profile for this",
+        "kernel.apparmor_restrict_unprivileged_userns is 1: a program needs an AppArmor profile for this",
     ),
 ];
 
 /// The way out of what [`restricted`] has found.
-pub const SYSCTL: &str = "root can change it: sysctl(8)";
+pub const SYSCTL: &str = "root can change this: sysctl(8)";
 
 /// The inode of the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
-/// Are we in the user namespace that the machine began with? Without /proc it is taken to be so.
+/// Is this the machine's initial user namespace? Without /proc it is assumed to be.
 pub fn is_initial(cx: &Cx) -> bool {
     match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
         Ok(stat) => stat.ino == INITIAL_USER_NAMESPACE,
@@ -63,7 +63,7 @@ pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
     // By elimination: our sets are those of the new user namespace already.
     match error.errno() {
         Some(Errno::EPERM) if root => {
-            error.because("perhaps CAP_SETFCAP is missing outside, which mapping its uid 0 takes")
+            error.because("perhaps the caller has no CAP_SETFCAP, which is needed to map uid 0")
         }
         _ => error,
     }
@@ -89,8 +89,8 @@ pub fn may_own(cx: &Cx, map: &CStr, id: u32) -> Result<bool, Error> {
     Ok(id != UNMAPPED && is_mapped(&sys::read_file(cx, None, map)?, id))
 }
 
-/// Who one is in a user namespace with this map: root, or where that is not mapped the smallest id that
-/// is; inside, and outside. `None`: it maps none.
+/// The id to take in a user namespace with this map: root, or if root is not mapped the smallest mapped id; inside, and
+/// outside. `None`: the map is empty.
 pub fn smallest_mapped(map: &[u8]) -> Option<[u32; 2]> {
     let lines = lines(map).filter_map(|line| {
         let mut numbers = split(line, b' ').filter_map(id);

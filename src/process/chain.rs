@@ -1,4 +1,4 @@
-//! A chain: one step after the other, in one process as far as that can be.
+//! A chain: one step after the other, in one process if possible.
 
 use std::ffi::{CString, c_int};
 
@@ -8,8 +8,9 @@ use crate::say::error::{Error, FAILED};
 use crate::say::show::plain;
 use crate::sys::{self, Cx, Handed, Start, cstring};
 
-/// The entry of a program: C's `main`, and its allocator. `program!(pivot)` is that of one tool; `program!(exec: init)`
-/// that of one tool which has another within; `program!(: pivot, exec)` that of several, told by name which it is.
+/// The entry of a program: C's `main`, and its allocator. `program!(pivot)` is a program of one tool; `program!(exec:
+/// init, tty::inner)` is td-exec, which contains td-init and a part of td-tty too; `program!(: pivot, exec)` is a
+/// program of several tools, in which its name selects the tool.
 ///
 /// Rust's own start-up would ignore SIGPIPE for PROG as well, make some 20 calls, and double what a
 /// step costs; and it panics where a standard stream is closed.
@@ -18,10 +19,10 @@ macro_rules! program {
     ($tool:ident) => {
         $crate::entry!(|start| $crate::process::chain::run_one(start, &$crate::tools::$tool::TOOL));
     };
-    ($first:ident: $($tool:ident),*) => {
+    ($first:ident: $($tool:ident $(::$part:ident)?),*) => {
         $crate::entry!(|start| {
             const TOOLS: &[$crate::process::chain::Tool] =
-                &[$crate::tools::$first::TOOL, $($crate::tools::$tool::TOOL),*];
+                &[$crate::tools::$first::TOOL, $($crate::tools::$tool$(::$part)?::TOOL),*];
             $crate::process::chain::run(start, TOOLS, TOOLS.first())
         });
     };
@@ -49,7 +50,8 @@ pub fn step<O>(
     parse: fn(&mut Cli) -> Result<O, Error>,
     apply: fn(&Cx, &O) -> Result<Next, Error>,
 ) -> Result<Next, Error> {
-    let mut cli = Cli::new(tool, help, args, cx.handed());
+    cx.end_step(); // that of the tool before
+    let mut cli = Cli::new(tool, help, args, *cx.handed());
     let parsed = parse(&mut cli);
     cx.begin(tool, args, cli.common.handed, &cli.common.checked);
     let options = parsed?;
@@ -72,7 +74,7 @@ fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
     let status = match result {
         Ok(Next::End(status)) => status,
         Ok(Next::Step(tool, _)) => {
-            cx.say(&Error::refusal([tool, " is not in this program"].concat()));
+            cx.say(&Error::refusal([tool, ": this program does not contain that tool"].concat()));
             FAILED
         }
         Err(error) => {
@@ -83,13 +85,14 @@ fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
     sys::exit(cx, status)
 }
 
-/// A program that has these tools, from its start to its end: that of its name, or else `usual`, or else that of the
-/// first word. What a step has opened is closed when it returns, as execve(2) would close it.
+/// Run a program that has these tools, from its start to its end. The tool is selected by the program's name, else it
+/// is `usual`, else the first word selects it. The descriptors of a step are closed when it returns, as execve(2) would
+/// close them.
 pub fn run(start: &'static Start, tools: &[Tool], usual: Option<&Tool>) -> c_int {
     let names: &[&str] = tools.iter().map(|tool| tool.name).collect::<Vec<_>>().leak();
     let cx = Cx::new(start, names);
     if usual.is_none() {
-        cx.begin("td", &[], Handed::default(), &[]);
+        cx.begin("td", &[], Handed::NOTHING, &[]);
     }
     let (mut name, mut args) = first(start, names, usual);
     loop {
@@ -125,9 +128,9 @@ fn first(
 const HELP: &str = "\
 usage: td TOOL [OPTION]... [OPERAND]... PROG [ARG]...
 
-A container run, one system call step at a time: do the step of TOOL, then
-become PROG. Where PROG is a tool, its step follows in the same process, as far
-as execve(2) would not change what the process is.
+Do the step of TOOL, which is one step of running a container, then become PROG.
+If PROG is a tool, its step follows in the same process, without an execve(2)
+wherever that makes no difference.
 
 ";
 
@@ -139,8 +142,12 @@ fn no_tool(cx: &Cx, args: &[CString]) -> c_int {
             let tools: Vec<String> =
                 cx.tools.iter().map(|tool| ["  ", tool, "\n"].concat()).collect();
             sys::print(
-                &[HELP, &tools.concat(), "\nEach has a manual, and --help: td TOOL --help\n"]
-                    .concat(),
+                &[
+                    HELP,
+                    &tools.concat(),
+                    "\nEach tool has a manual and a help text: td TOOL --help\n",
+                ]
+                .concat(),
             );
             0
         }

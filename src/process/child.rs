@@ -13,7 +13,7 @@ use crate::sys::{self, Cx};
 
 /// Which side of a clone this process is.
 pub enum Side {
-    /// The child, with the dispositions that the caller had, and PROG with the signal mask.
+    /// The child. It has the signal dispositions of the caller, and PROG gets the caller's signal mask.
     Child,
     /// The parent, with every signal blocked: the child's pid, and whether that has executed PROG.
     Parent(i32, Ran),
@@ -29,7 +29,7 @@ impl Caller {
     /// Block every signal, and have children left to us.
     pub fn new(cx: &Cx) -> Result<Caller, Error> {
         let mask = sys::rt_sigprocmask(cx, libc::SIG_BLOCK, SigSet::ALL)?;
-        // A caller that ignores SIGCHLD has the kernel reap children, and takes their status from us.
+        // If the caller ignores SIGCHLD, the kernel reaps our children, and we do not get their status.
         let sigchld = sys::rt_sigaction(cx, libc::SIGCHLD, Some(&SigAction::DEFAULT))?;
         Ok(Caller { mask, sigchld })
     }
@@ -63,7 +63,7 @@ pub fn spawn_for(
     if is_first {
         cx.block_until_prog(mask);
     }
-    // What the caller does after a failure is the parent's to do.
+    // After a failure the parent does what the caller of this function does.
     let set_up = set_up_child(cx, parent, &sigchld, (!is_first).then_some(mask));
     if let Err(error) = set_up.and_then(|()| ready.of_child(cx)) {
         cx.say(&error);
@@ -72,9 +72,9 @@ pub fn spawn_for(
     Ok(Side::Child)
 }
 
-/// clone3(2), or clone(2) where a system call policy answers that the first does not exist, or, of a mere child, that
-/// it is not permitted: then the child has to move itself to the version 2 cgroup as well, and makes a cgroup
-/// namespace when it is there.
+/// clone3(2), or clone(2) if a seccomp filter answers that clone3(2) does not exist, or, for a child without
+/// namespaces, that it is not permitted. With clone(2), the child has to move itself to the version 2 cgroup, and
+/// creates a cgroup namespace after that.
 fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
         Err(e) if e.is(Errno::ENOSYS) || e.is(Errno::EPERM) && flags == 0 => {}
@@ -84,8 +84,8 @@ fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     sys::clone(cx, flags & !later)
 }
 
-/// Die with the parent, whose pidfd is handed on; leave it the locks of the chain, and have the signals as the caller
-/// had them, the mask too where it is given.
+/// Die with the parent, whose pidfd is passed on. Leave the locks of the chain to the parent, and restore the caller's
+/// signal dispositions, and its mask if it is given.
 fn set_up_child(
     cx: &Cx,
     parent: OwnedFd,
@@ -98,7 +98,7 @@ fn set_up_child(
         sys::exit(cx, FAILED);
     }
     cx.set_parent(Some(sys::leave_to_prog(cx, parent)?.as_raw_fd()));
-    // The parent has them, which waits: they are free when that has ended, whoever lives on.
+    // The waiting parent holds them: they are free when it has ended, even if other processes are still running.
     cx.leave_locks();
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(sigchld))?;
@@ -113,13 +113,20 @@ pub struct DeathSignal {
 }
 
 impl DeathSignal {
-    /// Look it up, and open the parent, where that has not handed on its pidfd, as this process will where it clones.
+    /// Look it up, and open the parent if it has not passed on its pidfd. (A process that clones passes on its own.)
     pub fn new(cx: &Cx, clones: bool) -> Result<DeathSignal, Error> {
         let signal = if clones { libc::SIGKILL } else { sys::prctl_get_pdeathsig(cx)? };
+        match clones || signal == 0 {
+            true => Ok(DeathSignal { signal, parent: None }),
+            false => DeathSignal::of(cx, signal),
+        }
+    }
+
+    /// That `signal` is to be it: the parent that is there now.
+    pub fn of(cx: &Cx, signal: i32) -> Result<DeathSignal, Error> {
         // One that waits has handed on its pidfd.
-        let looks = !clones && signal != 0 && cx.parent().is_none();
-        let parent = if looks { sys::getppid(cx)? } else { 0 };
-        // Of a parent outside of our pid namespace there is no pid.
+        let parent = if cx.parent().is_none() { sys::getppid(cx)? } else { 0 };
+        // A parent outside of our pid namespace has no pid here.
         let parent = if parent == 0 { None } else { Some(sys::pidfd_open(cx, parent)?) };
         Ok(DeathSignal { signal, parent })
     }
@@ -142,8 +149,8 @@ impl DeathSignal {
 /// What [`run_helper`] calls on both sides.
 pub type Part<'a> = dyn FnOnce(Side) -> Result<(), Error> + 'a;
 
-/// Clone a helper, in new namespaces `flags`, that does a part of our work while we do ours: `part` is called on both
-/// sides. Then wait for its end. Returns its exit status; what fails in it, it says itself.
+/// Clone a helper, in new namespaces `flags`, that does a part of the work while we do ours: `part` is called on both
+/// sides. Then wait for its end. Returns its exit status; the helper reports its failures itself.
 pub fn run_helper(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error> {
     // As in `spawn`, but only where it must be: to set it discards a SIGCHLD that is pending, which may be
     // of another child (sigaction(3p)).
@@ -165,14 +172,17 @@ pub fn run_helper(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error>
     }
     let done =
         part(Side::Parent(child, Ran::nothing())).inspect_err(|_| drop(wait::kill(cx, child)));
-    let ended = done.and_then(|()| sys::wait4(cx, child, 0));
+    let ended = done.and_then(|()| {
+        wait::until_ended(cx, child);
+        sys::wait4(cx, child, 0)
+    });
     if sigchld.loses_children() {
         sys::rt_sigaction(cx, libc::SIGCHLD, Some(&sigchld))?;
     }
     Ok(ended?.1.exit_status())
 }
 
-/// Die with the parent: when it is gone, what we work on may be another's.
+/// Die with the parent: when it has ended, the files that we work on may belong to another run.
 fn die_with_parent(cx: &Cx, parent: i32) -> Result<(), Error> {
     sys::prctl_set_pdeathsig(cx, libc::SIGKILL)?;
     if sys::getppid(cx)? != parent {

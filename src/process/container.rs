@@ -1,7 +1,7 @@
 //! A container of td-run, found by its name in a state: which process is its process 1, and what that may do.
 //!
-//! The state may be a user's of whom root asks. Then root trusts that user, for what the user's own container is, and
-//! nobody else: the way to each file is walked without links, and process 1 is in a user namespace of that user.
+//! Root may ask for the state of another user. Then root trusts that user, and nobody else, to say what the user's own
+//! container is: no link is followed on the way to a file, and process 1 must be in a user namespace of that user.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -28,7 +28,7 @@ use crate::sys::{self, Cx, cstring};
 
 /// A container as process 1 of it shows it.
 pub struct Container {
-    /// Whose it is, a gid and a uid, where that is not the caller.
+    /// The owner, a gid and a uid, if that is not the caller.
     pub owner: Option<[u32; 2]>,
     /// What process 1 and all that it has made can have: its bounding set.
     pub capabilities: u64,
@@ -46,7 +46,7 @@ const INTERVAL: i64 = 10_000_000;
 /// All that can be blocked, which is not KILL and STOP.
 const EVERY_SIGNAL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-/// No environment is larger, nor a policy: those whose they are can have them say anything.
+/// Larger environments and policies are refused: their owner controls their content.
 const LARGEST: usize = 1 << 20;
 
 impl Container {
@@ -56,11 +56,12 @@ impl Container {
         let first = state.first(cx)?;
         state.has(cx, &first)?;
         let command = set_up(cx, &first, &state.shown)?;
-        // Only now are they what they will be.
+        // They are final only from here on.
         let status = first.read(cx, c"status")?;
         let capabilities = hexadecimal(field(&status, b"CapBnd:"));
         let no_new_privs = field(&status, b"NoNewPrivs:") == b"1";
-        // One who is not who PROG will be shall not choose its PATH, nor what is loaded into it.
+        // If the command runs as another user than PROG will, that user must not choose the PATH of PROG, nor the
+        // libraries that it loads.
         let ids = user_namespace::smallest_mapped(&first.read(cx, c"uid_map")?);
         let environment = match ids {
             Some([_, uid]) if command.is_of(cx, uid)? => environment(cx, &command)?,
@@ -71,7 +72,7 @@ impl Container {
         Ok((first, Container { owner, capabilities, no_new_privs, policy, environment }))
     }
 
-    /// Have no more rights than its processes, but for what is needed until PROG begins.
+    /// Keep only the rights of its processes, and those that are needed until PROG starts.
     pub fn confine(&self, cx: &Cx) -> Result<(), Error> {
         session::join_keyring(cx)?;
         caps::bound(cx, self.capabilities)?;
@@ -85,6 +86,20 @@ impl Container {
     /// The last of that, when the ids are those of PROG.
     pub fn keep_capabilities(&self, cx: &Cx) -> Result<(), Error> {
         keep(cx, self.capabilities)
+    }
+}
+
+/// The state directory, where td-run has it.
+pub fn usual_state(cx: &Cx) -> Result<CString, Error> {
+    let variable = |name| cx.getenv(name).filter(|value| !value.is_empty());
+    match (variable("XDG_DATA_HOME"), variable("HOME")) {
+        _ if cx.start.euid == 0 => Ok(c"/var/lib/td".into()),
+        (Some(data), _) => Ok(cstring([&data[..], b"/td"].concat())),
+        (None, Some(home)) => Ok(cstring([&home[..], b"/.local/share/td"].concat())),
+        (None, None) => {
+            let what = "HOME is not set, so the directory of the containers is not known";
+            Err(Error::refusal(what).way_out("name it: --state DIR"))
+        }
     }
 }
 
@@ -146,7 +161,7 @@ impl<'a> State<'a> {
             };
             if self.holder(cx)?.is_none() {
                 return Err(
-                    error.because(format_args!("the container {} does not run", self.shown))
+                    error.because(format_args!("the container {} is not running", self.shown))
                 );
             }
             if left <= 0 || cx.dry() {
@@ -157,8 +172,8 @@ impl<'a> State<'a> {
         }
     }
 
-    /// The process that the pid file names, if it is what it was when that was written, process 1 of a pid namespace,
-    /// and its parent holds the lock.
+    /// The process that the pid file names, if it is still the same process, is process 1 of a pid namespace, and its
+    /// parent holds the lock.
     fn named(&self, cx: &Cx) -> Result<Target, Error> {
         let shown = [&self.shown, "/pid"].concat();
         let Some(file) = self.file(cx, &[b"/containers/", self.name.to_bytes(), b"/pid"])? else {
@@ -169,15 +184,17 @@ impl<'a> State<'a> {
             return Err(Error::refusal([&shown, " is not a pid file"].concat()));
         };
         let Some(start) = start else {
-            let what = format_args!("{shown} does not say when process {pid} started");
+            let what = format!("{shown} does not say when process {pid} started");
             return Err(Error::refusal(what)
                 .because("so another process may have that pid by now")
-                .way_out(format_args!("if it is the container's process 1: --target {pid}")));
+                .way_out(format_args!(
+                    "if it is process 1 of the container, enter it: --target {pid}"
+                )));
         };
         let first = Target::open(cx, pid)?;
         if proc::stat_field(&first.read(cx, c"stat")?, 22) != Some(start) {
             let what =
-                format_args!("process {pid} is not the one that {shown} names, which has ended");
+                format!("process {pid} is not the process that {shown} names, which has ended");
             return Err(Error::refusal(what));
         }
         let status = first.read(cx, c"status")?;
@@ -187,7 +204,7 @@ impl<'a> State<'a> {
                 "process {pid} is not process 1 of a container"
             )));
         }
-        // In this order: while a process has a parent, that has its pid.
+        // The order matters: as long as a process has a parent, the parent keeps its pid.
         self.is_locked_by(cx, number(field(&status, b"PPid:")), pid)?;
         first.lives(cx).map(|()| first)
     }
@@ -197,10 +214,10 @@ impl<'a> State<'a> {
         let name = plain(self.name.to_bytes());
         match self.holder(cx)? {
             Some(holder) if Some(holder) == parent => Ok(()),
-            None => Err(Error::refusal(format_args!("nobody holds the lock of {name}"))),
+            None => Err(Error::refusal(format_args!("no process holds the lock of {name}"))),
             Some(holder) => {
                 let what = lock::why(cx, &["the name ", &name].concat(), holder);
-                let why = format_args!("which is not the parent of process {pid}");
+                let why = format!("which is not the parent of process {pid}");
                 Err(Error::refusal(what).because(why))
             }
         }
@@ -229,7 +246,8 @@ impl<'a> State<'a> {
         policy.check_entry().map(|()| Some(policy))
     }
 
-    /// Is the process in a user namespace of the user whose the state is? What a user says leads root to nobody else.
+    /// Is the process in a user namespace of the owner of the state? A user's state must not lead root to a process of
+    /// another user.
     fn has(&self, cx: &Cx, first: &Target) -> Result<(), Error> {
         if !self.is_anothers(cx) {
             return Ok(());
@@ -255,7 +273,7 @@ fn is_missing(shown: &str) -> String {
     ["the container ", shown, " does not exist"].concat()
 }
 
-/// Wait until the container is what it will be. Returns its command.
+/// Wait until the container is set up. Returns its command.
 fn set_up(cx: &Cx, first: &Target, shown: &str) -> Result<Target, Error> {
     let mut left = TIMEOUT;
     loop {
@@ -285,7 +303,7 @@ fn command(cx: &Cx, first: &Target) -> Result<Option<Target>, Error> {
     // it (td-unshare --pid), long after pivot_root(2), and a tool is then in no mount of the container.
     let blocked = hexadecimal(field(&first.read(cx, c"status")?, b"SigBlk:"));
     let program = first.stat(cx, c"exe")?;
-    let mounts = mountinfo::parse(&first.read(cx, c"mountinfo")?);
+    let mounts = mountinfo::parse(first.read(cx, c"mountinfo")?.leak());
     if blocked != EVERY_SIGNAL && mounts.iter().any(|mount| mount.id == program.mnt_id) {
         let command = Target::open(cx, first.pid)?;
         return Ok(command.is_executed(cx)?.then_some(command));

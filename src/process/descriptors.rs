@@ -8,6 +8,7 @@
 //! | of a lock that td-lock holds | the parent, which waits, keeps it | keep it; refused for another root | `--lock=FD,...` | has it where no parent waits |
 //! | of `--keep-fd N` | both sides keep it | keep it | nothing | has it |
 //! | of `--seccomp-fd N`, `--record-fd N` | both sides keep it | close it | nothing: `--keep-fd N` | has it, but not after those three |
+//! | the socket of td-tty `--fd N` | the child of td-tty has it; then both sides keep it | close it; `--keep-fd N` keeps it | nothing: `--inside N` | has it, but not after those three; `--inside N` closes it |
 //! | the pidfd of the parent that waits | the child keeps it | keep it for a tool | `--parent=FD` | does not have it |
 //! | any other above 2 | both sides keep it | close it | nothing | has it, but not after those three |
 //!
@@ -41,10 +42,10 @@ pub fn keep_from_prog(cx: &Cx, keep: &[RawFd], used: &[Option<RawFd>]) -> Result
 }
 
 /// Close every descriptor above 2, but for the trace, locks and `keep`; do the `rest`, and end with its status.
-pub fn stay_alone(cx: &Cx, keep: Option<RawFd>, rest: &sys::Rest) -> ! {
+pub fn stay_alone(cx: &Cx, keep: &[Option<RawFd>], rest: &sys::Rest) -> ! {
     let mut kept = cx.locks().to_vec();
     kept.extend(cx.trace_fd());
-    kept.extend(keep);
+    kept.extend(keep.iter().flatten());
     sys::stay_alone(cx, &kept, rest)
 }
 
@@ -53,8 +54,8 @@ pub fn stay_alone(cx: &Cx, keep: Option<RawFd>, rest: &sys::Rest) -> ! {
 pub fn refuse_locks(cx: &Cx, keep: &[RawFd]) -> Result<(), Error> {
     let Some(fd) = cx.locks().iter().find(|fd| !keep.contains(fd)) else { return Ok(()) };
     let fd = show::number(*fd as u64);
-    Err(Error::refusal(["a td-lock before this tool has its lock on descriptor ", &fd].concat())
-        .because("closing it releases the lock; keeping it gives PROG a file of the host")
+    Err(Error::refusal(["an earlier td-lock has its lock on descriptor ", &fd].concat())
+        .because("closing it would free the lock; keeping it would give PROG a file of the host")
         .way_out(
             "put td-lock before td-unshare --pid or td-init, whose parent keeps the lock, or after this tool",
         ))
@@ -71,7 +72,7 @@ pub fn refuse_ways_out(cx: &Cx) -> Result<(), Error> {
             }
             libc::S_IFBLK => {
                 let pipe = if fd == 0 { "cat DEV |" } else { "| cat >DEV" };
-                let way_out = ["hand it over through a pipe: ", pipe].concat();
+                let way_out = ["pass its content through a pipe: ", pipe].concat();
                 ("is a block device, which can be opened for writing inside", way_out)
             }
             _ => continue,

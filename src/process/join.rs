@@ -1,5 +1,5 @@
-//! Joining namespaces, those of a process or those that files hold: setns(2). What else is entered with them is opened
-//! here as well: inside, every path is another's.
+//! Joining namespaces of a process, or namespaces that files hold: setns(2). The root, the working directory and the
+//! cgroups that are entered with them are opened here too, because paths belong to the container once we are inside.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
-/// The bits of two kinds that are like no other.
+/// The bits of two types of namespaces that need special treatment.
 pub const USER: u64 = libc::CLONE_NEWUSER as u64;
 pub const PID: u64 = libc::CLONE_NEWPID as u64;
 
@@ -45,7 +45,7 @@ pub struct Opened {
     pub cgroups: Memberships,
     pub root: Option<OwnedFd>,
     pub wd: Option<OwnedFd>,
-    /// Who PROG will be where the ids change, as the caller has it.
+    /// The ids that PROG will have if they change, as the caller's user namespace shows them.
     pub ids: [Option<u32>; 2],
 }
 
@@ -118,15 +118,15 @@ pub struct Join {
 /// Join them all.
 pub fn join(cx: &Cx, joins: &[Join]) -> Result<(), Error> {
     let has_user = joins.iter().any(|join| join.kinds & USER != 0);
-    // With a pidfd all at once, the user namespace first: it brings the rights over the others.
+    // With a pidfd all are joined at once, the user namespace first, because it gives the rights over the others.
     if let [all] = joins {
         match sys::setns(cx, all.file.as_fd(), all.kinds) {
             Err(e) if e.is(Errno::EPERM) && has_user && all.kinds != USER => {}
             other => return other.map_err(|e| why(cx, all, all.kinds, e)),
         }
     }
-    // One that belongs to a user namespace further out is joined before, with the rights that we have
-    // there, which end with that.
+    // A namespace that belongs to an outer user namespace is joined before, with the rights that we have there: they
+    // end when the new user namespace is joined.
     let mut refused = Vec::new();
     for join in joins.iter().filter(|join| join.kinds != USER) {
         match sys::setns(cx, join.file.as_fd(), join.kinds & !USER) {
@@ -155,7 +155,7 @@ fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
     }
 }
 
-/// Is FILE no namespace, or not one that can be joined?
+/// Is FILE not a namespace, or not a namespace that can be joined?
 fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
     let kind = match sys::ns_get_nstype(cx, join.file.as_fd()) {
         Ok(kind) => kind,
@@ -166,15 +166,15 @@ fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
     };
     if kind != join.kinds {
         let [is, asked] = [kind, join.kinds].map(namespaces::name);
-        return error.because(format_args!("{shown} is a namespace of kind {is}, not {asked}"));
+        return error.because(format_args!("{shown} is a namespace of type {is}, not {asked}"));
     }
     let own = sys::statx(cx, None, c"/proc/self/ns/user", 0);
     match (kind, sys::fstatx(cx, join.file.as_fd()), own) {
-        (PID, ..) => {
-            error.because(format_args!("{shown} is neither our pid namespace nor one below it"))
-        }
+        (PID, ..) => error.because(format_args!(
+            "{shown} is neither this process's pid namespace nor one below it"
+        )),
         (USER, Ok(stat), Ok(own)) if stat.same_file(&own) => {
-            error.because(format_args!("{shown} is the user namespace that we are in"))
+            error.because(format_args!("{shown} is the user namespace of this process"))
         }
         _ => error,
     }
@@ -185,9 +185,9 @@ fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) ->
     if kinds == USER {
         return error
             .because(format_args!(
-                "this process has no CAP_SYS_ADMIN over the user namespace of {shown}"
+                "this process has no CAP_SYS_ADMIN in the user namespace of {shown}"
             ))
-            .way_out("enter as root, or as the user who made it");
+            .way_out("enter as root, or as the user who created it");
     }
     let lacks = |cap: u64| sys::capget(cx).is_ok_and(|own| own.effective() >> cap & 1 == 0);
     if lacks(CAP_SYS_ADMIN) {
@@ -199,7 +199,7 @@ fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) ->
     }
     let owner = sys::ns_get_userns(cx, join.file.as_fd());
     if owner.is_err_and(|e| e.is(Errno::EPERM)) {
-        return error.because(format_args!("{shown} belongs to a user namespace that is not ours"));
+        return error.because(format_args!("{shown} belongs to another user namespace"));
     }
     error
 }

@@ -1,5 +1,5 @@
-//! Locks: of a file, by flock(2), and of a byte that stands for a name, by fcntl(2), of which that of a container's
-//! name is the truth about what runs. Neither kind sees the other.
+//! Locks: of a file, by flock(2), and of a byte that stands for a name, by fcntl(2). The lock of a container's name
+//! tells whether the container is running. The two types do not exclude each other.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +15,9 @@ use crate::say::text::{lines, split};
 use crate::sys::structs::{Flock, Statx};
 use crate::sys::{self, Cx, cstring};
 
-/// The byte that stands for a word, which the file need not have: a hash of 62 bits, FNV-1a. A file for each
-/// name would have to be removed some day, and who waits for a lock on a removed file has one on nothing.
+/// The byte that stands for a word; it need not exist in the file: a hash of 62 bits, FNV-1a. A separate file for each
+/// name would have to be removed at some time, and a process that waits for a lock on a removed file would then lock
+/// nothing.
 pub fn place(word: &CStr) -> i64 {
     let hash = word.to_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -24,10 +25,10 @@ pub fn place(word: &CStr) -> i64 {
     (hash >> 2) as i64
 }
 
-/// Who holds the lock of `word` in a file, without taking it: the pid, and where there is none what F_GETLK says in
-/// its place, see [`Flock`]. `None`: nobody, or the caller.
+/// Find out who holds the lock of `word` in a file, without taking it: the pid, or what F_GETLK returns if there is no
+/// pid, see [`Flock`]. `None`: nobody, or the caller.
 pub fn holder(cx: &Cx, file: &Place, word: &CStr) -> Result<Option<i32>, Error> {
-    // To open the file and close it would give up what this process has locked there: fcntl(2).
+    // Opening the file and closing it would release the locks of this process on it: fcntl(2).
     if let Some(held) = held(cx, file)? {
         return ask(cx, held, word);
     }
@@ -105,15 +106,16 @@ pub fn why_held(cx: &Cx, what: &str, file: &Statx) -> String {
     }
 }
 
-/// Has this process itself the flock(2) lock of a file, on another descriptor than the one that it has just opened?
+/// Does this process itself hold the flock(2) lock of a file, on another descriptor than the one that it has just
+/// opened?
 pub fn is_own(cx: &Cx, file: &Statx) -> bool {
     let own = sys::readlinkat(cx, None, c"/proc/self").ok().and_then(|own| decimal(&own));
     let owner = owner(cx, file).filter(|owner| own == Some(*owner as u64));
     owner.is_some_and(|pid| descriptors(cx, pid, file).is_ok_and(|count| count > 1))
 }
 
-/// The process that has taken the flock(2) lock of a file, as far as /proc shows it: proc_locks(5). It may have ended,
-/// and what has inherited the descriptor have the lock.
+/// The process that took the flock(2) lock of a file, if /proc shows it: proc_locks(5). It may have ended, and a
+/// process that inherited the descriptor may hold the lock.
 fn owner(cx: &Cx, file: &Statx) -> Option<i32> {
     let locks = sys::read_file(cx, None, c"/proc/locks").ok()?;
     lines(&locks).find_map(|line| parse(line, file)).map(|pid| pid as i32)

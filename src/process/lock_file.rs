@@ -1,4 +1,5 @@
-//! Opening a file to lock it: where PROG leaves the descriptor alone, and without closing one of that file.
+//! Opening a file to lock it, at a descriptor number that PROG does not use, and without closing another descriptor of
+//! the same file.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -26,8 +27,8 @@ pub struct LockFile {
 /// A shell that is PROG opens its files at lower numbers: `exec 3>x` would close what is there.
 const LOWEST: RawFd = 10;
 
-/// Use up the descriptors below, so that FILE is opened where it stays: to close any descriptor of a file gives up
-/// every lock of fcntl(2) that this process has on it.
+/// Use up the lower descriptors, so that FILE is opened at its final number: closing any descriptor of a file releases
+/// every fcntl(2) lock that this process has on it.
 fn fill(cx: &Cx) -> Result<Vec<OwnedFd>, Error> {
     let why = |e| why_no_number(cx, e);
     let mut fillers = vec![sys::openat(cx, None, c"/", libc::O_PATH).map_err(why)?];
@@ -38,8 +39,9 @@ fn fill(cx: &Cx) -> Result<Vec<OwnedFd>, Error> {
     Ok(fillers)
 }
 
-/// Open FILE, for flock(2) with this access, where PROG will not close it. It stays when a later step fails: another
-/// may be waiting for it, and would have a lock on a file that nobody finds any more, while a third locks a new one.
+/// Open FILE, for flock(2) with this access, at a number that PROG will not close. FILE is not removed when a later
+/// step fails: another process may be waiting for it, and would then have a lock on a removed file while a third
+/// process locks a new one.
 pub fn open(cx: &Cx, file: &LockFile, access: i32) -> Result<BorrowedFd<'static>, Error> {
     let mut made = Vec::new();
     let opened = open_or_make(cx, file, access, &mut made).inspect_err(|_| {
@@ -54,7 +56,7 @@ fn open_or_make(
     access: i32,
     made: &mut Vec<Made>,
 ) -> Result<OwnedFd, Error> {
-    // What td makes, it makes only where nobody else can lead it elsewhere.
+    // td creates a directory only if no other user can redirect the path to it.
     let place = match file.mkdir {
         true => Some(Place::make(cx, None, &file.path, made)?),
         false => None,
@@ -72,10 +74,11 @@ fn open_or_make(
     }
 }
 
-/// Nothing that to open would wait for (a FIFO), or that would become our terminal.
+/// Do not wait for a FIFO, and do not let a terminal become our controlling terminal.
 const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// For flock(2), who may read it may lock it. A link is followed to what is there, and nothing is made behind one.
+/// For flock(2), read permission is enough to lock a file. A symbolic link is followed to an existing file, and no file
+/// is created through a link.
 fn open_as_it_is(
     cx: &Cx,
     file: &LockFile,
@@ -92,13 +95,13 @@ fn open_as_it_is(
     opened.map_err(|e| why(cx, file, e))
 }
 
-/// No link, for in a directory of many another could lead us to a file of ours.
+/// Follow no link: in a directory that others can write to, another user could make us lock a different file of ours.
 fn open_to_write(cx: &Cx, file: &LockFile, directory: At, name: &CStr) -> Result<OwnedFd, Error> {
     let flags = FLAGS | libc::O_NOFOLLOW;
     let opened = sys::openat_create(cx, directory, name, libc::O_RDWR | flags, 0o600);
     opened.or_else(|error| {
-        // A shared lock needs no right to write. And where others may write to a directory, root itself
-        // may not open with O_CREAT what is there already: proc_sys_fs(5), protected_regular.
+        // A shared lock does not need write permission. And in a directory that others may write to, not even root may
+        // open an existing file with O_CREAT: proc_sys_fs(5), protected_regular.
         let access = if file.shared { libc::O_RDONLY } else { libc::O_RDWR };
         sys::openat(cx, directory, name, access | flags).map_err(|_| why(cx, file, error))
     })
@@ -171,7 +174,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
         Ok(_) => error,
         Err(looked) => {
             let error = error.because(why_unreachable(&shown, &looked));
-            if looked.is(Errno::ENOENT) { error.way_out("--mkdir makes it") } else { error }
+            if looked.is(Errno::ENOENT) { error.way_out("create it: --mkdir") } else { error }
         }
     }
 }
@@ -179,5 +182,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
 /// Whose is it?
 fn why_refused(cx: &Cx, shown: &str, stat: &Statx, error: Error) -> Error {
     let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
-    error.because(format_args!("{shown} belongs to uid {owner} (mode {mode:04o}), we are {we}"))
+    error.because(format_args!(
+        "{shown} belongs to uid {owner} (mode {mode:04o}); this process has uid {we}"
+    ))
 }

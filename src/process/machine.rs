@@ -11,7 +11,7 @@ use crate::cli::Cli;
 use crate::ids::caps::{self, CAP_SYS_BOOT};
 use crate::process::child::{self, Caller, Side};
 use crate::process::process_1;
-use crate::process::signals::Child;
+use crate::process::signals::{Child, Ways};
 use crate::process::wait;
 use crate::root::mountinfo;
 use crate::say::error::Error;
@@ -38,21 +38,24 @@ impl OnExit {
             "reboot" => Ok(OnExit::Reboot),
             "halt" => Ok(OnExit::Halt),
             "respawn" => Ok(OnExit::Respawn),
-            _ => Err(cli.usage(format_args!("--on-exit {word}: poweroff, reboot, halt, respawn"))),
+            _ => Err(cli.usage(format_args!(
+                "--on-exit {word}: must be poweroff, reboot, halt or respawn"
+            ))),
         }
     }
 }
 
 /// Be process 1 of a machine, or of a pid namespace, and never return but in a child, which is to become
 /// PROG: whatever fails there is how that ended. The one refusal is that of another process.
-pub fn continue_in_child(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
+pub fn continue_in_child(cx: &Cx, on_exit: OnExit, ways: Ways) -> Result<(), Error> {
     let pid = sys::getpid(cx)?;
     if pid != 1 && !cx.dry() {
         let pid = show::number(pid as u64);
-        let what = format_args!("--on-exit is for process 1, and this is process {pid}");
-        return Err(Error::refusal(what).way_out("let the kernel start it, or td-unshare --pid"));
+        let what = format!("--on-exit needs process 1, but this is process {pid}");
+        return Err(Error::refusal(what)
+            .way_out("start it as process 1: by the kernel, or by td-unshare --pid"));
     }
-    let machine = Machine::new(cx, on_exit);
+    let machine = Machine::new(cx, on_exit, ways);
     let caller = loop {
         match process_1::hide(cx).and_then(|()| Caller::new(cx)) {
             Ok(caller) => break caller,
@@ -60,8 +63,7 @@ pub fn continue_in_child(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
             Err(error) => machine.after_prog(cx, Err(error)),
         }
     };
-    // What PROG did last is reported by the child that begins anew: our memory is never freed, and we may
-    // see many of them.
+    // The next child reports how PROG ended: this process never frees memory, and there may be many ends.
     let mut before = None;
     loop {
         let ended = match child::spawn_for(cx, &caller, 0, &mut Memberships::default()) {
@@ -82,6 +84,7 @@ pub fn continue_in_child(cx: &Cx, on_exit: OnExit) -> Result<(), Error> {
 
 struct Machine {
     on_exit: OnExit,
+    ways: Ways,
     /// Is it more than a pid namespace? Then the file systems are ours as well.
     is_machine: bool,
     /// Does Ctrl-Alt-Del come to us?
@@ -89,7 +92,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(cx: &Cx, on_exit: OnExit) -> Machine {
+    fn new(cx: &Cx, on_exit: OnExit, ways: Ways) -> Machine {
         // Without it the kernel restarts at once, and what is not yet on a device is lost.
         let is_machine = match sys::reboot_cad_off(cx) {
             Err(e) if e.is(Errno::EINVAL) => false,
@@ -100,12 +103,12 @@ impl Machine {
         // The same signal comes from a terminal that controls our session: we have none in a new one.
         // EPERM: we lead one already.
         let ctrl_alt_del = is_machine && sys::setsid(cx).is_ok();
-        Machine { on_exit, is_machine, ctrl_alt_del }
+        Machine { on_exit, ways, is_machine, ctrl_alt_del }
     }
 
     /// Wait until PROG has ended; or until Ctrl-Alt-Del ends all.
     fn wait(&self, cx: &Cx, child: i32) -> Result<WaitStatus, Error> {
-        let child = Child::new(child, Some(false));
+        let child = Child::with(child, Some(false), self.ways);
         loop {
             let signal = wait::next_signal(cx)?;
             let from_kernel = signal.code == libc::SI_KERNEL;
@@ -145,8 +148,8 @@ impl Machine {
         say(sys::sync(cx));
         if self.is_machine {
             say(make_read_only(cx));
-            // By a child: where the machine does not end, the kernel ends who asked for it (kernel/reboot.c), and
-            // panics where that is its process 1.
+            // A child calls it: if the machine does not stop, the kernel ends the caller (kernel/reboot.c), and panics
+            // if that is process 1.
             let asked = child::run_helper(
                 cx,
                 0,
@@ -159,7 +162,7 @@ impl Machine {
         } else {
             say(reboot(cx, command));
         }
-        cx.say(&Error::refusal("reboot(2) has not ended this machine: process 1 waits for ever"));
+        cx.say(&Error::refusal("reboot(2) did not stop this machine: process 1 waits forever"));
         loop {
             let _ = sys::sleep(cx, i64::MAX);
         }
@@ -168,7 +171,7 @@ impl Machine {
 
 fn say_end(cx: &Cx, ended: WaitStatus, and: &str) {
     let how = if libc::WIFSIGNALED(ended.0) {
-        ["was killed by ", &show::signal(libc::WTERMSIG(ended.0))].concat()
+        ["was killed by ", show::signal(libc::WTERMSIG(ended.0))].concat()
     } else {
         ["has ended with exit status ", &show::number(ended.exit_status().into())].concat()
     };
@@ -200,8 +203,8 @@ fn end_all(cx: &Cx, signal: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Have nothing written any more to file systems on block devices, those that were mounted last first. The
-/// others have no such state, or (as btrfs) are as safe after sync(2).
+/// Make file systems on block devices read-only, the last mounted first. Other file systems have no state to lose, or
+/// (such as btrfs) are as safe after sync(2).
 fn make_read_only(cx: &Cx) -> Result<(), Error> {
     let mut done = Ok(());
     let points = match mountinfo::list(cx, c"/proc/self/mountinfo") {

@@ -41,8 +41,8 @@ fn have_written(cx: &Cx, map: &Map, process: &str) -> Result<(), Error> {
 /// Something that removes a directory.
 pub type Remove = fn(&Cx, &Place) -> Result<(), Error>;
 
-/// Do `remove` as the caller; where that is refused (another of the mapped ids owns it, or its mode forbids
-/// it), in a user namespace with these maps, whose root may.
+/// Do `remove` as the caller. If that is refused (another of the mapped ids owns the file, or its mode forbids it), do
+/// it in a user namespace with these maps, whose root may remove it.
 pub fn remove(cx: &Cx, maps: &IdMaps, place: &Place, remove: Remove) -> Result<(), Error> {
     match remove(cx, place) {
         Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => {}

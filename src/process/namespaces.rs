@@ -30,8 +30,8 @@ pub const KINDS: [(u64, &str, [&str; 2]); 8] = [
     (libc::CLONE_NEWTIME as u64, "time", ["-T", "--time"]),
 ];
 
-/// So many pid namespaces may be one inside the other, beside the first: linux/pid_namespace.h. Of user
-/// namespaces as many: kernel/user_namespace.c.
+/// The maximum depth of pid namespaces below the first: linux/pid_namespace.h. It is the same for user namespaces:
+/// kernel/user_namespace.c.
 const MAX_DEPTH: usize = 32;
 
 const NO_MOUNT_POINT: &str = "/ is not a mount point: this process is in a chroot(2)";
@@ -49,8 +49,8 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
         (Some(Errno::ENOSPC), _) => why_too_many(cx, wanted, error),
         (Some(Errno::EAGAIN), _) => why_no_process(cx, into, error),
         (Some(Errno::ENOMEM), _) if children_elsewhere(cx) => error
-            .because("process 1 of the pid namespace that awaits our children has ended")
-            .way_out("make a new one: unshare --pid --fork"),
+            .because("process 1 of the pid namespace for new children has ended")
+            .way_out("create a new one: unshare --pid --fork"),
         _ => error,
     }
 }
@@ -68,7 +68,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
     if in_chroot(cx) {
         return error
             .because(NO_MOUNT_POINT)
-            .way_out("make the user namespace before the chroot, or use td-pivot in its place");
+            .way_out("create the user namespace before the chroot, or use td-pivot instead");
     }
     let ids = [(c"/proc/self/uid_map", cx.start.euid), (c"/proc/self/gid_map", cx.start.egid)];
     for (map, id) in ids {
@@ -76,7 +76,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
             let map = plain(map.to_bytes());
             return error
                 .because(format_args!(
-                    "our id, shown as {}, is not mapped in this one: {map}",
+                    "the id of this process, shown as {}, is not mapped here: {map}",
                     show::number(id.into())
                 ))
                 .way_out("map it first, as td-unshare --map-root-user does");
@@ -92,8 +92,8 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
 fn why_filtered(cx: &Cx, error: Error) -> Error {
     match status(cx, b"Seccomp:\t") {
         Some(mode) if mode == b"2" => error
-            .because("a seccomp filter is set for this process, and nothing else was found")
-            .way_out("have the filter allow clone3(2) and unshare(2)"),
+            .because("a seccomp filter is set for this process; no other cause was found")
+            .way_out("let the filter allow clone3(2) and unshare(2)"),
         _ => error,
     }
 }
@@ -101,7 +101,7 @@ fn why_filtered(cx: &Cx, error: Error) -> Error {
 fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
     if wanted & libc::CLONE_NEWPID as u64 != 0 && children_elsewhere(cx) {
         return error
-            .because("this process has made a pid namespace for its children already")
+            .because("this process has already created a pid namespace for its children")
             .way_out("fork first: unshare --pid --fork");
     }
     let look = |name| sys::statx(cx, None, &path(&["/proc/self/ns/", name]), 0);
@@ -131,16 +131,16 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
         found.push_str(if found.is_empty() { "" } else { ", " });
         found.push_str(&line);
     }
-    // What is in use is seen nowhere, nor are the limits further out and the depth of user namespaces.
+    // The kernel does not show how many are in use, nor the outer limits, nor the depth of user namespaces.
     if found.is_empty() {
-        found.push_str("/proc/sys/user cannot be read here: it has the limits of namespaces");
+        found.push_str("/proc/sys/user, which holds the limits of namespaces, cannot be read here");
     }
     error = error
         .because(found)
         .because("one of these limits is reached, here or in an ancestor user namespace");
     match wanted & libc::CLONE_NEWUSER as u64 {
         0 => error,
-        _ => error.because("or 32 user namespaces are nested, the maximum"),
+        _ => error.because("or user namespaces are nested 32 deep, the maximum"),
     }
 }
 
@@ -166,12 +166,12 @@ fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
             }
         }
     }
-    // By elimination: how many processes the user has is seen nowhere.
+    // By elimination: the kernel does not show how many processes the user has.
     const NPROC: Table =
         &Names { values: &[flags::fitting(libc::RLIMIT_NPROC as u64)], names: "RLIMIT_NPROC" };
     match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
         Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
-            "perhaps RLIMIT_NPROC, which allows this user {} processes",
+            "perhaps RLIMIT_NPROC is reached: it allows this user {} processes",
             show::number(limit.soft)
         )),
         _ => error,
@@ -212,7 +212,7 @@ pub fn pin(cx: &Cx, child: i32, namespace: u64, file: &CStr) -> Result<bool, Err
     }
 }
 
-/// Let go of it.
+/// Detach it.
 pub fn unpin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
     sys::umount2(cx, file, libc::MNT_DETACH)?;
     remove_pin(cx, file, made)
@@ -231,14 +231,14 @@ fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
     let (Ok(mounts), Ok(stat)) = (mounts, sys::statx(cx, None, file, 0)) else { return error };
     match mounts.iter().find(|mount| stat.mnt_id == mount.id) {
         Some(mount) if mount.shared => {
-            let point = plain(&mount.point);
+            let point = plain(mount.point);
             let what =
-                ["the mount on ", &point, " is shared, and no mount namespace goes to others"];
-            error.because(what.concat()).way_out("give a file on a private mount, see mount(8)")
+                ["the mount on ", &point, " is shared, so it cannot hold a mount namespace"];
+            error.because(what.concat()).way_out("choose a file on a private mount: see mount(8)")
         }
         // By elimination. Linux 6.18 numbers them by processor, so that a new one may have a lower number.
         _ => error
-            .because("perhaps the new mount namespace has a lower number, and so counts as outer")
+            .because("perhaps the new mount namespace has a lower number, so the kernel takes it for an outer one")
             .way_out(
                 "start it on the CPU where the current mount namespace was created: taskset(1)",
             ),
@@ -283,7 +283,7 @@ pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
     const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
     match name.len() {
         length if length > MOST => error.because(format_args!(
-            "the name has {} bytes, of 64 at most",
+            "the name has {} bytes; the maximum is 64",
             show::number(length as u64)
         )),
         _ => caps::why(cx, CAP_SYS_ADMIN, error),

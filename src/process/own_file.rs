@@ -24,7 +24,7 @@ pub fn path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
         return Ok(path.starts_with(b"/").then(|| path.to_vec()));
     }
     if is_by_descriptor(cx) {
-        // A copy that the caller made in memory lies nowhere; the caller may give a path as its name.
+        // A copy that the caller made in memory has no path, though its name may look like one.
         let name = cx.start.args.first().map(|name| name.to_bytes().to_vec());
         return Ok(located(cx).or(name.filter(|name| name.starts_with(b"/"))));
     }
@@ -38,8 +38,8 @@ pub fn path(cx: &Cx) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(absolute))
 }
 
-/// Were we executed by descriptor, as by fexecve(3)? Then the kernel gives no path. By now descriptor N may be closed
-/// or another file, and where a script was executed it is the script: it does not show what runs.
+/// Was this program executed by descriptor, as by fexecve(3)? Then the kernel gives no path. By now descriptor N may be
+/// closed or another file, and for a script it is the script: it does not show which program runs.
 fn is_by_descriptor(cx: &Cx) -> bool {
     cx.start.execfn.to_bytes().starts_with(b"/dev/fd/")
 }
@@ -53,8 +53,8 @@ fn located(cx: &Cx) -> Option<Vec<u8>> {
     is_there.then_some(path)
 }
 
-/// Continue as ourselves once more, [sealed](seal), unless whoever executed us says that we are: see [`sys::SEALED`].
-/// The other tools are still found beside the file.
+/// Execute this program again, [sealed](seal), unless the program that executed us says that it is already sealed: see
+/// [`sys::SEALED`]. The other tools are still found beside the file.
 pub fn continue_sealed(cx: &Cx, how: Seal) -> Result<(), Error> {
     if cx.sealed().is_some() {
         return Ok(());
@@ -110,25 +110,25 @@ fn why_not_found(error: Error) -> Error {
     match error.errno() {
         None | Some(Errno::ENOENT) => error
             .because("the path of this program is not known, and its file can be found only through /proc")
-            .way_out("mount proc on /proc, or start it by its path"),
+            .way_out("mount proc on /proc, or start the program by its path"),
         _ => error,
     }
 }
 
-/// What stands for a file of the host where a program of the container is executed. Through `/proc/PID/exe` that
-/// program could write to the file itself (CVE-2019-5736).
+/// What replaces a file of the host when a program of the container is executed. That program could otherwise write to
+/// the file through `/proc/PID/exe` (CVE-2019-5736).
 #[derive(Clone, Copy, PartialEq)]
 pub enum Seal {
-    /// The file on a read-only mount of its own, attached nowhere. It costs no memory. Whoever may trace us meanwhile
-    /// can clear the flag, as long as its descriptor is open; such a one could open the file as well.
+    /// The file, on a new read-only mount that is not attached. It costs no memory. A process that may trace us can
+    /// clear the read-only flag as long as the descriptor of the mount is open; but it could also open the file itself.
     Mount,
-    /// A copy in memory. For td-enter: processes of the container see it, and may not trace it before execve(2) has made
-    /// it another program; then the descriptor of a mount would be open for a moment, and they could clear the flag. And
-    /// for process 1 of a machine, which would keep the file system of the old root in use.
+    /// A copy in memory. For td-enter: processes of the container see it, and must not trace it before execve(2) has
+    /// made it another program; the descriptor of a mount would be open for a moment then, and they could clear the
+    /// flag. Also for process 1 of a machine: it would keep the file system of the old root in use.
     Copy,
 }
 
-/// The program `path` as what nobody can write to; where one way is refused, by the other.
+/// The program `path`, sealed so that nobody can write to it: in one way, or if that is refused, in the other.
 pub fn seal(cx: &Cx, path: &CStr, name: &CStr, how: Seal) -> Result<OwnedFd, Error> {
     if how == Seal::Mount {
         // We may not mount here; the mount is unbindable or not of this mount namespace; a filter has no such call.
@@ -142,7 +142,7 @@ pub fn seal(cx: &Cx, path: &CStr, name: &CStr, how: Seal) -> Result<OwnedFd, Err
     match copy(cx, path, name) {
         // The file may be executed and not read, or vm.memfd_noexec is 2: nothing in memory may be executed.
         Err(no_copy) if no_copy.is(Errno::EACCES) => read_only(cx, path).map_err(|e| {
-            why_no_tool(cx, path, e).because(["nor can it be copied: ", no_copy.what()].concat())
+            why_no_tool(cx, path, e).because(["and it cannot be copied: ", no_copy.what()].concat())
         }),
         other => other,
     }
@@ -165,7 +165,7 @@ fn copy(cx: &Cx, path: &CStr, name: &CStr) -> Result<OwnedFd, Error> {
             0 if cx.dry() => break,
             0 => {
                 return Err(Error::refusal(format_args!(
-                    "{} was cut short",
+                    "{} was truncated",
                     plain(path.to_bytes())
                 )));
             }

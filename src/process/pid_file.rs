@@ -1,11 +1,11 @@
-//! A file that names a process for other programs, and is there for as long as that process.
+//! A file that tells other programs the pid of a process, and exists as long as the process does.
 //!
 //! Its first line is the pid. A pid is given to another process later, so the second says when this one started:
 //! `start=567890`, in the clock ticks of proc_pid_stat(5). It is one word that is not a number, so that
 //! `kill $(cat FILE)` hits no other process.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use syscalls::Errno;
 
@@ -16,9 +16,9 @@ use crate::say::number::decimal;
 use crate::say::show;
 use crate::say::text::pair;
 use crate::sys::proc;
-use crate::sys::{self, Cx};
+use crate::sys::{self, Cx, Walked};
 
-/// For how long what a killed run has left may take to end.
+/// How long to wait for a process that a killed run has left to end.
 const SECONDS: i64 = 2;
 
 const START: &str = "start=";
@@ -55,13 +55,22 @@ impl Named {
 
 /// Have PROG write to the new file `path` as descriptor `fd`: what td-exec leaves beside a pid file for td-enter.
 pub fn record(cx: &Cx, state: Option<&CStr>, fd: RawFd, path: &CStr) -> Result<(), Error> {
+    forget_walked(cx, fd);
     let Some(free) = sys::free_fd(cx, fd) else {
         let what = ["--record: descriptor ", &show::number(fd as u64), " is in use"];
         return Err(Error::refusal(what.concat()));
     };
     // Its directory is closed before: with every lower number in use, it may have this one.
     let file = new_file(cx, state, path)?;
+    forget_walked(cx, fd);
     sys::leave_to_prog_as(cx, file, free)
+}
+
+/// No directory of ours that is only kept for the next walk has the number `fd`.
+fn forget_walked(cx: &Cx, fd: RawFd) {
+    let walked = cx.walked.take();
+    let has_it = |walked: &Walked| walked.directories.iter().any(|(_, dir)| dir.as_raw_fd() == fd);
+    cx.walked.set(walked.filter(|walked| !has_it(walked)));
 }
 
 fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error> {
@@ -70,9 +79,9 @@ fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error
     sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)
 }
 
-/// If the file is there, a killed run has left it: where the process that it names is a container that is
-/// still dying, wait for its end. It is not killed here: where the file does not say when it started, the number may be
-/// another's by now.
+/// If the file exists, a killed run has left it: if the process that it names is process 1 of a container that is still
+/// dying, wait for its end. Do not kill it: if the file does not say when it started, another process may have the pid
+/// by now.
 pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error> {
     let Some(place) = Place::find(cx, state, path)? else { return Ok(()) };
     let shown = place.shown();
@@ -99,12 +108,13 @@ pub fn await_end(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<(), Error
         return Ok(());
     }
     let what =
-        format!("process {number}, which {shown} names, lives, and is process 1 of a container");
-    Err(Error::refusal(what)
-        .way_out(format_args!("wait for its end; if it is another's, remove {shown}")))
+        format!("process {number}, which {shown} names, is alive and is process 1 of a container");
+    Err(Error::refusal(what).way_out(format_args!(
+        "wait until it ends; if it is another process by now, remove {shown}"
+    )))
 }
 
-/// The process that a pid file names. What is not one is not overwritten.
+/// The process that a pid file names. A file that is not a pid file is not overwritten.
 fn named(cx: &Cx, place: &Place) -> Result<Option<Named>, Error> {
     let what = || format!("{} exists and is not a pid file", place.shown());
     let text = match place.read(cx, LARGEST) {

@@ -5,12 +5,12 @@ use crate::sys::{self, Cx};
 
 /// Be process 1 as PROG and its children may see it.
 pub fn hide(cx: &Cx) -> Result<(), Error> {
-    // What we were started with is of the host: inside, /proc/1 would show it.
+    // Our arguments and environment come from the host: inside, /proc/1 would show them.
     sys::prctl_set_name(cx, c"td-init")?;
     if !cx.dry() {
         cx.set_env(cx.env().to_vec());
         cx.start.forget(c"td-init");
     }
-    // Nor may PROG, with the capabilities that we have, look for it in our memory or trace us.
+    // PROG, which has our capabilities, must not find them in our memory or trace us either.
     sys::prctl_set_undumpable(cx)
 }

@@ -1,5 +1,5 @@
-//! PROG, the rest of the command line: recognised where it is one of our tools, else searched for in PATH, and
-//! executed, also across a change of root.
+//! PROG, the rest of the command line: recognized if it is one of our tools, else searched for in PATH, and executed,
+//! also after a change of the root.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::say::text::{split, split_name};
 use crate::sys::{self, Cx, cstring};
 
 /// The tools. Each is in this program or beside it, whatever PATH says.
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 10] = [
     "td-cgroup",
     "td-unshare",
     "td-overlay",
@@ -27,12 +27,13 @@ const TOOLS: [&str; 9] = [
     "td-exec",
     "td-enter",
     "td-lock",
+    "td-tty",
 ];
 
 /// Where bare names are looked up when PATH is not set: execvp(3) has such a default too.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What comes after a step that went well, where that is not another program: execve(2) does not return.
+/// What follows a successful step, if that is not another program: execve(2) does not return.
 pub enum Next {
     /// A tool of this program, by its name, with its command line.
     Step(&'static str, &'static [CString]),
@@ -51,20 +52,20 @@ pub struct Found {
 }
 
 impl Prog {
-    /// Is it one of our own tools, wherever that lies? Behind `--` it is a program like any other.
+    /// Is it one of our own tools, wherever its file is? After `--` it is an ordinary program.
     fn is_ours(&self) -> bool {
         !self.is_behind_dashes()
             && TOOLS.iter().any(|tool| tool.as_bytes() == self.name().to_bytes())
     }
 
-    /// What a message calls it once it has ended: one of our tools has become something else meanwhile.
+    /// Its name in messages after it has ended: by then one of our tools has become another program.
     pub fn shown(&self) -> String {
         if self.is_ours() { "PROG".into() } else { plain(self.name().to_bytes()) }
     }
 
-    /// Find the program if it is one of our tools, before the working directory or the root changes.
-    /// Any other is searched for in PATH where it will run, when it is executed. A tool never is: one of an image would
-    /// have all our rights.
+    /// Find the program if it is one of our tools, before the working directory or the root changes. Any other program
+    /// is searched for in PATH when it is executed, in the root where it will run. A tool is never searched for: a
+    /// program of the image with its name would get all our rights.
     pub fn find_tool(&self, cx: &Cx) -> Result<Found, Error> {
         let name = self.args().first().map(CString::as_c_str).unwrap_or_default();
         let mut found = Found { args: self.args(), name, tool: None, sibling: None };
@@ -90,8 +91,8 @@ fn no_tool(name: &CStr) -> Error {
         .way_out("put it before td-pivot, or use td, which has all tools; for a program of this root, put -- before it")
 }
 
-/// `name` beside the running program, `path`. Where that is a link and has none beside it: beside what it leads to, as
-/// far as links lead. (So a directory may also hold links to all tools, of whatever names.)
+/// `name` beside the running program, `path`. If `path` is a link without `name` beside it, beside the target of the
+/// link, and so on. (So a directory may contain links to all tools, under any names.)
 fn sibling(cx: &Cx, mut path: Vec<u8>, name: &CStr) -> CString {
     let nearest = beside(&path, name);
     let mut found = nearest.clone();
@@ -123,6 +124,25 @@ impl Found {
     /// Is it td-init, of this program?
     pub fn is_init(&self) -> bool {
         self.tool == Some("td-init")
+    }
+
+    /// Is it td-tty?
+    pub fn is_terminal(&self) -> bool {
+        self.is_tool() && self.name == c"td-tty"
+    }
+
+    /// Is it td-init, or td-tty --inside with td-init after it?
+    pub fn leads_to_init(&self) -> bool {
+        let mut words = self.args.iter().map(|word| word.to_bytes()).skip(1);
+        let mut word = if self.is_terminal() { words.next() } else { None };
+        while let Some(option) = word.filter(|word| word.starts_with(b"-") && *word != b"--") {
+            // Those whose value is the next word, where it is not behind `=`.
+            if [&b"--inside"[..], b"--fd", b"--ready", b"--signal-mask"].contains(&option) {
+                words.next();
+            }
+            word = words.next();
+        }
+        self.is_init() || word == Some(b"td-init")
     }
 
     /// The file to execute for one of our own tools.
@@ -192,11 +212,11 @@ impl Found {
         argv
     }
 
-    /// Try the directories of PATH in their order, as execvp(3) does: one that may not be entered or
-    /// executed is passed over, and said when there is no other.
+    /// Try the directories of PATH in their order, as execvp(3) does. A directory that may not be entered, or a file
+    /// that may not be executed, is skipped; it is reported if there is no other.
     fn search(&self, cx: &Cx, path: &[u8], argv: &[CString]) -> Result<Next, Error> {
         let mut refused = None;
-        // An empty name is that of no program, though every directory has it.
+        // An empty name does not name a program, though it would be found in every directory.
         let directories = split(path, b':').filter(|_| !self.name.is_empty());
         for directory in directories {
             let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
@@ -247,9 +267,9 @@ impl Found {
     }
 }
 
-/// May the file be executed by us? False: only execve(2) will tell, for a policy refuses to say whether it is there.
+/// May this process execute the file? False: only execve(2) can tell, because a policy refuses faccessat2(2).
 fn may_execute(cx: &Cx, file: &CStr) -> Result<bool, Error> {
-    // What a policy, or a kernel without the call, returns in its place; neither comes of X_OK or of a path itself.
+    // The errors of a policy, or of a kernel without the call; the check itself never returns them.
     const EXPECTED: &[Errno] = &[Errno::ENOENT, Errno::ENOTDIR, Errno::ENOSYS, Errno::EPERM];
     let refused = |e: &Error| e.is(Errno::ENOSYS) || e.is(Errno::EPERM);
     match sys::faccessat2(cx.expects(EXPECTED), None, file, libc::X_OK) {

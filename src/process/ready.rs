@@ -1,5 +1,5 @@
-//! Whether PROG runs: what is said to those who gave `--ready`, what a parent learns of its child, and the exit status
-//! where that has ended before it became PROG.
+//! Whether PROG runs: what is reported to the readers of `--ready`, what a parent learns about its child, and the exit
+//! status of a child that ended before it became PROG.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -11,8 +11,8 @@ use crate::say::show;
 use crate::sys::structs::WaitStatus;
 use crate::sys::{self, Cx};
 
-/// Tell those who gave `--ready` that PROG, which is not one of our tools, is executed now. The end of file says that
-/// it runs.
+/// Report to the readers of `--ready` that PROG, which is not one of our tools, is executed now. The end of file then
+/// means that it runs.
 pub fn say_ready(cx: &Cx) -> Result<(), Error> {
     let parent = cx.parent().map(|parent| parent.as_raw_fd());
     let mut ends = cx.ready().iter().copied().chain(parent);
@@ -35,8 +35,8 @@ fn say(cx: &Cx, byte: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The signals that end a process which nobody asks to end: a limit is reached, or it has gone wrong. (What a caller
-/// sends, and reboot(2), end a run as is asked.)
+/// The signals that end a process although nobody asked for that: it reached a limit, or has a fault. (A signal that a
+/// caller sends, and reboot(2), end a run on purpose.)
 const FAILURES: [i32; 9] = [
     libc::SIGKILL,
     libc::SIGSEGV,
@@ -49,8 +49,8 @@ const FAILURES: [i32; 9] = [
     libc::SIGXFSZ,
 ];
 
-/// What a parent learns of its child: has that, or what it has become, executed PROG? It is one of two connected
-/// sockets, of which the other is the child's, a descriptor of `--ready`.
+/// How a parent learns whether its child, or the tool that the child has become, has executed PROG: this is one of two
+/// connected sockets; the child has the other, as a descriptor of `--ready`.
 pub struct Ran(Option<OwnedFd>, Cell<Option<bool>>);
 
 /// Both sockets, created before the clone.
@@ -113,7 +113,7 @@ impl Ran {
             return ended.exit_status();
         }
         let signal = show::signal(signal);
-        cx.say(&Error::refusal([&signal, " ended the process before it became PROG"].concat()));
+        cx.say(&Error::refusal([signal, " ended the process before it became PROG"].concat()));
         FAILED
     }
 }

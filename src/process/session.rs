@@ -35,8 +35,8 @@ pub fn join_keyring(cx: &Cx) -> Result<(), Error> {
         Err(e) if e.is(Errno::ENOSYS) => match has_keyrings(cx) {
             Ok(false) => Ok(()),
             Ok(true) => Err(e
-                .because("this kernel has keyrings, so a filter refuses it: the caller's would be shared")
-                .way_out("have the filter allow keyctl(2)")),
+                .because("a filter refuses the call, because this kernel has keyrings: PROG would share the caller's")
+                .way_out("let the filter allow keyctl(2)")),
             Err(_) => Err(e.because("/proc does not show whether this kernel has keyrings")),
         },
         other => other,
@@ -75,7 +75,7 @@ pub fn refuse_free_terminals(
         "descriptor {fd} is a terminal that perhaps controls no session"
     ))
     .because(
-        "PROG could make it its controlling terminal and type into it: no policy refuses TIOCSTI",
+        "PROG could make it its controlling terminal and type into it, because no policy refuses TIOCSTI",
     )
     .way_out(
         "give PROG pipes, or first make it the controlling terminal of a session: setsid --ctty",
@@ -128,8 +128,8 @@ fn why_unknown(cx: &Cx, error: Error) -> Error {
 fn why_no_session(cx: &Cx, error: Error) -> Error {
     match (sys::getpid(cx), sys::getpgid(cx, 0)) {
         (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
-            .because("this process leads a process group")
-            .way_out("after td-init it does not lead one, unless td-init leads a session"),
+            .because("this process is the leader of a process group")
+            .way_out("put td-init before td-exec; td-init must not lead a session"),
         _ => error,
     }
 }
@@ -140,7 +140,7 @@ fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
         (Err(looked), _) => error.because(why_unreachable(&shown, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
-            error.because(format_args!("{shown} has no device"))
+            error.because(format_args!("the device of {shown} does not exist"))
         }
         _ => error,
     }
@@ -159,7 +159,7 @@ fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
     match sys::statx(cx, None, device, 0).ok().and_then(|stat| owner(cx, number(stat))) {
         Some(pid) => {
             let pid = ascii(&pid);
-            let why = format_args!("{shown} controls the session of process {pid}");
+            let why = format!("{shown} controls the session of process {pid}");
             error.because(why).way_out("end that session, or name another terminal")
         }
         None => error,

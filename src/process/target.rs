@@ -31,8 +31,8 @@ impl Target {
         // A pidfd is opened by the numbers of our own pid namespace; `/proc` may show another.
         let seen = sys::readlinkat(cx, None, c"/proc/self")?;
         if number(&seen) != Some(sys::getpid(cx)?) {
-            return Err(Error::refusal("/proc shows another pid namespace than ours")
-                .way_out("mount one that shows ours: td-mount --proc /"));
+            return Err(Error::refusal("/proc shows another pid namespace")
+                .way_out("mount a new one: td-mount --proc /"));
         }
         let pidfd = sys::pidfd_open(cx, pid).map_err(|e| why(pid, e))?;
         let dir = open_process(cx, pid)?;
@@ -121,7 +121,7 @@ fn why(pid: i32, error: Error) -> Error {
         Some(Errno::ESRCH | Errno::ENOENT) => error.because(no_process(pid)),
         Some(Errno::EACCES | Errno::EPERM) => error
             .because(format_args!("this process may not trace process {pid}"))
-            .way_out("enter as root, or as the user who made its user namespace"),
+            .way_out("enter as root, or as the user who created its user namespace"),
         _ => error,
     }
 }

@@ -14,8 +14,8 @@ use crate::say::show;
 use crate::sys::structs::{SigInfo, SigSet, WaitStatus};
 use crate::sys::{self, Cx};
 
-/// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how.
-/// Sleeps in one call: an idle container wakes nobody.
+/// Pass every signal on to the child and reap whatever ends, until the child has ended. Returns how. The process sleeps
+/// in one call: an idle container causes no wakeups.
 pub fn wait(cx: &Cx, child: &Child) -> Result<WaitStatus, Error> {
     loop {
         let signal = next_signal(cx)?;
@@ -25,27 +25,32 @@ pub fn wait(cx: &Cx, child: &Child) -> Result<WaitStatus, Error> {
     }
 }
 
-/// As [`wait`], of a child that may be frozen. When a signal is to end it, `release` does what is to be done first; a
-/// child that is frozen still is killed. Where that does not end it, on version 1, that is a failure.
+/// Like [`wait`], for a child that may be frozen. When a signal should end it, `release` is called first; a child that
+/// is still frozen is killed. If that does not end it, on version 1, this fails.
 pub fn wait_unless_frozen(cx: &Cx, child: &Child, release: &dyn Fn()) -> Result<WaitStatus, Error> {
     loop {
         let signal = next_signal(cx)?;
         if let Some(status) = handle(cx, child, &signal)? {
             return Ok(status);
         }
-        if !signals::has_terminating(1 << (signal.signo - 1)) {
+        if !SigSet(1 << (signal.signo - 1)).has_terminating() {
             continue;
         }
         release();
-        let child = child.pid;
-        match record::frozen_process(cx, child) {
-            Some(frozen) if frozen.v2 => {
-                cx.say(&frozen.add_to(killed(child)));
-                sys::kill(cx, child, libc::SIGKILL)?;
-            }
-            Some(frozen) => return Err(frozen.add_to(killed(child))),
-            None => {}
+        kill_if_frozen(cx, child.pid)?;
+    }
+}
+
+/// The child was sent a signal that should end it, which a frozen process does not receive: kill that. If this does not
+/// end it, on version 1, it fails.
+pub fn kill_if_frozen(cx: &Cx, child: i32) -> Result<(), Error> {
+    match record::frozen_process(cx, child) {
+        Some(frozen) if frozen.v2 => {
+            cx.say(&frozen.add_to(killed(child)));
+            sys::kill(cx, child, libc::SIGKILL)
         }
+        Some(frozen) => Err(frozen.add_to(killed(child))),
+        None => Ok(()),
     }
 }
 
@@ -53,18 +58,32 @@ fn killed(child: i32) -> Error {
     Error::refusal(["process ", &show::number(child as u64), " is killed"].concat())
 }
 
-/// Wait until the child has written to its socket, and no longer than until a signal is to end a child that is frozen.
-/// Signals are blocked, and the child gets them later.
+/// Wait until the child has written to its socket, or until a signal arrives that should end a frozen child. Signals
+/// are blocked, and the child gets them later; if it does not get on, for nobody reads what it prints, one that should
+/// end it at once.
 pub fn until_readable(cx: &Cx, socket: BorrowedFd, child: i32) -> Result<(), Error> {
+    let passes_on = Child::new(child, None);
     while !sys::readable_within(cx, socket, 1)? {
-        if !signals::has_terminating(sys::rt_sigpending(cx)?.0) {
+        if !sys::rt_sigpending(cx)?.has_terminating() {
             continue;
         }
         if let Some(frozen) = record::frozen_process(cx, child) {
             return Err(frozen.add_to(killed(child)));
         }
+        signals::pass_on(cx, &passes_on, &sys::rt_sigtimedwait(cx, SigSet::TERMINATING)?);
     }
     Ok(())
+}
+
+/// Wait until a helper has ended. It has no signals of its own, and its signals are blocked as ours are: one that
+/// should end us ends its waiting for a reader of what it prints.
+pub fn until_ended(cx: &Cx, helper: i32) {
+    let Ok(process) = sys::pidfd_open(cx, helper) else { return };
+    while !sys::readable_within(cx, process.as_fd(), 1).unwrap_or(true) {
+        if sys::rt_sigpending(cx).is_ok_and(SigSet::has_terminating) {
+            let _ = sys::kill_if_there(cx, helper, libc::SIGTERM);
+        }
+    }
 }
 
 /// Wait for a signal.
@@ -75,20 +94,25 @@ pub fn next_signal(cx: &Cx) -> Result<SigInfo, Error> {
 /// Pass a signal on to the child; or reap what has ended, and return how, if that was the child. No signal that is
 /// refused ends the wait.
 pub fn handle(cx: &Cx, child: &Child, signal: &SigInfo) -> Result<Option<WaitStatus>, Error> {
-    if signal.signo == libc::SIGCHLD {
-        return reap(cx, child.pid);
+    match signal.signo {
+        libc::SIGCHLD => drop(reap(cx, child)?),
+        _ => signals::pass_on(cx, child, signal),
     }
-    signals::pass_on(cx, child, signal);
-    Ok(None)
+    Ok(child.ended.get())
 }
 
-/// Reap all that has ended. One SIGCHLD may stand for several.
-fn reap(cx: &Cx, child: i32) -> Result<Option<WaitStatus>, Error> {
+/// Reap all that has ended. One SIGCHLD may stand for several. Returns whether children are left.
+pub fn reap(cx: &Cx, child: &Child) -> Result<bool, Error> {
     loop {
-        match sys::wait4(cx, -1, libc::WNOHANG)? {
-            (0, _) => return Ok(None), // the others live
-            (pid, status) if pid == child => return Ok(Some(status)),
-            _ => {} // an orphan of the container
+        match sys::wait4(cx.expects(&[Errno::ECHILD]), -1, libc::WNOHANG | libc::WUNTRACED) {
+            Ok((0, _)) => return Ok(true),
+            Ok((pid, status)) if !libc::WIFSTOPPED(status.0) => child.has_reaped(cx, pid, status),
+            Ok((pid, status)) if pid == child.pid => {
+                signals::stop_too(cx, pid, libc::WSTOPSIG(status.0))?;
+            }
+            Ok(_) => {}
+            Err(e) if e.is(Errno::ECHILD) => return Ok(false),
+            Err(e) => return Err(e),
         }
     }
 }

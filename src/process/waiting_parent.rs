@@ -65,7 +65,9 @@ impl ParentOptions {
     pub fn check(&self, cli: &Cli) -> Result<(), Error> {
         let child_cgroups::Asked { into, remove, record } = &self.cgroups;
         if record.is_some() && (into.is_some() || remove.is_some()) {
-            return Err(cli.usage("--cgroup-record excludes --into-cgroup and --remove-cgroup"));
+            return Err(cli.usage(
+                "--cgroup-record cannot be combined with --into-cgroup or --remove-cgroup",
+            ));
         }
         let paths = self.remove.iter().chain(&self.rmdir).chain(record);
         let mut paths = paths.chain(self.record.iter().map(|(_, file)| file));
@@ -106,7 +108,7 @@ fn record(cli: &mut Cli) -> Result<(RawFd, CString), Error> {
     let parts = parts.and_then(|(n, file)| Some((int(n)?, remove::named(&cstring(file))?)));
     parts.filter(|(fd, _)| *fd > 2).ok_or_else(|| {
         let typed = plain(typed.to_bytes());
-        cli.usage(format_args!("--record {typed}: it is N:FILE, N a descriptor above 2"))
+        cli.usage(format_args!("--record {typed}: must be N:FILE, with a descriptor N above 2"))
     })
 }
 
@@ -137,8 +139,8 @@ pub struct WaitingParent<'a> {
 }
 
 impl<'a> WaitingParent<'a> {
-    /// Wait for the end of what a killed run has left, and refuse what could not be removed at the end: then nothing is
-    /// begun.
+    /// Wait until the processes that a killed run has left have ended, and refuse a path that could not be removed at
+    /// the end, before anything is changed.
     pub fn new(cx: &Cx, asked: &'a ParentOptions, prog: Prog) -> Result<WaitingParent<'a>, Error> {
         let parent = WaitingParent {
             asked,
@@ -252,8 +254,8 @@ impl<'a> WaitingParent<'a> {
         ended.map(Next::End)
     }
 
-    /// What is not removed is reported, and changes nothing else. What would outlive PROG goes too where that was never
-    /// executed.
+    /// A failure to remove something is reported, and has no other effect. If PROG was never executed, remove also what
+    /// would outlive PROG.
     pub fn clean_up(&self, cx: &Cx) {
         let say = |result: Result<(), Error>| result.unwrap_or_else(|error| cx.say(&error));
         self.pid_files.iter().for_each(|file| say(file.remove(cx)));
@@ -268,8 +270,8 @@ impl<'a> WaitingParent<'a> {
         self.pid_files.iter().rev().filter(|_| self.failed).for_each(|file| file.undo(cx));
     }
 
-    /// PROG has failed: was it killed because memory ran out, or a process of it? Looked for while there is a cgroup
-    /// that has counted it. If PROG ended with 0, it has coped with it.
+    /// PROG has failed: was it killed because memory ran out, or a process of it? Checked while the cgroup that counted
+    /// it still exists. If PROG ended with 0, it has handled the loss.
     fn say_how_killed(&self, cx: &Cx) {
         const KILLED: u8 = 128 + libc::SIGKILL as u8; // so a shell and td-init end, too
         if self.status == 0 {

@@ -36,12 +36,12 @@ pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
         (Format::Script(interpreter) | Format::Elf(_, Some(interpreter)), Some(Errno::ENOENT)) => {
             let interpreter = plain(interpreter);
             error
-                .because(format_args!("{shown} is there, but its interpreter {interpreter} is not"))
+                .because(format_args!("{shown} exists, but its interpreter {interpreter} does not"))
         }
         (Format::Elf(machine, _), Some(Errno::ENOEXEC)) => {
             let mut name = String::new();
             show::name(machine.into(), flags::MACHINES, &mut name);
-            let what = ", which this machine does not run";
+            let what = ", which this machine cannot run";
             error.because(format_args!("{shown} is a program for {name}{what}"))
         }
         (Format::Unknown, Some(Errno::ENOEXEC)) => error

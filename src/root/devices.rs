@@ -19,7 +19,7 @@ use crate::sys::{self, Cx, cstring};
 const DEV: &CStr = c"/dev";
 
 /// By device number: Documentation/admin-guide/devices.txt.
-const NODES: [(&CStr, u32, u32); 6] = [
+pub const NODES: [(&CStr, u32, u32); 6] = [
     (c"null", 1, 3),
     (c"zero", 1, 5),
     (c"full", 1, 7),
@@ -27,7 +27,8 @@ const NODES: [(&CStr, u32, u32); 6] = [
     (c"urandom", 1, 9),
     (c"tty", 5, 0),
 ];
-const LINKS: [(&CStr, &CStr); 5] = [
+/// Links there: the name, and where it leads.
+pub const LINKS: [(&CStr, &CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
     (c"stdout", c"/proc/self/fd/1"),
@@ -36,7 +37,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
 ];
 const SIZE: Parameter = (c"size", Some(c"65536k"));
 
-/// A container's own: a tmpfs with the devices that do no harm.
+/// The `/dev` of a container: a tmpfs with only harmless devices.
 ///
 /// What is mounted below it is made, and its targets opened, before the first is attached: where ROOT is
 /// `/`, the caller's nodes would be covered.
@@ -58,8 +59,8 @@ pub fn mount_own(cx: &Cx, root: &mut Root, attr: u64) -> Result<(), Error> {
         .try_for_each(|(name, mount, target)| root.attach(mount, target.as_fd(), &below_dev(name)))
 }
 
-/// The machine's: the one devtmpfs, in which the kernel has made every device, wherever it is mounted. What
-/// is missing in it is made; what is there is somebody's, and stays.
+/// The `/dev` of the machine: the only devtmpfs, in which the kernel has created every device. Missing files are
+/// created in it; existing ones belong to others, and stay.
 pub fn mount_machines(cx: &Cx, root: &mut Root, attr: u64) -> Result<(), Error> {
     let dev = new_fs(cx, c"devtmpfs", &[], attr).map_err(|e| why_no_devtmpfs(cx, e))?;
     root.attach_on(dev, DEV, RESOLVE_NO_SYMLINKS)?;
@@ -93,10 +94,11 @@ fn kernels_own(
     let pts = devpts(cx)?;
     let shm = new_fs(cx, c"tmpfs", &[&[(c"mode", Some(c"1777"))], size].concat(), attr)?;
     let queues = match new_fs(cx, c"mqueue", &[], attr) {
-        // The ipc namespace is not ours, or the kernel has no queues: there is nothing to be seen.
+        // The ipc namespace belongs to another user namespace, or the kernel has no message queues: there is nothing to
+        // mount.
         Err(e) if e.is(Errno::EPERM) || e.is(Errno::ENODEV) => {
             let errno = if e.is(Errno::EPERM) { "EPERM" } else { "ENODEV" };
-            let what = format_args!("a new mqueue is refused ({errno}): /dev/mqueue stays empty");
+            let what = format!("a new mqueue is refused ({errno}): /dev/mqueue stays empty");
             cx.say(&Error::refusal(what));
             None
         }
@@ -144,10 +146,10 @@ fn devpts(cx: &Cx) -> Result<OwnedFd, Error> {
 /// A copy of the mount at a device node of the caller's `/dev`.
 fn callers_node(cx: &Cx, name: &CStr, number: u64) -> Result<OwnedFd, Error> {
     let path = below_dev(name);
-    let needed = "no device node may be made here, so that the caller's is needed";
+    let needed = "device nodes cannot be created here, so the caller's is needed";
     let file = sys::openat(cx, None, &path, libc::O_PATH).map_err(|e| e.because(needed))?;
     if !is_device(&sys::fstatx(cx, file.as_fd())?, number) {
-        let what = format!("{} is another file than it should be", plain(path.to_bytes()));
+        let what = format!("{} is not the expected device", plain(path.to_bytes()));
         return Err(Error::refusal(what).because(needed));
     }
     copy_tree(cx, file.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0)
@@ -162,8 +164,8 @@ pub fn is_device(stat: &Statx, number: u64) -> bool {
 fn why_no_devtmpfs(cx: &Cx, error: Error) -> Error {
     if error.is(Errno::EPERM) && !user_namespace::is_initial(cx) {
         return error
-            .because("devtmpfs is the whole machine's: no user namespace may mount it")
-            .way_out("--dev has the devices that do no harm");
+            .because("devtmpfs belongs to the whole machine: a user namespace cannot mount it")
+            .way_out("use --dev, which has only harmless devices");
     }
     why_not_mounted::why(cx, c"devtmpfs", &[], error)
 }

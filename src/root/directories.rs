@@ -1,20 +1,21 @@
 //! The way to what td makes, removes and keeps: directories that nobody but root and the caller can change.
 //!
-//! A path is walked one name at a time, each by the descriptor of the directory before it. Every directory on
-//! the way, the first included, belongs to root or to the caller, and nobody else may write to it; one with the
-//! sticky bit, as `/tmp`, may be passed through, since what follows in it is checked as well. So what was found
-//! stays what it is. A symbolic link is followed where these rules hold for the directory that it is in and for
-//! the link's own owner (`/var/run`, `/home`), but none below a state directory: to make a hostile state one's
-//! own with `chown -R` makes its links one's own, too.
+//! A path is walked one name at a time, each by the descriptor of the directory before it. (If no link is on the way
+//! and nothing is missing, a look at each directory by its path is as safe.) Every directory on the way, the first
+//! included, belongs to root or to the caller, and nobody else may write to it; one with the sticky bit, as `/tmp`, may
+//! be passed through, since what follows in it is checked as well. So what was found cannot be replaced. A symbolic
+//! link is followed if these rules hold for its directory and for its own owner (`/var/run`, `/home`), but never below
+//! a state directory: a `chown -R` of a hostile state also changes the owner of its links.
 //!
-//! Who owns the root directory is trusted as well: a path begins there. In a user namespace that does not map
-//! root, that is how root's directories look.
+//! The owner of the root directory is trusted too, because every path starts there. In a user namespace that does not
+//! map root, it is the owner of root's directories.
 
 mod trust;
 mod walk;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use walk::Walk;
 pub use walk::{Last, Made, is_below, undo};
@@ -27,7 +28,7 @@ use crate::sys::{self, Cx, cstring};
 /// A name in a directory that is held open.
 pub struct Place {
     /// The directory.
-    pub directory: OwnedFd,
+    pub directory: Rc<OwnedFd>,
     /// The last name of the path.
     pub name: CString,
     /// The path as it was given.
@@ -71,7 +72,7 @@ impl Place {
     /// Open the file there to read it. `None`: it is not a regular file. ELOOP: it is a symbolic link, ENOENT: it does
     /// not exist.
     pub fn open(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
-        // A FIFO must not hold us, nor a terminal become ours.
+        // A FIFO must not block us, and a terminal must not become our controlling terminal.
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = sys::openat(cx, Some(self.directory.as_fd()), &self.name, flags)?;
         let is_regular = sys::fstatx(cx, file.as_fd())?.file_type() == libc::S_IFREG;
@@ -107,7 +108,7 @@ pub fn open(
     state: Option<&CStr>,
     path: &CStr,
     last: Last,
-) -> Result<Option<OwnedFd>, Error> {
+) -> Result<Option<Rc<OwnedFd>>, Error> {
     Walk::new(path, state, last).run(cx, None)
 }
 
@@ -119,10 +120,10 @@ pub fn make(
     path: &CStr,
     last: Last,
     made: &mut Vec<Made>,
-) -> Result<(OwnedFd, bool), Error> {
+) -> Result<(Rc<OwnedFd>, bool), Error> {
     let mut walk = Walk::new(path, state, last);
     let found = walk.run(cx, Some(made))?;
-    // What is missing is made, so there always is one.
+    // Missing directories are created, so there is always one.
     found.map(|directory| (directory, walk.is_new)).ok_or_else(|| Error::refusal("no directory"))
 }
 

@@ -1,4 +1,4 @@
-//! What a dry run has in place of what this step, or one before it, would have made.
+//! What a dry run uses in place of what this step, or an earlier one, would have created.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,7 +8,7 @@ use syscalls::Errno;
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
 
-/// A descriptor for a dry run, in place of what an earlier step would have made.
+/// A descriptor for a dry run, in place of what an earlier step would have created.
 pub fn stand_in(cx: &Cx) -> Result<OwnedFd, Error> {
     sys::openat(cx, None, c"/", libc::O_PATH)
 }

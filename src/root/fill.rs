@@ -21,9 +21,10 @@ pub struct Root<'a> {
     /// The paths in it.
     pub paths: Paths<'a>,
     done: Vec<Done>,
-    /// Is what is attached now the kernel's word to the new root, so that no link shall lead there?
+    /// Is the mount that is attached now one in which the kernel speaks to the new root, so that no link may lead
+    /// there?
     pub guarded: bool,
-    /// In a dry run, the paths that would be there by now.
+    /// In a dry run, the paths that would exist by now.
     made: Vec<CString>,
 }
 
@@ -34,9 +35,9 @@ impl<'a> Root<'a> {
         Ok(Root { cx, paths, done: Vec::new(), guarded: false, made: Vec::new() })
     }
 
-    /// Look a path up to mount there, or to make something. A link on the way may not lead to what
-    /// `--proc`, `--dev` or `--sys` has mounted: what the container learns there is the kernel's word
-    /// (CVE-2019-19921). A path without a link is what the caller wrote, and means it.
+    /// Look up a path to mount on it or to create something. A link on the way must not lead to a mount of `--proc`,
+    /// `--dev` or `--sys`: what the container reads there must come from the kernel (CVE-2019-19921). A path without a
+    /// link was written by the caller, and is accepted.
     fn reach(&self, path: &CStr, flags: c_int, resolve: u64) -> Result<OwnedFd, Error> {
         match self.paths.look_up(path, flags, resolve | libc::RESOLVE_NO_SYMLINKS) {
             Err(e) if e.is(Errno::ELOOP) && resolve & libc::RESOLVE_NO_SYMLINKS == 0 => {}
@@ -49,7 +50,7 @@ impl<'a> Root<'a> {
         }
         let what = "leads through a symbolic link to what --proc, --dev or --sys has mounted";
         Err(Error::refusal(format_args!("{} {what}", self.paths.name(path)))
-            .way_out("if this is what you want, write the path without a link"))
+            .way_out("if you want this, write the path without a symbolic link"))
     }
 
     /// The ids of the guarded mounts. In a dry run none is there.
@@ -71,7 +72,7 @@ impl<'a> Root<'a> {
         Ok(ids)
     }
 
-    /// A directory (`dir`), or else what is there; made where nothing is. `None`: a dry run has not made it.
+    /// A directory (`dir`), or any existing file; created if it does not exist. `None`: a dry run has not created it.
     fn reach_or_make(
         &mut self,
         path: &CStr,
@@ -93,13 +94,13 @@ impl<'a> Root<'a> {
         file.map(Some).map_err(|e| self.paths.why(path, e))
     }
 
-    /// A directory, made where nothing is.
+    /// A directory, which is created if it does not exist.
     pub fn directory(&mut self, path: &CStr) -> Result<OwnedFd, Error> {
         let directory = self.reach_or_make(path, true, 0)?;
         directory.map_or_else(|| stand_in(self.cx), Ok)
     }
 
-    /// A symbolic link that says `text`, made where nothing is.
+    /// A symbolic link to `text`, which is created if it does not exist.
     pub fn symlink(&mut self, text: &CStr, path: &CStr) -> Result<(), Error> {
         let bytes = path.to_bytes();
         let Some(end) = bytes.iter().rposition(|b| *b != b'/') else {
@@ -114,7 +115,7 @@ impl<'a> Root<'a> {
                 match sys::readlinkat(self.cx, Some(parent.as_fd()), &name) {
                     Ok(old) if old == text.to_bytes() => return Ok(()),
                     _ => {
-                        let what = " exists and is not that link";
+                        let what = " exists and is not that symbolic link";
                         return Err(e.because(format_args!("{}{what}", self.paths.name(path))));
                     }
                 }
@@ -135,7 +136,7 @@ impl<'a> Root<'a> {
         }
         if stat.is_dir() && !dir {
             let what =
-                format!("{} is a directory: no file can be mounted on it", self.paths.name(path));
+                format!("{} is a directory: a file cannot be mounted on it", self.paths.name(path));
             return Err(Error::refusal(what));
         }
         Ok(target)
@@ -174,7 +175,7 @@ impl<'a> Root<'a> {
     ) -> Result<(), Error> {
         let shown = self.paths.name(path);
         if self.paths.has(path)? {
-            let what = format!("{shown} is a symbolic link to something that is not there");
+            let what = format!("{shown} is a symbolic link to a file that does not exist");
             return Err(Error::refusal(what));
         }
         let directory = or_stand_in(self.cx, self.reach(parent, libc::O_DIRECTORY, 0))?;
@@ -185,9 +186,8 @@ impl<'a> Root<'a> {
         };
         match made {
             Err(e) if e.is(Errno::EEXIST) => return Ok(()), // another was quicker; it is looked at
-            other => {
-                other.map_err(|e| e.because(format_args!("{shown} is not there, and is needed")))?
-            }
+            other => other
+                .map_err(|e| e.because(format_args!("{shown} does not exist, and is needed")))?,
         }
         let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
         if self.cx.dry() {
@@ -232,8 +232,9 @@ impl<'a> Root<'a> {
         let target = self.target(path, is_dir, 0)?;
         sys::move_mount(cx, mount.as_fd(), target.as_fd())
             .map_err(|e| mounts::why_not_moved(cx, source, mount.as_fd(), target.as_fd(), e))?;
-        // What it has covered, to which it goes back.
-        let place = open_source(cx, source).map_err(|e| e.because("so this was not undone"))?;
+        // The directory that it covered, to which it is moved back.
+        let place =
+            open_source(cx, source).map_err(|e| e.because("so this step was not undone"))?;
         self.done.push(Done::Moved(mount, place));
         Ok(())
     }
@@ -257,7 +258,7 @@ impl<'a> Root<'a> {
         }
         while let Some(done) = self.done.pop() {
             if let Err(error) = done.undo(self.cx, &self.paths) {
-                self.cx.say(&error.because("so this was not undone"));
+                self.cx.say(&error.because("so this step was not undone"));
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The initramfs as the root. Before Linux 7.0 pivot_root(2) cannot leave it: it is mounted on nothing. What
-//! can be done instead is to cover it, which is as good: no path leads under a mount on `/`, neither `..` nor
-//! setns(2), not even out of a chroot(2). Only who may unmount in this mount namespace gets there.
+//! The initramfs as the root. Before Linux 7.0 pivot_root(2) cannot leave it: it is mounted on nothing. Instead, it can
+//! be covered, which is as safe: no path leads under a mount on `/`, neither `..` nor setns(2), not even after a
+//! chroot(2). Only a process that may unmount in this mount namespace can reach it.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,7 +29,7 @@ pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
             put_over(cx, copy.as_fd(), old_root)?;
             copy
         }
-        // By elimination: nothing shows the lock.
+        // By elimination: the kernel does not show locks.
         Err(e) if e.is(Errno::EINVAL) => {
             return Err(e
                 .because(mounts::perhaps_locked("NEW_ROOT"))
@@ -40,8 +40,8 @@ pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
     uncover(cx, old_root, &list, &sys::fstatx(cx, new_root.as_fd())?)
 }
 
-/// Be in a mount, and put it over the initramfs. In this order there is nothing to undo where the second
-/// fails, for the first is about this process alone.
+/// Change to a mount, and move it over the initramfs. In this order there is nothing to undo if the second step fails,
+/// because the first affects only this process.
 fn put_over(cx: &Cx, mount: BorrowedFd, old_root: BorrowedFd) -> Result<(), Error> {
     sys::fchdir(cx, mount)?;
     sys::chroot(cx, c".").map_err(|e| caps::why(cx, CAP_SYS_CHROOT, e))?;
@@ -71,7 +71,7 @@ fn detach(cx: &Cx, lowest: u64, path: &CStr) -> Result<(), Error> {
         let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
         sys::mount_setattr(cx, mount.as_fd(), libc::AT_RECURSIVE, slave)?;
         match sys::umount2(cx, path, libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) {
-            // Locked: it came so into this user namespace. Then it stays, as covered as the initramfs.
+            // The mount is locked, because this user namespace inherited it. Then it stays, covered like the initramfs.
             Err(e) if e.is(Errno::EINVAL) => return Ok(()),
             other => other?,
         }
@@ -94,9 +94,9 @@ pub fn refuse_to_free(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     if !list.iter().any(|m| m.id == root.mnt_id && m.root == b"/" && is_rootfs(&m)) {
         return refuse("the root is not the initramfs, so there is nothing to free");
     }
-    // A bind of a directory of it, be it the new root or below that, would lose its files.
+    // A bind mount of one of its directories, as the new root or below it, would lose its files.
     let kept = list.iter().filter(is_rootfs).find(|m| m.id != root.mnt_id);
-    let kept = kept.map(|m| plain(&m.point));
+    let kept = kept.map(|m| plain(m.point));
     if let Some(point) = kept.or((here.mnt_id == root.mnt_id).then(|| "NEW_ROOT".into())) {
         let what = "is a directory of the initramfs, and would be emptied";
         return refuse(&format!("{point} {what}"));
@@ -104,7 +104,9 @@ pub fn refuse_to_free(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
     // The initramfs is the root of every mount namespace that was made from it, and of the other processes.
     let pids = sys::statx(cx, Some(own), c"ns/pid", 0)?;
     if pids.ino != INITIAL_PID_NAMESPACE || sys::readlinkat(cx, Some(own), c"../self")? != b"1" {
-        return refuse("only the machine's PID 1 may free the initramfs, which others need");
+        return refuse(
+            "only PID 1 of the machine may free the initramfs, which other processes need",
+        );
     }
     Ok(())
 }

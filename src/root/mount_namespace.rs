@@ -25,9 +25,9 @@ pub fn shared_with_pid_1(cx: &Cx, own: BorrowedFd) -> Option<bool> {
 pub enum Owner {
     /// PID 1 is in another.
     Other,
-    /// That of PID 1, which we are not.
+    /// It is that of PID 1, and this process is not PID 1.
     Pid1,
-    /// That of PID 1, and we are that: it is meant to change it.
+    /// It is that of PID 1, and this process is PID 1, which may change it.
     OurselvesAsPid1,
 }
 
@@ -46,11 +46,14 @@ pub fn owner(cx: &Cx, own: Option<BorrowedFd>) -> Option<Owner> {
 /// Say that what is mounted is mounted for the whole machine. A dry run has not made the namespace that a step before
 /// it would have; and where no proc is mounted, process 1 is still about to.
 pub fn warn_on_host(cx: &Cx) {
+    if cx.dry() || cx.made_mount_namespace() {
+        return;
+    }
     let own = sys::openat(cx, None, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY);
     let Ok(own) = own else { return };
-    if !cx.dry() && owner(cx, Some(own.as_fd())) == Some(Owner::Pid1) {
+    if owner(cx, Some(own.as_fd())) == Some(Owner::Pid1) {
         cx.say(&Error::refusal(
-            "this is the mount namespace of PID 1: all of it gets this mount, which td-unshare --mount would keep apart",
+            "this is the mount namespace of PID 1: all its processes see this mount; td-unshare --mount prevents that",
         ));
     }
 }

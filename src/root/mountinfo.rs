@@ -13,30 +13,35 @@ use crate::sys::{self, Cx};
 /// A line of mountinfo.
 #[derive(Debug, Default, PartialEq)]
 pub struct Mount {
-    /// The id that statx(2) tells of a file as well.
+    /// The mount id, which statx(2) also returns for a file.
     pub id: u64,
     /// The id of the mount that this one is mounted on; its own for the initramfs.
     pub parent: u64,
-    /// What of the file system is mounted.
-    pub root: Vec<u8>,
-    /// Where, seen from the process's own root.
-    pub point: Vec<u8>,
+    /// The root of the mount within its file system.
+    pub root: &'static [u8],
+    /// The mount point, as seen from the root of the process.
+    pub point: &'static [u8],
     /// The options of the mount: `rw,nosuid` …
-    pub options: Vec<u8>,
+    pub options: &'static [u8],
     /// Is it in a peer group, so that what is mounted below it is mounted for the others as well?
     pub shared: bool,
-    /// May no bind be made of it?
+    /// Is it unbindable?
     pub unbindable: bool,
     /// The type of the file system.
-    pub fstype: Vec<u8>,
+    pub fstype: &'static [u8],
     /// The options of the file system.
-    pub super_options: Vec<u8>,
+    pub super_options: &'static [u8],
 }
 
 /// The mounts in a mountinfo file (`/proc/self/mountinfo`), in the order of the kernel: one that covers
 /// another comes later.
 pub fn list(cx: &Cx, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
-    Ok(parse(&sys::read_file(cx, None, mountinfo)?))
+    Ok(parse(sys::read_file(cx, None, mountinfo)?.leak()))
+}
+
+/// The mounts of this process, by [`sys::mountinfo`].
+pub fn known(cx: &Cx) -> Result<Vec<Mount>, Error> {
+    sys::mountinfo(cx).map(parse)
 }
 
 /// The mounts of this process; none where no proc is mounted.
@@ -49,12 +54,12 @@ pub fn list_if_any(cx: &Cx) -> Result<Vec<Mount>, Error> {
 
 /// The mounts in a mountinfo file in the directory of a process.
 pub fn list_in(cx: &Cx, process: BorrowedFd, mountinfo: &CStr) -> Result<Vec<Mount>, Error> {
-    Ok(parse(&sys::read_file(cx, Some(process), mountinfo)?))
+    Ok(parse(sys::read_file(cx, Some(process), mountinfo)?.leak()))
 }
 
 /// Parse the text of a mountinfo file. A line that is not understood is left out.
-pub fn parse(text: &[u8]) -> Vec<Mount> {
-    let mut mounts = Vec::new();
+pub fn parse(text: &'static [u8]) -> Vec<Mount> {
+    let mut mounts = Vec::with_capacity(lines(text).count());
     for line in lines(text) {
         mounts.extend(parse_line(line));
     }
@@ -62,7 +67,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
-fn parse_line(line: &[u8]) -> Option<Mount> {
+fn parse_line(line: &'static [u8]) -> Option<Mount> {
     let mut fields = split(line, b' ');
     let mut next = || fields.next();
     let [id, parent, _device, root, point, options] =
@@ -79,16 +84,19 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         parent: decimal(parent)?,
         root: unescape(root),
         point: unescape(point),
-        options: options.to_vec(),
+        options,
         shared,
         unbindable,
-        fstype: fstype.to_vec(),
-        super_options: super_options.to_vec(),
+        fstype,
+        super_options,
     })
 }
 
 /// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
+fn unescape(text: &'static [u8]) -> &'static [u8] {
+    if !text.contains(&b'\\') {
+        return text;
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -108,7 +116,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
             }
         }
     }
-    out
+    out.leak()
 }
 
 #[cfg(test)]
@@ -125,9 +133,9 @@ mod tests {
         assert_eq!(mounts.len(), 2);
         let first = mounts.first().expect("a first mount");
         assert_eq!((first.id, first.parent, first.shared), (36, 35, true));
-        assert_eq!((&first.root[..], &first.point[..]), (&b"/a"[..], &b"/mnt 2"[..]));
-        assert_eq!((&first.options[..], &first.fstype[..]), (&b"rw,noatime"[..], &b"ext3"[..]));
-        assert_eq!(&first.super_options[..], b"rw,x=y");
+        assert_eq!((first.root, first.point), (&b"/a"[..], &b"/mnt 2"[..]));
+        assert_eq!((first.options, first.fstype), (&b"rw,noatime"[..], &b"ext3"[..]));
+        assert_eq!(first.super_options, b"rw,x=y");
         assert!(mounts.get(1).is_some_and(|m| !m.shared && m.point == b"/"));
     }
 

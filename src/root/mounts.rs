@@ -1,4 +1,4 @@
-//! Mounts that are nowhere yet: new file systems, and copies; and why one is not made, copied or moved.
+//! Mounts that are not attached yet: new file systems, and copies; and why one is not created, copied or moved.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,13 +14,13 @@ use crate::say::text::split;
 use crate::sys::structs::MountAttr;
 use crate::sys::{self, Cx, FsConfig, cstring};
 
-/// The mounts that we see, also where no proc is mounted.
+/// The mounts of this mount namespace, even if no proc is mounted.
 pub fn own_list(cx: &Cx) -> Result<Vec<Mount>, Error> {
     list_in(cx, own_proc(cx)?.as_fd(), c"mountinfo")
 }
 
-/// `/proc/self`. Where no proc is mounted, that of a new one, which is nowhere: in an initramfs a failure
-/// has its cause too. It has the directories of the other processes beside it, as `../1`.
+/// `/proc/self`, or if no proc is mounted that of a new proc that is not attached: so a failure in an initramfs has its
+/// cause too. It has the directories of the other processes beside it, as `../1`.
 pub fn own_proc(cx: &Cx) -> Result<OwnedFd, Error> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     sys::openat(cx, None, c"/proc/self", flags).or_else(|_| {
@@ -64,7 +64,7 @@ pub fn fs_log(cx: &Cx, config: BorrowedFd, mut error: Error) -> Error {
 pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<OwnedFd, Error> {
     let flags = libc::OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
     let tree = sys::open_tree(cx, Some(file), c"", flags).map_err(|e| why_no_copy(cx, file, e))?;
-    // How times of access are kept is one of several, so that the old way goes before the new.
+    // The access time setting is one value out of several, so the old one must be cleared before the new one is set.
     let times = if set & libc::MOUNT_ATTR_NOATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
     let attr_clr = clear | times;
     let attr = MountAttr { attr_set: set, attr_clr, propagation: libc::MS_PRIVATE, userns_fd: 0 };
@@ -73,7 +73,7 @@ pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<Owne
     Ok(tree)
 }
 
-/// What a user namespace may not take from the mounts of those above it, as mountinfo has it.
+/// The flags that a user namespace may not remove from inherited mounts, as mountinfo shows them.
 const LOCKED: [(u64, &str); 5] = [
     (libc::MOUNT_ATTR_RDONLY, "ro"),
     (libc::MOUNT_ATTR_NOSUID, "nosuid"),
@@ -97,7 +97,7 @@ fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, erro
     };
     let above = path.strip_suffix(b"/").unwrap_or(&path);
     for mount in &mounts {
-        let has = |word: &str| split(&mount.options, b',').any(|w| w == word.as_bytes());
+        let has = |word: &str| split(mount.options, b',').any(|w| w == word.as_bytes());
         let lost = |(bit, word): &&(u64, &str)| attr.attr_clr & bit != 0 && has(word);
         let Some((bit, word)) = LOCKED.iter().find(lost) else { continue };
         let refuses = |mount: BorrowedFd| {
@@ -113,12 +113,12 @@ fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, erro
             _ => false,
         };
         if is_locked {
-            let point = plain(&mount.point);
+            let point = plain(mount.point);
             let why =
                 format!("the mount on {point} is {word}, which is locked in this user namespace");
             let error = error.because(why);
             return match *bit {
-                libc::MOUNT_ATTR_NODEV => error.way_out("leave it as it is: --dev-bind SRC DST"),
+                libc::MOUNT_ATTR_NODEV => error.way_out("keep the mount flags: --dev-bind SRC DST"),
                 _ => error,
             };
         }
@@ -137,13 +137,13 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     match mounts.iter().find(|m| m.id == stat.mnt_id) {
         None => error.because("the source is not in this mount namespace"),
         Some(m) if m.unbindable => {
-            error.because(format_args!("the mount on {} is unbindable", plain(&m.point)))
+            error.because(format_args!("the mount on {} is unbindable", plain(m.point)))
         }
         Some(_) => error,
     }
 }
 
-/// What is left where nothing else is in the way of a mount: no file shows a lock.
+/// The cause that is left if there is no other: no file shows that a mount is locked.
 pub fn perhaps_locked(name: &str) -> String {
     let why = " is locked: it was inherited from another user namespace (mount_namespaces(7))";
     ["perhaps the mount of ", name, why].concat()
@@ -162,9 +162,9 @@ pub fn why_not_moved(
     };
     let shown = plain(source.to_bytes());
     if !from.is_mount_root() {
-        return error.because(format_args!("{shown} is not a mount point")).way_out(format_args!(
-            "what is not mounted can be bound: td-mount --bind {shown} DST"
-        ));
+        return error
+            .because(format_args!("{shown} is not a mount point"))
+            .way_out(format_args!("bind it instead: td-mount --bind {shown} DST"));
     }
     let Ok(mounts) = own_list(cx) else { return why(cx, error) };
     let find = |id| mounts.iter().find(|mount| mount.id == id);
@@ -184,10 +184,11 @@ pub fn why_not_moved(
         Some(Some(parent)) if parent.shared => error
             .because(format_args!("the mount that holds {shown} is shared"))
             .way_out("run it inside td-unshare --mount, or make that mount private first"),
-        // What is left is a lock, which nothing shows: put on all that a user namespace has from those above.
+        // The cause that is left is a lock, which the kernel does not show: all mounts that a user namespace inherited
+        // are locked.
         _ if !user_namespace::is_initial(cx) => error
             .because(perhaps_locked(&shown))
-            .way_out(format_args!("it can be bound: td-mount --bind {shown} DST")),
+            .way_out(format_args!("bind it instead: td-mount --bind {shown} DST")),
         _ => error,
     }
 }
@@ -204,7 +205,7 @@ pub fn why(cx: &Cx, error: Error) -> Error {
     }
     if user_namespace::is_foreign(cx, c"/proc/self/ns/mnt") {
         return error
-            .because("the mount namespace belongs to a user namespace that is not ours")
+            .because("the mount namespace belongs to another user namespace")
             .way_out("run it inside td-unshare --mount");
     }
     error

@@ -10,7 +10,7 @@ use crate::say::error::{Error, why_unreachable};
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
-/// What was moved, and the path from which.
+/// A mount that was moved, and its old path.
 #[derive(Default)]
 pub struct Moves<'a>(Vec<(OwnedFd, &'a CStr)>);
 
@@ -27,8 +27,8 @@ impl<'a> Moves<'a> {
         Ok(())
     }
 
-    /// Move them back, the last first. The root may be another by now, so paths begin at the old one. What
-    /// cannot be undone is reported.
+    /// Move them back, the last first. The root may have changed, so paths start at the old root. What cannot be undone
+    /// is reported.
     pub fn undo(&self, cx: &Cx, old_root: BorrowedFd) {
         for (mount, path) in self.0.iter().rev() {
             let place = sys::openat2(cx, old_root, path, DIRECTORY, libc::RESOLVE_IN_ROOT);
@@ -60,6 +60,8 @@ fn target(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
     let within = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
     or_stand_in(cx, sys::openat2(cx, here.as_fd(), path, DIRECTORY, within)).map_err(|e| {
         let shown = plain(path.to_bytes());
-        e.because(format_args!("NEW_ROOT has no directory {shown} without a link on the way"))
+        e.because(format_args!(
+            "NEW_ROOT has no directory {shown} that is reached without symbolic links"
+        ))
     })
 }

@@ -15,7 +15,7 @@ use crate::say::error::Error;
 use crate::say::show::ascii;
 use crate::sys::{self, Cx, FsConfig, cstring};
 
-/// A tmpfs that is nowhere yet.
+/// A tmpfs that is not attached yet.
 pub fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Error> {
     let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
     options.extend(size.map(|size| (c"size", Some(size))));
@@ -53,12 +53,11 @@ pub fn new(
     sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
 }
 
-/// The kernel says itself what is wrong with an option, but for this.
+/// The kernel itself reports what is wrong with an option, except in this case.
 fn why_no_option(value: Option<&CStr>, error: Error) -> Error {
     match value.map_or(0, CStr::count_bytes) {
-        n @ 256.. => {
-            error.because(format_args!("fsconfig(2) takes 255 bytes at most, and these are {n}"))
-        }
+        n @ 256.. => error
+            .because(format_args!("fsconfig(2) takes at most 255 bytes, and this value has {n}")),
         _ => error,
     }
 }
@@ -87,7 +86,7 @@ fn new_by_number(
 fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
     let point = cstring(format!("{}/overlay", stage.as_raw_fd()));
     sys::chdir(cx, c"/proc/self/fd")
-        .map_err(|e| e.because("before Linux 6.13 layers are given through /proc"))?;
+        .map_err(|e| e.because("before Linux 6.13, layers are passed through /proc"))?;
     let overlay = Some(c"overlay");
     sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(data))?;
     sys::open_tree(cx, Some(stage), c"overlay", libc::OPEN_TREE_CLONE)
@@ -111,9 +110,7 @@ fn mount_data(layers: &[Layer], options: &[Parameter]) -> Result<CString, Error>
     // The page ends with a zero byte.
     if data.len() > 4095 {
         let what = format!("the options of the overlay have {} bytes", data.len());
-        return Err(Error::refusal(format_args!(
-            "{what}, and before Linux 6.13 it takes at most 4095"
-        )));
+        return Err(Error::refusal(format_args!("{what}; before Linux 6.13 the maximum is 4095")));
     }
     Ok(cstring(data))
 }

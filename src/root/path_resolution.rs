@@ -66,7 +66,7 @@ impl<'a> Paths<'a> {
         }
     }
 
-    /// Is anything at a path, be it a link?
+    /// Does a path exist, even as a link?
     pub fn has(&self, path: &CStr) -> Result<bool, Error> {
         self.cx.expects(&[Errno::ENOENT]);
         match self.look_up(path, libc::O_NOFOLLOW, 0) {
@@ -75,11 +75,11 @@ impl<'a> Paths<'a> {
         }
     }
 
-    /// What is mounted on the root itself would not be seen by whoever has it open, as we do.
+    /// A mount on the root itself would not be visible to processes that have the root open, such as this one.
     pub fn refuse_itself(&self, path: &CStr) -> Error {
         let root = plain(self.path.to_bytes());
         let path = plain(path.to_bytes());
-        Error::refusal(format_args!("{path} is the root {root} itself, and must lie below it"))
+        Error::refusal(format_args!("{path} is the root {root} itself, not a path below it"))
     }
 
     /// Why a path cannot be used: look at what it leads to.
@@ -95,7 +95,7 @@ impl<'a> Paths<'a> {
         }
         let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
         if error.is(Errno::EXDEV) && magic().is_err_and(|e| e.is(Errno::ELOOP)) {
-            let what = "leads through a link that the kernel keeps for a process";
+            let what = "leads through a magic link (symlink(7))";
             return error.because(format_args!("{shown} {what}"));
         }
         // The path itself, or what it leads through.

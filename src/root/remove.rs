@@ -1,4 +1,4 @@
-//! Removing a directory with all it holds, when what is in it may be hostile.
+//! Removing a directory with its content, which may be hostile.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,9 +13,9 @@ use crate::sys::{self, Cx, cstring};
 
 const MOUNTED: &str = "is a mount point, and what is mounted is not removed";
 
-/// A directory that may be removed, without the slashes after its name: with them a link would be
-/// followed. `None`: what does not end in a name, `/`, `.`, `..` or nothing. A script that calls
-/// its directory `$dir/` shall not remove the root when `$dir` is empty.
+/// The path of a directory to remove, without the slashes after its name: with them a link would be followed. `None`:
+/// the path does not end in a name but is `/`, ends in `.` or `..`, or is empty. A script that writes `$dir/` must not
+/// remove the root when `$dir` is empty.
 pub fn named(typed: &CStr) -> Option<CString> {
     let mut path = typed.to_bytes();
     while let Some(rest) = path.strip_suffix(b"/") {
@@ -27,12 +27,11 @@ pub fn named(typed: &CStr) -> Option<CString> {
     }
 }
 
-/// Remove the directory at `place` and everything below it: no link is followed, no mount is entered.
-/// It is no failure where there is none.
+/// Remove the directory at `place` and everything below it: no link is followed, no mount is entered. It is not a
+/// failure if it does not exist.
 pub fn remove_tree(cx: &Cx, place: &Place) -> Result<(), Error> {
     let parent = place.directory.as_fd();
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let top = match sys::openat(cx, Some(parent), &place.name, flags) {
+    let top = match sys::openat(cx, Some(parent), &place.name, FLAGS) {
         Err(e) if e.is(Errno::ENOENT) => return Ok(()),
         other => other.map_err(|e| e.because(format_args!("{} is not removed", place.shown())))?,
     };
@@ -44,7 +43,7 @@ pub fn remove_tree(cx: &Cx, place: &Place) -> Result<(), Error> {
     sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR)
 }
 
-/// Remove the directory at `place` if it is empty. It is no failure where there is none.
+/// Remove the directory at `place` if it is empty. It is not a failure if it does not exist.
 pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
     let parent = place.directory.as_fd();
     match sys::unlinkat(cx, Some(parent), &place.name, libc::AT_REMOVEDIR) {
@@ -55,31 +54,53 @@ pub fn remove_empty(cx: &Cx, place: &Place) -> Result<(), Error> {
 
 /// Remove everything that is in a directory: no link is followed, no mount is entered.
 ///
-/// A directory in a directory is moved up to the top before it is emptied. So neither the stack nor the
-/// number of descriptors grows with the depth of a tree, which a container chooses; and memory, which is never
-/// freed, not with the number of directories: no name is kept.
+/// What lies deeper than [`DEPTH`] is moved up to the top before it is emptied. So neither the stack nor the number of
+/// descriptors grows with the depth of a tree, which a container chooses; and memory, which is never freed, not with
+/// the number of directories: no name is kept.
 pub fn empty(cx: &Cx, top: BorrowedFd) -> Result<(), Error> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let mut to_top = ToTop { top, number: 0, name: String::new() };
-    let mut is_empty = false;
-    while !is_empty {
-        // A descriptor is read on from where it was left, so each look at the directory has its own.
-        let again = sys::openat(cx, Some(top), c".", flags)?;
-        is_empty = true;
-        remove_entries(cx, again.as_fd(), &mut |name| {
-            is_empty = false;
-            // Below a mount point there is something that is not ours to remove.
-            let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
-            let directory = sys::openat2(cx, top, name, flags, within)?;
-            let directory = directory.as_fd();
-            remove_entries(cx, directory, &mut |below| to_top.rename(cx, directory, below))?;
-            sys::unlinkat(cx, Some(top), name, libc::AT_REMOVEDIR)
-        })?;
+    loop {
+        let moved = to_top.number;
+        // Reading a descriptor continues at its offset, so each pass over the directory opens its own.
+        let again = sys::openat(cx, Some(top), c".", FLAGS)?;
+        empty_to_depth(cx, again.as_fd(), DEPTH, &mut to_top)?;
+        if to_top.number == moved {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
-/// Remove what is in a directory, but for directories that are not empty: `left` is called with the name of each.
+/// How many directories are open at once: as deep as the work directory of an overlay is.
+const DEPTH: u32 = 6;
+
+const FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+
+/// Remove everything that is in a directory, but for directories at `depth`, which are moved to the top.
+fn empty_to_depth(
+    cx: &Cx,
+    directory: BorrowedFd,
+    depth: u32,
+    to_top: &mut ToTop,
+) -> Result<(), Error> {
+    remove_entries(cx, directory, &mut |name| {
+        if depth == 0 {
+            return to_top.rename(cx, directory, name);
+        }
+        // What lies below a mount point must not be removed.
+        let within = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+        let below = match sys::openat2(cx, directory, name, FLAGS, within) {
+            // As deep as descriptors allow.
+            Err(e) if e.is(Errno::EMFILE) && depth < DEPTH => {
+                return to_top.rename(cx, directory, name);
+            }
+            other => other?,
+        };
+        empty_to_depth(cx, below.as_fd(), depth - 1, to_top)?;
+        sys::unlinkat(cx, Some(directory), name, libc::AT_REMOVEDIR)
+    })
+}
+
+/// Remove the content of a directory, except directories that are not empty: `left` is called with the name of each.
 fn remove_entries(
     cx: &Cx,
     directory: BorrowedFd,

@@ -1,4 +1,4 @@
-//! What a root has and its programs shall not see, or not write to.
+//! Hiding parts of a root from its programs, or making them read-only.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use crate::root::mounts::{self, copy_tree, new_fs};
 use crate::say::error::Error;
 use crate::sys::{self, Cx};
 
-/// What of proc and sysfs shows the whole machine, and is masked in containers as docker has it.
+/// The parts of proc and sysfs that show the whole machine. They are masked in containers, as docker does.
 pub const MASKED: &[&CStr] = &[
     c"/proc/kcore",
     c"/proc/keys",
@@ -27,12 +27,12 @@ pub const MASKED: &[&CStr] = &[
     c"/sys/devices/virtual/powercap",
 ];
 
-/// What of proc changes the whole machine when uid 0 writes to it, without any capability.
+/// The parts of proc that change the whole machine when uid 0 writes to them, even without any capability.
 pub const READ_ONLY: &[&CStr] =
     &[c"/proc/sys", c"/proc/sysrq-trigger", c"/proc/irq", c"/proc/bus", c"/proc/fs"];
 
-/// Hide what is at a path: by an empty directory, or a file by the null device of the root. What is not there
-/// needs no hiding.
+/// Hide what is at a path: cover a directory with an empty one, and a file with the null device of the root. A path
+/// that does not exist needs no hiding.
 pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Error> {
     let Some(target) = root.paths.find(path, 0)? else { return Ok(()) };
     let stat = sys::fstatx(cx, target.as_fd())?;
@@ -48,7 +48,7 @@ pub fn mask(cx: &Cx, root: &mut Root, path: &CStr, attr: u64) -> Result<(), Erro
     let null = null.map_or_else(|| stand_in(cx), Ok)?;
     if !is_device(&sys::fstatx(cx, null.as_fd())?, libc::makedev(1, 3)) && !cx.dry() {
         let (path, null) = (root.paths.name(path), root.paths.name(c"/dev/null"));
-        return Err(Error::refusal(format!("{path} is a file, to be masked by {null}"))
+        return Err(Error::refusal(format!("{path} is a file, which is masked with {null}"))
             .because(format!("{null} is not the null device"))
             .way_out("put --dev before --mask"));
     }

@@ -1,5 +1,4 @@
-//! A file that is there for as long as what it tells of: removed at the end, with the directories that were made for
-//! it.
+//! A file that is removed at the end, with the directories that were created for it.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

@@ -11,8 +11,8 @@ use crate::say::error::Error;
 use crate::sys::structs::{FileId, MountAttr, Statx};
 use crate::sys::{self, Cx, cstring};
 
-/// What was done, for whoever has to undo it. A root may have more volumes than a process descriptors, so that none
-/// is held for them: their paths are looked up again, and what is there must be what was mounted or made.
+/// What was done, so that it can be undone. A root may have more volumes than a process can have descriptors, so no
+/// descriptor is kept: paths are looked up again, and must still lead to what was mounted or created.
 pub enum Done {
     /// The mount with this id was attached to a path, guarded or not.
     Attached(CString, u64, bool),
@@ -33,8 +33,8 @@ impl Done {
         name: CString,
         flags: c_int,
     ) -> Result<Done, Error> {
-        let stat =
-            stat_made(cx, directory, &name).map_err(|e| e.because("so this was not undone"))?;
+        let stat = stat_made(cx, directory, &name)
+            .map_err(|e| e.because("so this step was not undone"))?;
         Ok(Done::Made(parent.to_owned(), name, flags, stat.id()))
     }
 
@@ -54,8 +54,8 @@ impl Done {
                 sys::mount_setattr(cx, mount.as_fd(), 0, attr)
             }
             Done::Moved(mount, place) => sys::move_mount(cx, mount.as_fd(), place.as_fd()),
-            // There is no umount by descriptor, and a path may by now lead elsewhere. In a directory we
-            // can stand, which needs no /proc.
+            // There is no umount by descriptor, and the path may now lead elsewhere. So change to the directory, which
+            // does not need /proc.
             Done::Attached(path, id, _) => {
                 let mount = mount_again(cx, paths, path, *id)?;
                 match mounts::detach(cx, mount.as_fd()) {
@@ -81,7 +81,7 @@ fn mount_again(cx: &Cx, paths: &Paths, path: &CStr, id: u64) -> Result<OwnedFd, 
 }
 
 fn refuse_another(paths: &Paths, path: &CStr) -> Error {
-    Error::refusal(format_args!("{} leads elsewhere by now", paths.name(path)))
+    Error::refusal(format_args!("{} now leads elsewhere", paths.name(path)))
 }
 
 /// What a name is that was made in a directory.

@@ -35,7 +35,7 @@ const LONGEST: usize = 255;
 pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], error: Error) -> Error {
     let is_long = |text: &CStr| text.count_bytes() > LONGEST;
     if options.iter().any(|(key, value)| is_long(key) || value.is_some_and(is_long)) {
-        return error.because("no option, and no SRC, may have more than 255 bytes");
+        return error.because("an option or SRC may have at most 255 bytes");
     }
     let source = options.iter().find(|(key, _)| *key == c"source");
     let source = source.and_then(|(_, value)| *value).unwrap_or_default();
@@ -44,8 +44,8 @@ pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], error: Error) -> Error
     let is_of_device = match known.map(|text| takes_device(&text, fstype)) {
         Ok(None) if error.is(Errno::ENODEV) => {
             return error
-                .because(["this kernel knows no file system of type ", &shown].concat())
-                .way_out(["where it is a module: modprobe ", &shown].concat());
+                .because(["this kernel does not know the file system type ", &shown].concat())
+                .way_out(["if it is a module: modprobe ", &shown].concat());
         }
         Ok(known) => known == Some(true),
         // Without /proc: ENODEV is of the type.
@@ -72,7 +72,7 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
     if error.is(Errno::EPERM) {
         return match user_namespace::is_initial(cx) {
             true => mounts::why(cx, error),
-            false => error.because("in a user namespace no file system is mounted from a device"),
+            false => error.because("a user namespace cannot mount a file system from a device"),
         };
     }
     let shown = plain(source.to_bytes());
@@ -91,9 +91,9 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
     unsigned("", stat.rdev_major.into(), &mut number);
     unsigned(":", stat.rdev_minor.into(), &mut number);
     match error.errno() {
-        Some(Errno::EACCES) if is_read_only(cx, &number) => {
-            error.because([&shown, " is read-only"].concat()).way_out("mount it so: --options ro")
-        }
+        Some(Errno::EACCES) if is_read_only(cx, &number) => error
+            .because([&shown, " is read-only"].concat())
+            .way_out("mount it read-only: --options ro"),
         Some(Errno::EBUSY) => why_in_use(cx, source, &number, error),
         Some(Errno::EINVAL) => match mark(cx, source) {
             Err(_) => error,
@@ -116,18 +116,18 @@ fn is_read_only(cx: &Cx, number: &str) -> bool {
     sys::read_file(cx, None, &file).is_ok_and(|text| text.starts_with(b"1"))
 }
 
-/// Who has a device: a mount that we see, or another who lets nobody else have it.
+/// Who uses a device: a visible mount, or another user with exclusive access.
 fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
     let shown = plain(source.to_bytes());
     let Ok(text) = sys::read_file(cx, None, c"/proc/self/mountinfo") else { return error };
-    let mut lines = lines(&text);
+    let mut lines = lines(text.leak());
     let is_of = |line: &&[u8]| split(line, b' ').nth(2) == Some(number.as_bytes());
     if let Some(mount) = lines.find(is_of).and_then(|line| mountinfo::parse(line).pop()) {
-        let (point, fstype) = (plain(&mount.point), plain(&mount.fstype));
+        let (point, fstype) = (plain(mount.point), plain(mount.fstype));
         let how = if mount.super_options.starts_with(b"ro") { ", ro" } else { ", rw" };
         return error
             .because([&shown, " is mounted on ", &point, ": ", &fstype, how].concat())
-            .way_out("a second mount must be of the same type, and ro or rw as the first");
+            .way_out("a second mount needs the same type, and the same of ro and rw");
     }
     let alone = sys::openat(cx, None, source, libc::O_RDONLY | libc::O_EXCL);
     match alone.is_err_and(|e| e.is(Errno::EBUSY)) {
@@ -159,7 +159,7 @@ pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
         return mounts::why(cx, error);
     }
     if user_namespace::is_foreign(cx, c"/proc/self/ns/pid") {
-        let error = error.because("the pid namespace belongs to a user namespace that is not ours");
+        let error = error.because("the pid namespace belongs to another user namespace");
         let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
         // Until its first process is there, a new one cannot be looked at.
         return match (inode(c"/proc/self/ns/pid_for_children"), inode(c"/proc/self/ns/pid")) {
@@ -171,12 +171,12 @@ pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
     match hidden(cx) {
         Err(e) if !e.is(Errno::ENOENT) => mounts::why(cx, error),
         Err(_) | Ok(None) => {
-            error.because("a new proc must not show more than an old one, and there is none")
+            error.because("a new proc must not show more than an existing one, and none is mounted")
         }
         Ok(Some(hidden)) if hidden.is_empty() => mounts::why(cx, error),
         Ok(Some(hidden)) => error
-            .because(format!("a new proc would show what is covered in the old: {hidden}"))
-            .way_out("--bind /proc /proc, or run it where /proc is whole"),
+            .because(format!("a new proc would show what is covered in the existing one: {hidden}"))
+            .way_out("use --bind /proc /proc, or run it where nothing covers /proc"),
     }
 }
 
@@ -188,7 +188,7 @@ fn hidden(cx: &Cx) -> Result<Option<String>, Error> {
     // A directory that is there only to be mounted on has nothing to hide.
     let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
     let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
-    let points: Vec<String> = children.filter(hides).map(|m| plain(&m.point)).collect();
+    let points: Vec<String> = children.filter(hides).map(|m| plain(m.point)).collect();
     Ok((!procs.is_empty()).then(|| points.join(", ")))
 }
 

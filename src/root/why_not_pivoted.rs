@@ -18,7 +18,7 @@ pub struct Cause {
     pub fallback: Fallback,
 }
 
-/// What we can do about it.
+/// What this tool can do about it.
 #[derive(Clone, Copy)]
 pub enum Fallback {
     No,
@@ -28,7 +28,7 @@ pub enum Fallback {
     Cover,
 }
 
-/// Look for it. What a bind does not mend comes first, whichever the kernel was the first to see. The new root,
+/// Look for it. Causes that a bind does not remove come first, in whatever order the kernel checks them. The new root,
 /// `typed` by the user, is the working directory; `bind`: it may be bound on itself.
 pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> Option<Cause> {
     if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
@@ -56,7 +56,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         |because| Some(Cause { because, way_out: "leave out --no-bind", fallback: Fallback::Bind });
     for (part, mount) in parts {
         if let Some(mount) = mount.filter(|mount| mount.shared) {
-            let point = plain(&mount.point);
+            let point = plain(mount.point);
             let what = format!("{part}, {point}, is shared, so the new root would propagate");
             return cause(what, "run it inside td-unshare --mount, or make it private first");
         }
@@ -74,7 +74,9 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
         return Some(Cause { because, way_out: "leave out --put-old", fallback: Fallback::Cover });
     }
     if new_root.mnt_id == root.mnt_id {
-        return bound(format!("{name} is not a mount point, but on the mount of the current root"));
+        return bound(format!(
+            "{name} is not a mount point, but lies on the mount of the current root"
+        ));
     }
     if !new_root.is_mount_root() {
         return bound(format!("{name} is not a mount point"));
@@ -82,7 +84,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     if !is_seen || user_namespace::is_initial(cx) {
         return None;
     }
-    // By elimination: nothing shows the lock.
+    // By elimination: the kernel does not show locks.
     bound(mounts::perhaps_locked(&name))
 }
 

@@ -1,6 +1,7 @@
 //! The working directory: going there, and why not.
 
 use std::ffi::CStr;
+use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
@@ -10,24 +11,40 @@ use crate::sys::{self, Cx};
 
 /// Change the working directory. `uid` is who we are, for messages.
 pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
-    sys::chdir(cx, directory).map_err(|error| {
-        let shown = plain(directory.to_bytes());
-        let who = || ["uid ", &number(uid.into()), " may not search "].concat();
-        match sys::statx(cx, None, directory, 0) {
-            Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is not a directory")),
-            Ok(_) if error.is(Errno::EACCES) => error.because([who(), shown].concat()),
-            Ok(_) => error,
-            Err(looked) if looked.is(Errno::EACCES) => {
-                error.because([&who(), "a directory on the way to ", &shown].concat())
-            }
-            Err(looked) => error.because(why_unreachable(&shown, &looked)),
-        }
-    })
+    sys::chdir(cx, directory).map_err(|error| why(cx, directory, uid, error))
 }
 
-/// Was the working directory changed before our ids change? False: the directory may be open to who we shall be, and
-/// is closed to us (mode 0700 to a root without CAP_DAC_OVERRIDE, NFS that squashes root, FUSE of a user): it is to be
-/// tried again then.
+/// The same in the root of others, while descriptors of the caller's root are open: no magic link (symlink(7)) such as
+/// `/proc/self/fd/3` may lead there.
+pub fn enter_of_others(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
+    let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let magic = libc::RESOLVE_NO_MAGICLINKS;
+    sys::openat2(cx, here.as_fd(), directory, flags, magic)
+        .and_then(|directory| sys::fchdir(cx, directory.as_fd()))
+        .map_err(|error| why(cx, directory, uid, error))
+}
+
+fn why(cx: &Cx, directory: &CStr, uid: u32, error: Error) -> Error {
+    let shown = plain(directory.to_bytes());
+    let who = || ["uid ", &number(uid.into()), " may not search "].concat();
+    match sys::statx(cx, None, directory, 0) {
+        Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is not a directory")),
+        Ok(_) if error.is(Errno::EACCES) => error.because([who(), shown].concat()),
+        Ok(_) if error.is(Errno::ELOOP) => {
+            error.because([&shown, " leads through a magic link (symlink(7))"].concat())
+        }
+        Ok(_) => error,
+        Err(looked) if looked.is(Errno::EACCES) => {
+            error.because([&who(), "a directory on the way to ", &shown].concat())
+        }
+        Err(looked) => error.because(why_unreachable(&shown, &looked)),
+    }
+}
+
+/// Was the working directory changed before our ids change? False: try again after the change. The directory may be
+/// accessible only to the new ids (mode 0700 and a root without CAP_DAC_OVERRIDE, NFS with root squash, FUSE of a
+/// user).
 pub fn entered(done: Result<(), Error>) -> Result<bool, Error> {
     match done {
         Err(e) if e.is(Errno::EACCES) => Ok(false),

@@ -67,7 +67,7 @@ impl Error {
         Error::new(call, errno)
     }
 
-    /// A refusal of our own: a precondition that was looked at and is not met.
+    /// A refusal by td itself: a precondition that was checked and is not met.
     pub fn refusal(what: impl Words) -> Error {
         Error::new(what.line().into(), Errno::new(0))
     }
@@ -141,18 +141,18 @@ impl Error {
     }
 }
 
-/// What stands between us and a path that statx(2) did not find.
+/// Why statx(2) did not find a path.
 pub fn why_unreachable(shown: &str, looked: &Error) -> String {
     match looked.errno() {
         Some(Errno::ENOENT) => [shown, " does not exist in this root"].concat(),
         Some(Errno::EACCES) => {
-            format!("a directory on the way to {shown} may not be searched")
+            format!("no permission to search a directory on the way to {shown}")
         }
         Some(Errno::ENOTDIR) => {
-            format!("on the way to {shown} there is a file in the place of a directory")
+            format!("a component on the way to {shown} is not a directory")
         }
-        Some(Errno::ELOOP) => format!("the links on the way to {shown} lead in a circle"),
-        Some(errno) => format!("{shown} cannot be looked at: {}", show::errno(errno)),
-        None => format!("{shown} cannot be looked at"),
+        Some(Errno::ELOOP) => format!("the symbolic links on the way to {shown} form a loop"),
+        Some(errno) => format!("{shown} cannot be examined: {}", show::errno(errno)),
+        None => format!("{shown} cannot be examined"),
     }
 }

@@ -29,8 +29,8 @@ pub fn fixed(text: &[u8], places: usize) -> Option<u64> {
     (0..missing).try_fold(decimal(&[whole, fraction].concat())?, |n, _| n.checked_mul(10))
 }
 
-/// Does a number with a unit, as the kernel reads sizes, fit where it is counted? The kernel would take what is left of
-/// one that does not, or round it up to none, and none is no limit. What is not such a number fits.
+/// Does a number with a unit, as the kernel reads sizes, fit into 64 bits? The kernel would truncate one that does not,
+/// or round it up to 0, which means no limit. A text that is not such a number fits.
 pub fn fits(text: &[u8]) -> bool {
     let (digits, base) = match text.strip_prefix(b"0x").or_else(|| text.strip_prefix(b"0X")) {
         Some(digits) => (digits, 16),

@@ -1,10 +1,9 @@
-//! How things are written down: as strace(1) writes them, so that whoever reads the one reads the other.
-
-use std::borrow::Cow;
+//! How calls and values are shown: in the notation of strace(1).
 
 use syscalls::Errno;
 
 use crate::say::flags::{self, Table};
+use crate::say::number::int;
 use crate::say::text::{lines, pair, split};
 
 /// strace cuts what is not a path after so many bytes, and a list after so many members.
@@ -31,7 +30,7 @@ pub fn errno(e: Errno) -> String {
 pub fn append_errno(e: Errno, out: &mut String) {
     let errno = e.into_raw();
     match (errno, lines(ERRNOS).nth((errno - 1) as usize)) {
-        // One of the kernel's own, from 512 on, which it lets out at times.
+        // An internal number of the kernel, from 512 on, which it sometimes returns.
         (524, _) => out.push_str("ENOTSUPP (Operation is not supported)"),
         (_, Some(b"") | None) => unsigned("errno ", errno as u64, out),
         (_, Some(line)) => {
@@ -49,12 +48,25 @@ pub fn errno_of(name: &[u8]) -> Option<usize> {
 }
 
 /// `SIGTERM`, `SIGRT_3`: the name of a signal.
-pub fn signal(signal: i32) -> Cow<'static, str> {
-    match (flags::name(flags::SIGNAL, signal as u64), signal) {
-        (Some(name), _) => name.into(),
-        (None, 32) => "SIGRTMIN".into(),
-        (None, _) => ["SIGRT_", &number((signal - 32) as u64)].concat().into(),
-    }
+pub fn signal(signal: i32) -> &'static str {
+    flags::name(flags::SIGNAL, signal as u64).unwrap_or("0")
+}
+
+/// The number of a signal: `15`, `TERM`, `SIGTERM`, and as kill(1) has them `RTMIN+1` and `RTMAX-1`. (The C library
+/// keeps the first two that the kernel has for itself.)
+pub fn signal_of(text: &[u8]) -> Option<i32> {
+    let name = text.strip_prefix(b"SIG").unwrap_or(text);
+    let is = |known: &str| known.as_bytes().strip_prefix(b"SIG") == Some(name);
+    let found = flags::SIGNAL.iter().find(|(_, known)| is(known)).map(|(n, _)| n as i32);
+    let from = |first: &[u8], sign: &[u8]| match name.strip_prefix(first)? {
+        b"" => Some(0),
+        rest => int(rest.strip_prefix(sign)?),
+    };
+    let number = int(text)
+        .or_else(|| from(b"RTMIN", b"+").map(|n| 34 + n.min(64)))
+        .or_else(|| from(b"RTMAX", b"-").map(|n| 64 - n.min(64)))
+        .or(found);
+    number.filter(|n| (1..=64).contains(n))
 }
 
 /// A number in decimal, for a message. (`Display` has code for each type of number, and for widths and signs.)
@@ -185,9 +197,9 @@ pub fn quote(bytes: &[u8], most: usize, out: &mut String) {
     }
 }
 
-/// Append bytes: those that are not printable ASCII as C escapes them, those in `special` after a backslash.
-/// What is reported and traced is written by this alone, so that no byte of others reaches a terminal, and no word
-/// begins a line.
+/// Append bytes: those that are not printable ASCII as C escapes them, those in `special` after a backslash. Every
+/// message and trace line is written by this function, so that no control byte of a hostile name reaches a terminal,
+/// and no name can begin a line.
 pub fn escape(bytes: &[u8], special: &[u8], out: &mut String) {
     for (i, &byte) in bytes.iter().enumerate() {
         match byte {
@@ -237,6 +249,33 @@ pub fn ascii(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_found_by_its_number_and_by_its_names() {
+        for (text, expected) in [
+            ("15", Some(15)),
+            ("TERM", Some(15)),
+            ("SIGTERM", Some(15)),
+            ("64", Some(64)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMIN+1", Some(35)),
+            ("RTMAX", Some(64)),
+            ("RTMAX-30", Some(34)),
+            ("SIGRT_3", Some(35)),
+            ("RTMIN+31", None),
+            ("RTMIN-1", None),
+            ("RTMAX-64", None),
+            ("0", None),
+            ("65", None),
+            ("", None),
+            ("SIG", None),
+            ("SIG15", None),
+            ("term", None),
+        ] {
+            assert_eq!(signal_of(text.as_bytes()), expected, "{text}");
+        }
+        assert!((1..65).all(|n| n == 32 || signal_of(signal(n).as_bytes()) == Some(n)));
+    }
 
     #[test]
     fn a_size_is_shown_in_the_largest_unit_that_divides_it() {

@@ -204,7 +204,7 @@ fn clone_flags(value: u64, out: &mut String) {
         bits(value & !signals, flags::CLONE, out);
         out.push('|');
     }
-    out.push_str(&signal((value & signals) as i32));
+    out.push_str(signal((value & signals) as i32));
 }
 
 /// So many variables of an environment.

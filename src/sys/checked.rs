@@ -1,4 +1,4 @@
-//! A descriptor number of the command line, looked at before the tool opens anything.
+//! A descriptor number of the command line, checked before the tool opens anything.
 
 use std::os::fd::RawFd;
 

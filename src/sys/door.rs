@@ -16,8 +16,9 @@ use crate::sys::context::Cx;
 use crate::sys::entry::root_fd;
 use crate::sys::handed::Handed;
 use crate::sys::memory::refused_memory;
-use crate::sys::raw::{Call, at, nr, owned, raw, raw_write};
-use crate::sys::structs::RLimit;
+use crate::sys::output::{has_room, hurry, raw_write};
+use crate::sys::raw::{Call, at, nr, owned, raw};
+use crate::sys::structs::{RLimit, SigSet};
 
 impl Cx {
     /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as
@@ -40,7 +41,7 @@ impl Cx {
         }
     }
 
-    /// The next call may fail so, and the caller asks for no more than that: no text is made for it.
+    /// The next call may fail with this error, and the caller needs only the errno: no text is created for it.
     pub fn expects(&self, errnos: &'static [Errno]) -> &Cx {
         self.expected.set(errnos);
         self
@@ -49,7 +50,7 @@ impl Cx {
     /// A call that looks: made in a dry run too.
     pub(in crate::sys) fn read(&self, call: Call, args: &[Arg]) -> Result<usize, Error> {
         let expected = self.expected.take();
-        self.make(call, args)?.map_err(|errno| match expected.contains(&errno) {
+        self.make(call, args).map_err(|errno| match expected.contains(&errno) {
             true => Error::call(call.1.into(), errno),
             false => self.failed(call, args, errno),
         })
@@ -72,7 +73,8 @@ impl Cx {
             self.print(call, args, None);
             return Ok(Ok(0));
         }
-        match self.make(call, args)? {
+        refused_memory()?;
+        match self.make(call, args) {
             Err(errno) if !expected.contains(&errno) => Err(self.failed(call, args, errno)),
             other => Ok(other),
         }
@@ -85,6 +87,7 @@ impl Cx {
             self.print(call, args, None);
             return Ok(0);
         }
+        refused_memory()?;
         self.read(call, args)
     }
 
@@ -95,6 +98,7 @@ impl Cx {
             self.print(call, args, None);
             return self.stand_in();
         }
+        refused_memory()?;
         self.read_fd(call, args)
     }
 
@@ -106,23 +110,20 @@ impl Cx {
     }
 
     /// Make the call, again where it was interrupted, and trace it.
-    pub(in crate::sys) fn make(
-        &self,
-        call: Call,
-        args: &[Arg],
-    ) -> Result<Result<usize, Errno>, Error> {
-        if let Some(error) = refused_memory() {
-            return Err(error);
-        }
+    pub(in crate::sys) fn make(&self, call: Call, args: &[Arg]) -> Result<usize, Errno> {
         loop {
             let result = raw(call, args);
+            if call.0 == nr::rt_sigtimedwait.0 && result.is_ok_and(ends_a_process) {
+                hurry();
+            }
             if self.trace_fd().is_some() {
                 self.print(call, args, Some(result));
             }
-            // Who is stopped and continued meets it: a write to a file of a memory cgroup, for one. Nothing was done,
-            // and it is done again; but a file system that could not be made is never made by its fsconfig(2).
+            // A process that is stopped and continued may see it, for example in a write to a file of a memory cgroup.
+            // Nothing was done, so the call is repeated; but after a failure, an fsconfig(2) that creates a file system
+            // can never succeed.
             if result != Err(Errno::EINTR) || call.0 == nr::fsconfig.0 {
-                return Ok(result);
+                return result;
             }
         }
     }
@@ -153,18 +154,32 @@ impl Cx {
     /// Say something on standard error, in one write. What cannot be written is lost, and changes
     /// nothing else.
     pub fn say(&self, error: &Error) {
+        self.tell(&error.text(self.tool()));
+    }
+
+    /// Write these lines to standard error, as [`Cx::say`] does.
+    pub fn tell(&self, text: &str) {
         if self.sigpipe.get().is_none() {
             self.ignore_sigpipe(&[]);
         }
-        raw_write(libc::STDERR_FILENO, error.text(self.tool()).as_bytes());
+        raw_write(libc::STDERR_FILENO, text.as_bytes());
     }
 
-    /// Write to a descriptor of `--ready`, where the end of a reader changes nothing else.
+    /// Write to a descriptor of `--ready`, where the end of a reader changes nothing else. EAGAIN: there was no room,
+    /// and a signal has come that should end this process; PROG is not to run then.
     pub fn say_on(&self, fd: RawFd, bytes: &[u8]) -> Result<(), Error> {
         if self.sigpipe.get().is_none() {
             self.ignore_sigpipe(&[]);
         }
         let args = [Arg::Fd(fd), Arg::Bytes(bytes)];
+        if !self.dry() && !has_room(fd) {
+            return Err(self.failed(nr::write, &args, Errno::EAGAIN));
+        }
         self.change(nr::write, &args).map(drop)
     }
+}
+
+/// Is the signal that rt_sigtimedwait(2) returned one that should end a process?
+fn ends_a_process(signal: usize) -> bool {
+    (1..=64).contains(&signal) && SigSet(1 << (signal - 1)).has_terminating()
 }

@@ -1,4 +1,4 @@
-//! The entry: C's `main`, and what a program finds when it begins.
+//! The entry: C's `main`, and what a program finds when it starts.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
@@ -30,8 +30,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// Take what C's `main` was given, and fill descriptors 0 to 2 where they are closed: the next
-    /// open would become one of them, and a message for the user land in `memory.max`.
+    /// Take the arguments of C's `main`, and open descriptors 0 to 2 if they are closed: otherwise the next opened file
+    /// would get one of these numbers, and a message for the user could be written to `memory.max`.
     ///
     /// # Safety
     ///
@@ -121,7 +121,7 @@ impl Vector {
     }
 
     fn copies(self) -> Vec<CString> {
-        let mut copies = Vec::new();
+        let mut copies = Vec::with_capacity(self.strings().count());
         for s in self.strings() {
             // SAFETY: each ends with a zero byte.
             copies.push(unsafe { CStr::from_ptr(s) }.to_owned());

@@ -1,4 +1,4 @@
-//! What one tool hands on to the next: as values, or as options where execve(2) lies between.
+//! What one tool passes on to the next: as values, or as options if there is an execve(2) between them.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -7,22 +7,22 @@ use crate::say::show;
 use crate::sys::entry::cstring;
 use crate::sys::structs::SigSet;
 
-/// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is not for
-/// people: who keeps the descriptor and who closes it says the table of [`crate::process::descriptors`].
+/// `--lock=FD,...` tells the next tool of a chain that a td-lock before it has locks on descriptors. It is internal:
+/// the table in [`crate::process::descriptors`] says who keeps the descriptor and who closes it.
 pub const LOCK: &str = "--lock";
 
 /// `--sealed=PATH` tells a tool that nobody can write to the file from which it runs, and that the other tools are
-/// beside PATH; `--sealed` that there are none in this root. It is not for people: where it is false, PROG can write
-/// to the file of the tool.
+/// beside PATH; `--sealed` that there are none in this root. It is internal: if it were not true, PROG could write to
+/// the file of the tool.
 pub const SEALED: &str = "--sealed";
 
 /// `--parent=FD` tells the next tool of a chain the pidfd of the parent that waits for it, with which it dies. It is
-/// not for people: a tool that changes its ids needs it, for that clears the signal of PR_SET_PDEATHSIG(2const).
+/// internal: a tool that changes its ids needs it, because that clears the signal of PR_SET_PDEATHSIG(2const).
 pub const PARENT: &str = "--parent";
 
-/// What a tool was handed, with what its own command line and its step have changed. A list is made anew for each
-/// number more: there are few, and memory is never freed.
-#[derive(Clone, Copy, Default)]
+/// What a tool was handed, with what its own command line and its step have changed. A new list is created for each
+/// additional number: there are few, though memory is never freed.
+#[derive(Clone, Copy)]
 pub struct Handed {
     /// `--trace`: the descriptor, and the pid to print or 0.
     pub trace: Option<(RawFd, i32)>,
@@ -41,6 +41,17 @@ pub struct Handed {
 }
 
 impl Handed {
+    /// As a program begins.
+    pub const NOTHING: Handed = Handed {
+        trace: None,
+        dry: false,
+        mask: None,
+        ready: &[],
+        locks: &[],
+        sealed: None,
+        parent: None,
+    };
+
     /// These values as options, for execve(2). Not `--sealed`: that is about this program alone.
     pub fn options(&self) -> Vec<CString> {
         let mut options = Vec::new();

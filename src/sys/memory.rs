@@ -9,15 +9,16 @@ use syscalls::{Errno, Sysno};
 use crate::say::error::{Error, FAILED};
 use crate::say::show;
 use crate::sys::arg::Arg;
-use crate::sys::raw::{exit_now, nr, raw, raw_write, sigaction};
+use crate::sys::output::raw_write;
+use crate::sys::raw::{exit_now, nr, raw, sigaction};
 use crate::sys::structs::SigAction;
 
 /// Memory for a program that lives for a moment: it is taken and hardly ever freed, and a parent that
 /// waits takes none. The C library's allocator would be 8 KB of each program.
 ///
-/// Where the kernel gives no more there is a reserve. With it the step goes on to its next call, which fails: so what
-/// the step did is undone, and reported. Where the reserve does not suffice either the program ends here, with 125 and
-/// a line: to return a null pointer would have std abort.
+/// If the kernel gives no more memory, there is a reserve. With it, the step continues to its next change, which fails:
+/// so what the step did is undone, and the failure is reported. If the reserve does not suffice either, the program
+/// ends here, with 125 and a line: std would abort if a null pointer were returned.
 pub struct Allocator {
     /// What is reported where there is no memory to say more.
     last_words: &'static str,
@@ -31,7 +32,7 @@ static RESERVE: Reserve = Reserve(UnsafeCell::new([0; Allocator::RESERVE]));
 
 struct Reserve(UnsafeCell<[u8; Allocator::RESERVE]>);
 
-/// The bytes that the kernel has refused to map, until a call has failed for that; else 0.
+/// The bytes that the kernel has refused to map, until a change has failed for that; else 0.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 impl Allocator {
@@ -86,16 +87,17 @@ impl Allocator {
     }
 }
 
-/// What [`Allocator`] was refused, for one call to fail with: the errno is that of mmap(2).
-pub(super) fn refused_memory() -> Option<Error> {
+/// What [`Allocator`] was refused, for the next call to fail with that changes something: the errno is that of mmap(2).
+/// (A call that looks may fail without any consequence, and the step would go on.)
+pub(super) fn refused_memory() -> Result<(), Error> {
     let size = REFUSED.load(Ordering::Relaxed);
     if size == 0 {
-        return None;
+        return Ok(());
     }
     REFUSED.store(0, Ordering::Relaxed);
     let size = show::number(size as u64);
     let call = ["mmap(NULL, ", &size, ", PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"];
-    Some(Error::call(call.concat().into(), Errno::ENOMEM))
+    Err(Error::call(call.concat().into(), Errno::ENOMEM))
 }
 
 // SAFETY: the program has one thread, see `new`.
@@ -122,6 +124,55 @@ unsafe impl GlobalAlloc for Allocator {
         unsafe { self.alloc(layout) }
     }
 
-    // Of no effect, so that the compiler leaves out all the code that drops things.
+    // The last block grows where it is: what is put together piece by piece is not copied for each piece. None gives
+    // back what it does not need, for memory that was given out is not zero.
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let (free, end) = self.free.get();
+        let start = block as usize;
+        if size <= layout.size() {
+            return block;
+        }
+        if start + layout.size() == free && size <= end - start {
+            self.free.set((start + size, end));
+            return block;
+        }
+        // SAFETY: as the caller has it, who gives a size that fits the alignment; the blocks are two, and the new one
+        // is the larger.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            std::ptr::copy_nonoverlapping(block, new, layout.size());
+            new
+        }
+    }
+
+    // This does nothing, so the compiler leaves out all code that drops values.
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_block_grows_where_it_is_and_what_was_given_out_is_not_given_out_again() {
+        let layout = |size| Layout::from_size_align(size, 8).expect("a layout");
+        // SAFETY: each block is used in its size, by this thread.
+        unsafe {
+            let memory = Allocator::new("");
+            let block = memory.alloc(layout(64));
+            assert_eq!(memory.realloc(block, layout(64), 128), block);
+            block.write_bytes(0xff, 128);
+            assert_eq!(memory.realloc(block, layout(128), 8), block);
+            let zeros = memory.alloc_zeroed(layout(256));
+            assert!((0..256).all(|i| *zeros.add(i) == 0));
+            zeros.write_bytes(0xee, 256);
+            let moved = memory.realloc(block, layout(8), 128);
+            assert!(moved != block && (0..8).all(|i| *moved.add(i) == 0xff));
+            assert!((0..256).all(|i| *zeros.add(i) == 0xee));
+            // What does not fit into the rest of a mapping goes to another.
+            let large = memory.realloc(moved, layout(128), Allocator::CHUNK * 2);
+            assert!(large != moved && (0..8).all(|i| *large.add(i) == 0xff));
+            assert!((0..8).all(|i| *memory.alloc_zeroed(layout(8)).add(i) == 0));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use syscalls::{Errno, Sysno};
 
 use crate::say::flags::{self, Table};
 use crate::sys::arg::Arg;
-use crate::sys::structs::{SigSet, TimeSpec};
+use crate::sys::structs::SigSet;
 
 /// A system call: its number on this machine, and its name.
 #[derive(Clone, Copy)]
@@ -26,31 +26,13 @@ macro_rules! calls {
 }
 
 calls! {
-    capget capset chdir chroot clock_nanosleep clone clone3 close close_range dup3 execve execveat exit_group faccessat2
-    fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64 getpgid getpid getsid
-    getppid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount open_tree openat
-    openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot renameat2 rt_sigaction
-    rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendto setgroups sethostname setns setresgid setresuid setpgid setsid
-    socket socketpair statx symlinkat sync umask umount2 unlinkat unshare wait4 write
-}
-
-/// Print text for whoever asked for it (`--help`), and let it be lost where it cannot be written.
-pub fn print(text: &str) {
-    raw_write(libc::STDOUT_FILENO, text.as_bytes());
-}
-
-pub(in crate::sys) fn raw_write(fd: RawFd, text: &[u8]) {
-    let done = raw(nr::write, &[Arg::Fd(fd), Arg::Bytes(text)]);
-    // With some errors comes a signal: write(2). Where all signals are blocked, to be passed on, it is pending now:
-    // take it, or the child would get it.
-    let signal = match done {
-        Err(Errno::EPIPE) => libc::SIGPIPE,
-        Err(Errno::EFBIG) => libc::SIGXFSZ,
-        _ => return,
-    };
-    let (set, now) = (SigSet(1 << (signal - 1)), TimeSpec { sec: 0, nsec: 0 });
-    let args = [Arg::In(&set), Arg::Null, Arg::In(&now), Arg::Size(size_of::<SigSet>())];
-    let _ = raw(nr::rt_sigtimedwait, &args);
+    capget capset chdir chroot clock_gettime clock_nanosleep clone clone3 close close_range dup3 execve execveat
+    exit_group faccessat2 fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64
+    getpgid getpid getppid getsid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount
+    open_tree openat openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot recvfrom recvmsg
+    renameat2 rt_sigaction rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendmsg sendto setgroups
+    sethostname setns setpgid setresgid setresuid setsid signalfd4 socket socketpair statfs statx symlinkat sync umask
+    umount2 unlinkat unshare wait4 write
 }
 
 /// The system call itself. Registers that it does not use are zero.

@@ -23,6 +23,7 @@ mod processes;
 mod signals;
 mod sockets;
 mod state;
+mod terminals;
 
 pub use files::*;
 pub use mounts::*;
@@ -30,6 +31,7 @@ pub use processes::*;
 pub use signals::*;
 pub use sockets::*;
 pub use state::*;
+pub use terminals::*;
 
 /// Structures with their sizes, those that the kernel only reads and those that it writes as well.
 macro_rules! structures {
@@ -51,6 +53,7 @@ structures! {
         MountAttr: 32
         CloneArgs: 88
         BpfProgram<'_>: 16
+        Message<'_>: 56
         IfReq: 40;
     written:
         Statx: 256
@@ -60,6 +63,10 @@ structures! {
         WaitStatus: 4
         [PollFd; 1]: 8
         [PollFd; 3]: 24
+        [PollFd; 4]: 32
+        WinSize: 8
+        Termios: 36
+        Beginning: 44
         TimeSpec: 16
         Timeout: 32 // the kernel knows the first half
         FdPair: 8
@@ -71,10 +78,13 @@ structures! {
         SigInfo: 128
         CapHeader: 8
         CapData: 24
-        RLimit: 16;
+        RLimit: 16
+        RUsage: 144;
 }
 
-const _: () = assert!(size_of::<StatxTime>() == 16 && size_of::<BpfInstruction>() == 8);
+const _: () = assert!(
+    size_of::<StatxTime>() == 16 && size_of::<BpfInstruction>() == 8 && size_of::<Rights>() == 24
+);
 
 /// A number that the kernel writes.
 #[repr(transparent)]

@@ -9,17 +9,18 @@ use crate::say::show;
 use crate::sys::arg::{self, Arg};
 use crate::sys::checked::Checked;
 use crate::sys::context::Cx;
-use crate::sys::raw::{Call, nr, raw, raw_write, sigaction};
+use crate::sys::output::raw_write;
+use crate::sys::raw::{Call, nr, raw, sigaction};
 use crate::sys::structs::{PollFd, SigAction, TimeSpec};
 
 impl Cx {
-    /// From here on we are a process that td made: its pid, in its own pid namespace, goes before each
-    /// line. (In a dry run no process was made.)
+    /// From here on this is a process that td created: its pid, in its own pid namespace, is printed before each line.
+    /// (In a dry run, no process was created.)
     pub fn trace_child(&self) {
         self.dry_session.set(None);
         if let Some(fd) = self.trace_fd().filter(|_| !self.dry()) {
             let pid = raw(nr::getpid, &[]);
-            self.hand_on(|handed| handed.trace = Some((fd, pid.unwrap_or(0) as i32)));
+            self.hand_on(&|handed| handed.trace = Some((fd, pid.unwrap_or(0) as i32)));
             self.print(nr::getpid, &[], Some(pid));
         }
     }
@@ -54,8 +55,8 @@ impl Cx {
         lines
     }
 
-    /// A message into a pipe that nobody reads is a lost line, and not our end. `held` are lines that
-    /// had to wait for this.
+    /// A message into a pipe that nobody reads is lost, and must not end this process. `held` are lines that had to
+    /// wait for this.
     pub(in crate::sys) fn ignore_sigpipe(&self, held: &[String]) {
         let old = Cell::new(SigAction::DEFAULT);
         let args = sigaction(libc::SIGPIPE, Arg::In(&SigAction::IGNORE), Arg::Out(&old));
@@ -67,8 +68,8 @@ impl Cx {
         }
     }
 
-    /// Give SIGPIPE back what it did, before `call` executes a program. The lines of both calls are
-    /// written before: afterwards a closed pipe would end us.
+    /// Restore the disposition of SIGPIPE before `call` executes a program. The lines of both calls are written first:
+    /// afterwards a closed pipe would end this process.
     pub(in crate::sys) fn restore_sigpipe(&self, call: Call, exec: &[Arg]) {
         let old = self.sigpipe.take();
         let act = old.as_ref().map_or(Arg::Null, |old| Arg::In(old));
@@ -102,7 +103,7 @@ impl Cx {
                 show::signed(" = ", n as i64, &mut text);
                 if call.0 == nr::rt_sigtimedwait.0 {
                     text.push_str(" (");
-                    text.push_str(&show::signal(n as i32));
+                    text.push_str(show::signal(n as i32));
                     text.push(')');
                 }
             }

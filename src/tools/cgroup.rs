@@ -1,4 +1,4 @@
-//! td-cgroup: make a cgroup, or use one that is there, set its limits, and become PROG in it.
+//! td-cgroup: create a cgroup, or use an existing one, set its limits, and become PROG in it.
 
 const HELP: &str = "\
 usage: td-cgroup [OPTION]... PATH [PROG [ARG]...]
@@ -7,42 +7,42 @@ usage: td-cgroup [OPTION]... PATH [PROG [ARG]...]
        td-cgroup --wait-empty[=SECONDS] PATH
        td-cgroup --record FILE --remove|--kill|... [PROG [ARG]...]
 
-Make the cgroup PATH, or use it as it is, and set limits. With PROG, move in and
-become PROG. PATH is /a/b from the root of the hierarchy, a/b below one's own
-cgroup. A limit that cannot be applied is an error; what was made is removed.
+Create the cgroup PATH, or use it if it exists, and set limits. With PROG, move
+into it and become PROG. PATH is /a/b from the root of the hierarchy, or a/b
+below the caller's own cgroup. If a step fails, remove what was created.
 
-  -m, --memory SIZE       bytes of memory (k, m, g, t; -1: no limit)
-      --memory-swap SIZE  bytes of memory and swap together (needs --memory)
-      --memory-high SIZE  above this it is slowed down (version 2)
-      --memory-low SIZE   spared up to this when memory is short (version 2)
-      --cpus N            processors, as 0.5 or 2
-      --cpu-shares N      share of the processors, 2 to 262144, usually 1024
-      --cpu-weight N      as version 2 has it, 1 to 10000, usually 100
-      --cpuset-cpus LIST  these processors only, as 0-3,8
-      --cpuset-mems LIST  memory of these nodes only
-      --pids N            processes and threads (0 or -1: no limit)
-      --io-max DEV,rbps=N,wbps=N,riops=N,wiops=N  a second, of a block device
-      --hugetlb SIZE,LIMIT  bytes of huge pages of a size, as 2M,64M
-      --set FILE=VALUE    write VALUE to FILE of the cgroup, as in pids.max=9
-      --leaf NAME         make NAME below it, without limits, and move in there
-      --move-to-leaf NAME  move processes that are in the way of a limit to
-                          NAME below their cgroup (version 2)
-      --stay              become PROG without moving in
+  -m, --memory SIZE       limit memory, in bytes (k, m, g, t; -1: no limit)
+      --memory-swap SIZE  limit memory and swap together (needs --memory)
+      --memory-high SIZE  throttle and reclaim above SIZE (version 2)
+      --memory-low SIZE   reclaim no memory below SIZE if possible (version 2)
+      --cpus N            limit processor time, in processors, such as 0.5
+      --cpu-shares N      set the share of processor time, 2 to 262144 (1024)
+      --cpu-weight N      set it as a weight, 1 to 10000 (100; version 2)
+      --cpuset-cpus LIST  use only these processors, such as 0-3,8
+      --cpuset-mems LIST  use memory of these nodes only
+      --pids N            limit processes and threads (0 or -1: no limit)
+      --io-max DEV,rbps=N,wbps=N,riops=N,wiops=N  limit the I/O of a device
+      --hugetlb SIZE,LIMIT  limit bytes in huge pages of SIZE, such as 2M,64M
+      --set FILE=VALUE    write VALUE to FILE of the cgroup: pids.max=9
+      --leaf NAME         create NAME below it, without limits, and move there
+      --move-to-leaf NAME  move processes that prevent a limit into NAME below
+                          their cgroup (version 2)
+      --stay              become PROG without moving into the cgroup
       --fresh             first remove PATH, left by an earlier run; or kill
-                          and remove the cgroups that are in FILE
+                          and remove the cgroups that FILE lists
       --record FILE       create a cgroup in every hierarchy (without a limit,
                           below the caller's own) and list them in FILE
-      --state DIR         append the device and inode of DIR to PATH, and use
-                          only cgroups in FILE whose names end so
+      --state DIR         append the device and inode of DIR to PATH, and ignore
+                          cgroups in FILE whose names do not end so
       --count             count what PATH uses (version 2)
-      --delegate UID:GID  let this user make cgroups below PATH
+      --delegate UID:GID  let this user create cgroups below PATH
       --remove            remove the cgroup and those below it
       --kill              kill every process in it and in those below it
       --freeze            freeze every process and wait until all are frozen
-      --thaw              thaw them
-      --wait-empty[=SECONDS]  wait until the last has ended, else 124
-      --stat              print what it uses and may use, a key and value a line
-      --json              the same in JSON
+      --thaw              thaw every process
+      --wait-empty[=SECONDS]  wait until no process is left, or exit with 124
+      --stat              print usage and limits, one key and value per line
+      --json              print --stat as JSON
 ";
 
 use std::ffi::{CStr, CString};
@@ -77,7 +77,7 @@ struct Opts {
     wanted: Wanted,
     /// A cgroup below, for the processes.
     leaf: Option<CString>,
-    /// A cgroup below, for processes that are in the way.
+    /// A cgroup below, for processes that prevent a controller.
     move_to_leaf: Option<CString>,
     stay: bool,
     fresh: bool,
@@ -109,7 +109,7 @@ const ALONE: &str = "--remove, --kill, --freeze, --thaw, --wait-empty and --stat
                      for a new cgroup: a limit, --leaf, PROG";
 
 impl Opts {
-    /// Does the action leave nothing of what is alive?
+    /// Does the action end every process?
     fn ends(&self) -> bool {
         matches!(self.action, Action::Kill | Action::Remove)
     }
@@ -188,13 +188,15 @@ fn check(cli: &Cli, opts: &Opts) -> Result<(), Error> {
         return Err(cli.usage("--record needs --leaf"));
     }
     if !opts.state.iter().all(|state| opts.record.iter().any(|file| is_below(file, state))) {
-        return Err(cli.usage("--state needs --record, and its file below the directory"));
+        return Err(cli.usage("--state DIR needs --record FILE, with FILE below DIR"));
     }
     let Some(leaf) = opts.move_to_leaf.as_deref().map(CStr::to_bytes) else { return Ok(()) };
     let bad = matches!(leaf, b"" | b"." | b"..") || leaf.contains(&b'/');
     if bad || text::has(opts.path.to_bytes(), b'/', leaf) {
         let leaf = plain(leaf);
-        return Err(cli.usage(format_args!("--move-to-leaf {leaf}: must be one name, not in PATH")));
+        return Err(cli.usage(format_args!(
+            "--move-to-leaf {leaf}: must be a single name that is not part of PATH"
+        )));
     }
     Ok(())
 }
@@ -206,7 +208,7 @@ fn ids(cli: &mut Cli) -> Result<(u32, u32), Error> {
     let (uid, gid) = text::pair(word.as_bytes(), b':').unwrap_or_default();
     match (decimal(uid), decimal(gid)) {
         (Some(uid @ 0..=MOST), Some(gid @ 0..=MOST)) => Ok((uid as u32, gid as u32)),
-        _ => Err(cli.usage(format_args!("--delegate {word}: UID:GID is wanted, two numbers"))),
+        _ => Err(cli.usage(format_args!("--delegate {word}: must be UID:GID, two numbers"))),
     }
 }
 
@@ -296,7 +298,7 @@ fn make(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
     }
     let is_used = |hierarchy: &Hierarchy| used.iter().any(|(used, _)| used.is(hierarchy));
     let all: Vec<Used> = hierarchies.iter().map(|hierarchy| (hierarchy, name.clone())).collect();
-    made.move_process(cx, &all, is_used)
+    made.move_process(cx, &all, &is_used)
 }
 
 /// Create the cgroups in every hierarchy. They are listed before the first is created.
@@ -310,16 +312,14 @@ fn make_in_every(cx: &Cx, opts: &Opts, made: &mut Made, file: &CStr) -> Result<(
     }
     let writes = opts.wanted.writes(cx, &hierarchies)?;
     let used = opts.wanted.used(cx, &hierarchies, &name, &writes, true)?;
-    let mut leaves = Vec::new();
-    for (hierarchy, name) in &used {
-        leaves.push((*hierarchy, below(name, opts.leaf.as_deref().unwrap_or_default())));
-    }
+    let leaf = opts.leaf.as_deref().unwrap_or_default();
+    let leaves: Vec<Used> = used.iter().map(|(h, name)| (*h, below(name, leaf))).collect();
     made.record(cx, state, file, &record::text(&leaves))?;
     make_used(cx, opts, made, &used, &writes)?;
     if opts.prog.is_none() || opts.stay {
         return Ok(());
     }
-    made.move_process(cx, &leaves, |_| true)
+    made.move_process(cx, &leaves, &|_| true)
 }
 
 /// Create the cgroup where it is used, with its limits and its leaf.

@@ -1,32 +1,32 @@
-//! td-exec: give a process its last state, and become PROG.
+//! td-exec: give a process its final state, and become PROG.
 
 const HELP: &str = "\
 usage: td-exec [OPTION]... PROG [ARG]...
 
-Set the last state of this process, in the root where it runs, and become PROG.
+Set the final state of this process, in its current root, and become PROG.
 Descriptors above 2 are closed.
 
   -C, --chdir DIR      change the working directory
-  -i, --clear-env      start with no environment
+  -i, --clear-env      start with an empty environment
       --env NAME[=VALUE]  set a variable; without a value, keep the caller's
       --unset NAME     remove a variable
-      --home           set HOME as /etc/passwd has it, unless --env does
-      --user USER[:GROUP]  by name from /etc/passwd and /etc/group, or number
-      --groups LIST    supplementary groups; '' is none; with --user and without
-                       this they are that user's from /etc/group
-      --cap-keep LIST|none|all  keep these capabilities, for good: in the
+      --home           set HOME from /etc/passwd, unless --env sets it
+      --user USER[:GROUP]  change to a user, by name in /etc/passwd or by number
+      --groups LIST    set the supplementary groups; '' is none; the default
+                       with --user is that user's groups in /etc/group
+      --cap-keep LIST|none|all  drop all other capabilities, for good: from the
                        bounding, the permitted and the effective set
-      --ambient        PROG's user, who is not root, has the kept ones as well
-      --no-new-privs   nothing executed gains privileges, as by set-user-id
+      --ambient        give the kept capabilities to a user who is not root, too
+      --no-new-privs   let nothing executed gain privileges, as by set-user-id
       --seccomp POLICY  allow only the system calls of POLICY: default,
-                       unconfined (all), or a file of this root
+                       unconfined (all), or a file in this root
       --seccomp-fd N   read the policy, text or compiled, from descriptor N
       --record-fd N    write the compiled policy to descriptor N
-      --rlimit NAME=SOFT[:HARD]  a resource limit: nofile=1024, core=0:unlimited
-      --setsid         a new session, without a controlling terminal
-      --ctty[=DEV]     a new session on the terminal DEV, or on the real console
-      --session-keyring  a new, empty session keyring
-      --argv0 NAME     the name that PROG sees as its own
+      --rlimit NAME=SOFT[:HARD]  set a limit: nofile=1024, core=0:unlimited
+      --setsid         start a new session without a controlling terminal
+      --ctty[=DEV]     start a new session on the terminal DEV, or the console
+      --session-keyring  join a new, empty session keyring
+      --argv0 NAME     set the name that PROG sees as its own
       --keep-fd N      do not close descriptor N
 ";
 
@@ -83,7 +83,7 @@ struct Opts {
 enum Variable {
     Set(Vec<u8>),
     Unset,
-    /// It is as it was before --clear-env.
+    /// It keeps the value that it had before --clear-env.
     Keep,
 }
 
@@ -128,7 +128,7 @@ fn variable(cli: &mut Cli) -> Result<(Vec<u8>, Variable), Error> {
     let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::to_vec);
     match (parts.next().filter(|name| !name.is_empty()), parts.next()) {
         (Some(name), value) => Ok((name, value.map_or(Variable::Keep, Variable::Set))),
-        _ => Err(cli.usage("--env takes NAME or NAME=VALUE")),
+        _ => Err(cli.usage("--env needs NAME or NAME=VALUE")),
     }
 }
 
@@ -154,7 +154,7 @@ fn rlimit(cli: &mut Cli) -> Result<(u64, RLimit), Error> {
         (limit.soft <= limit.hard).then_some((resource, limit))
     });
     limit.ok_or_else(|| {
-        cli.usage(format_args!("--rlimit {word}: NAME=SOFT[:HARD], see getrlimit(2)"))
+        cli.usage(format_args!("--rlimit {word}: must be NAME=SOFT[:HARD]; see getrlimit(2)"))
     })
 }
 
@@ -184,7 +184,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     if opts.session_keyring {
         session::join_keyring(cx)?;
     }
-    // From here on in the only order that works: a step needs the right that a later one takes.
+    // The order from here on is the only one that works: each action needs a right that a later one gives up.
     if let Some(keep) = opts.cap_keep {
         caps::bound(cx, keep)?;
     }
@@ -208,7 +208,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     become_prog(cx, opts, &prog, policy)
 }
 
-/// Become PROG under the policy. With td-init this process goes on as process 1, which is what PROG is.
+/// Become PROG under the policy. With td-init, this process continues as process 1, with the rights of PROG.
 fn become_prog(
     cx: &Cx,
     opts: &Opts,
@@ -242,10 +242,14 @@ fn confinement(
     let policy = Confinement::new(policy, caps, opts.no_new_privs)?;
     let Some(policy) = policy else { return Ok(None) };
     policy.check_change(opts.user.is_some(), opts.ambient && other_user)?;
-    if prog.is_init() {
-        policy.check_process_1(opts.setsid && opts.ctty.is_none())?;
+    if prog.is_terminal() {
+        policy.check_terminal()?;
     }
-    if prog.is_init() || !cx.ready().is_empty() {
+    if prog.leads_to_init() {
+        // If it has a terminal, PROG is in its foreground.
+        policy.check_process_1(prog.is_init() && opts.setsid && opts.ctty.is_none())?;
+    }
+    if prog.leads_to_init() || !cx.ready().is_empty() {
         policy.check_ready()?;
     }
     Ok(Some(policy))
@@ -257,7 +261,8 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
     let mut env = if opts.clear_env { Vec::new() } else { ours.clone() };
     let is = |var: &[u8], name: &[u8]| var.strip_prefix(name).is_some_and(|v| v.starts_with(b"="));
     let home = opts.home.then(|| (b"HOME".to_vec(), Variable::Set(home.to_vec())));
-    // Where PROG begins, as it was written; from a relative path it is not known, and what is set is wrong.
+    // The working directory of PROG, as it was written; for a relative path it is not known, and the old value would be
+    // wrong.
     let pwd = opts.chdir.as_ref().map(|directory| match directory.to_bytes() {
         directory @ [b'/', ..] => (b"PWD".to_vec(), Variable::Set(directory.to_vec())),
         _ => (b"PWD".to_vec(), Variable::Unset),
@@ -273,8 +278,8 @@ fn environment(cx: &Cx, opts: &Opts, home: &[u8]) -> Vec<CString> {
     env.into_iter().map(cstring).collect()
 }
 
-/// What is PROG's alone, and not PID 1's, before the ids change to those of `user`. False: that user is to try the
-/// working directory.
+/// Settings for PROG but not for PID 1, before the ids change to those of `user`. False: try the working directory
+/// again as that user.
 fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
     if opts.setsid {
         session::begin(cx, opts.ctty.as_ref())?;

@@ -4,15 +4,15 @@ const HELP: &str = "\
 usage: td-lock [OPTION]... FILE PROG [ARG]...
 
 Lock FILE as flock(1) does, and become PROG. FILE is a file, which is created if
-it does not exist, a directory or a block device. PROG inherits the descriptor
-that holds the lock, and so do its children: the lock is free when the last of
-them has closed it or has ended.
+it does not exist, a directory or a block device. PROG and its children inherit
+the descriptor that holds the lock: the lock is free when the last of them has
+closed it or has ended.
 
-  -n, --nb, --nonblock  fail if another process has the lock
-  -w, --wait, --timeout SECONDS  fail if it has it for so long (as 0.5)
+  -n, --nb, --nonblock  fail at once if another process has the lock
+  -w, --wait, --timeout SECONDS  fail after SECONDS, such as 0.5
   -E, --conflict-exit-code N  then exit with N instead of 125
-  -e, -x, --exclusive   let nobody else have the lock (default)
-  -s, --shared          let others have it that ask for a shared lock too
+  -e, -x, --exclusive   take an exclusive lock (default)
+  -s, --shared          take a shared lock
   -F, --no-fork         accepted: td-lock always becomes PROG
       --key NAME        lock the byte that stands for NAME in FILE, by fcntl(2):
                         one file serves many names, and PROG's children do not
@@ -83,7 +83,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 
 fn status(cli: &mut Cli) -> Result<u8, Error> {
     let word = cli.word()?;
-    word.parse().map_err(|_| cli.usage(format_args!("{word}: an exit status is 0 to 255")))
+    word.parse().map_err(|_| cli.usage(format_args!("{word}: not an exit status from 0 to 255")))
 }
 
 /// An option of flock(1) that td-lock does not take, or an unknown one.
@@ -91,12 +91,12 @@ fn of_flock(cli: &Cli, option: &str) -> Error {
     let (why, way_out) = match option.trim_start_matches('-') {
         "c" | "command" => ("no shell is started for PROG", "td-lock FILE sh -c COMMAND"),
         "o" | "close" => (
-            "td-lock becomes PROG, and nobody else would have the lock",
+            "td-lock becomes PROG, so no other process would have the lock",
             "td-lock FILE td-init PROG: its parent has the lock, and PROG does not",
         ),
         "u" | "unlock" => (
-            "a lock is free when those who have it have ended or closed it",
-            "put td-lock before that part of the work alone which needs the lock",
+            "a lock is free when every process that has it has ended or closed it",
+            "use td-lock only for the part of the work that needs the lock",
         ),
         _ => return cli.unknown(option),
     };
@@ -107,7 +107,7 @@ fn of_flock(cli: &Cli, option: &str) -> Error {
 fn no_prog(cli: &Cli, file: &CStr) -> Error {
     match decimal(file.to_bytes()) {
         Some(fd) => Error::refusal(format_args!(
-            "{fd}: PROG is missing, and a descriptor of the caller is not locked"
+            "{fd}: PROG is missing, and td-lock cannot lock a descriptor of the caller"
         ))
         .way_out("td-lock FILE sh -c COMMANDS"),
         None => cli.usage("PROG is missing"),
@@ -138,7 +138,7 @@ fn inherited(cx: &Cx, opts: &Opts) -> Result<Option<BorrowedFd<'static>>, Error>
 fn take_new(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     let mut file = lock_file::open(cx, &opts.file, libc::O_RDONLY)?;
     match take(cx, opts, file) {
-        // NFS gives an exclusive lock to those alone who may write: flock(2).
+        // NFS gives an exclusive lock only to a process that may write: flock(2).
         Err(e) if e.is(Errno::EBADF) && opts.key.is_none() && !opts.file.shared => {
             file = lock_file::open(cx, &opts.file, libc::O_RDWR)?;
             take(cx, opts, file)?;
@@ -149,8 +149,7 @@ fn take_new(cx: &Cx, opts: &Opts) -> Result<(), Error> {
     Ok(())
 }
 
-/// Between two tries of a lock that is waited for only so long, in nanoseconds: the first pause, and the
-/// longest.
+/// With a time limit, the pauses between two attempts, in nanoseconds: the first, and the longest.
 const PAUSES: (i64, i64) = (1_000_000, 64_000_000);
 
 /// Take the lock. Neither flock(2) nor fcntl(2) takes a limit of time: only a signal with a handler interrupts
@@ -214,20 +213,22 @@ fn conflict(cx: &Cx, opts: &Opts, file: BorrowedFd, error: Error) -> Result<(), 
     let error = error.because(lock::why(cx, &what, holder.pid));
     Err(match is_deadlock {
         true => error
-            .because("the holder waits, itself or by others, for a lock that this process has")
-            .way_out("have all of them take their locks in one order"),
+            .because(
+                "the holder waits, directly or through others, for a lock that this process has",
+            )
+            .way_out("let all processes take their locks in the same order"),
         false => error,
     }
     .with_status(opts.conflict))
 }
 
-/// A program that a td-lock has become, and that executes another one for the same file, would wait for itself.
+/// If a td-lock became a program that executes another td-lock for the same file, this would wait for itself.
 fn refuse_own(cx: &Cx, opts: &Opts, file: BorrowedFd, error: Error) -> Result<(), Error> {
     match lock::is_own(cx, &sys::fstatx(cx, file)?) {
         false => Ok(()),
         true => {
             let shown = plain(opts.file.path.to_bytes());
-            let why = format_args!("this process has locked {shown} itself, on another descriptor");
+            let why = format!("this process has locked {shown} itself, on another descriptor");
             Err(error.because(why).way_out("close that one, or leave out the second td-lock"))
         }
     }

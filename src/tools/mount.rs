@@ -3,36 +3,36 @@
 const HELP: &str = "\
 usage: td-mount [OPTION]... ROOT PROG [ARG]...
 
-Mount in the directory ROOT what the options say, in their order, then become
-PROG. Every DIR, DST and PATH lies in ROOT: no link of it leads out. DIR and DST
-are made where they are missing; a PATH that is missing is left out.
+Mount what the options say in the directory ROOT, in the order given, then
+become PROG. Every DIR, DST and PATH is in ROOT: no symbolic link leads out of
+it. A DIR or DST that is missing is created; a PATH that is missing is ignored.
 
-      --proc          the processes of this pid namespace, on /proc
-      --dev           a small /dev: null, zero, full, random, urandom, tty, pts,
-                      shm, mqueue, and links to the standard streams
-      --devtmpfs      the machine's /dev, with every device, for its own init
-      --sys           the kernel's objects, on /sys, read-only
-      --sys-rw        the same, writable
-      --cgroup        the cgroups, on /sys/fs/cgroup: version 2, or the
+      --proc          mount proc on /proc: the processes of this pid namespace
+      --dev           mount a small /dev: null, zero, full, random, urandom,
+                      tty, pts, shm, mqueue, and links to the standard streams
+      --devtmpfs      mount the machine's /dev, with every device, for its init
+      --sys           mount sysfs on /sys, read-only
+      --sys-rw        mount sysfs on /sys, writable
+      --cgroup        mount the cgroups on /sys/fs/cgroup: version 2, or the
                       hierarchies of version 1 that are in use
-      --tmpfs DIR     an empty file system in memory, with the owner and the
-                      mode of DIR if that is there
-      --fs TYPE SRC DST  the file system of TYPE on the device SRC; where TYPE
-                      takes none, SRC is any word
-      --bind SRC DST  the file or directory SRC of the caller, with all that is
-                      mounted below it
-      --ro-bind SRC DST  the same, read-only
-      --dev-bind SRC DST  the same as --bind, and devices work as outside
-      --move SRC DST  what the caller has mounted on SRC, which it leaves
-      --mask PATH     nothing: an empty directory, or /dev/null on a file
-      --remount-ro PATH  make PATH read-only, if it is a mount only that mount
-      --restrict      mask, or make read-only, what of /proc and /sys belongs to
+      --tmpfs DIR     mount an empty tmpfs on DIR, with the owner and the mode
+                      that DIR has if it exists
+      --fs TYPE SRC DST  mount the file system TYPE of the device SRC on DST;
+                      if TYPE needs no device, SRC is any word
+      --bind SRC DST  mount the caller's file or directory SRC on DST, with all
+                      mounts below it
+      --ro-bind SRC DST  do the same, read-only
+      --dev-bind SRC DST  do as --bind, but let devices work
+      --move SRC DST  move the caller's mount from SRC to DST
+      --mask PATH     cover a directory with an empty one, a file with /dev/null
+      --remount-ro PATH  make PATH read-only; of a mount point, only that mount
+      --restrict      mask, or make read-only, what in /proc and /sys belongs to
                       the whole machine, as td-run and docker do
-      --dir DST       no mount: a directory
-      --symlink TEXT DST  no mount: a symbolic link that says TEXT
-      --options LIST  of the mount just before, with commas between: ro, rw,
-                      noexec, nosuid, dev ..., and those of a file system: for a
-                      tmpfs size=SIZE, mode=MODE ..., for proc hidepid=2 ...
+      --dir DST       create a directory
+      --symlink TEXT DST  create a symbolic link to TEXT
+      --options LIST  set options of the mount just before, with commas between:
+                      ro, rw, noexec, nosuid, dev ..., and those of the file
+                      system: size=SIZE, mode=MODE ... of tmpfs, hidepid=2 ...
 ";
 
 use std::ffi::{CStr, CString};
@@ -83,7 +83,7 @@ struct Op {
     options: Vec<(CString, Option<CString>)>,
     /// Of the mount: MOUNT_ATTR_*.
     attr: u64,
-    /// What a bind shall lose of those that its source has.
+    /// The attributes of the source that a bind removes.
     clear: u64,
 }
 
@@ -179,7 +179,7 @@ fn remount_ro(path: CString) -> Op {
 fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
     let list = cli.value()?;
     let Some(op) = op else {
-        return Err(cli.usage("--options must follow the mount that it applies to"));
+        return Err(cli.usage("--options must follow the mount to which it applies"));
     };
     let (is_fs, is_bind) = match op.what {
         What::Proc | What::Cgroup | What::Tmpfs | What::Fs(_) => (true, false),
@@ -187,7 +187,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
         What::Sys => (false, false),
         _ => {
             let takers = "--proc, --sys, --sys-rw, --cgroup, --tmpfs, --fs, --bind, --ro-bind and --dev-bind";
-            return Err(cli.usage(format_args!("--options is for {takers}")));
+            return Err(cli.usage(format_args!("--options applies to {takers}")));
         }
     };
     for word in text::split(list.as_bytes(), b',').filter(|word| !word.is_empty()) {
@@ -201,7 +201,7 @@ fn options(cli: &mut Cli, op: Option<&mut Op>) -> Result<(), Error> {
             }
             (_, Some(bit), _) => {
                 op.attr &= !bit;
-                // The caller's /sys, where it stands in, stays as it is.
+                // If the caller's /sys replaces a new one, it stays as it is.
                 op.clear |= if is_bind { bit } else { 0 };
             }
             _ if !is_fs => {
@@ -255,7 +255,8 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
         Dev => devices::mount_own(cx, root, op.attr),
         Devtmpfs => devices::mount_machines(cx, root, op.attr),
         Sys => match new_fs(cx, c"sysfs", &keys, op.attr) {
-            // The network is not ours: what it has below /sys may be seen, as far as the caller sees it.
+            // The network namespace belongs to another user namespace: its files below /sys may be visible, as they are
+            // to the caller.
             Err(e) if e.is(Errno::EPERM) => {
                 let what = "a new sysfs is refused (EPERM)";
                 let instead = "binding the caller's /sys instead, with the cgroups mounted there";
@@ -292,8 +293,8 @@ fn new_of_type(
     new_fs(cx, fstype, &keys, attr).map_err(|e| why_not_mounted::why(cx, fstype, &keys, e))
 }
 
-/// A tmpfs looks as the directory that it covers, unless its options say otherwise, so that a container has no private
-/// directory of its image open to all. On a new one it is the tmpfs of mode 1777 that it is by itself.
+/// Unless its options say otherwise, a tmpfs gets the mode and the owner of the directory that it covers, so that a
+/// private directory of an image is not open to all. On a new directory it keeps its default mode, 1777.
 fn tmpfs(cx: &Cx, root: &mut Root, op: &Op, keys: Vec<Parameter>) -> Result<(), Error> {
     let covers = root.paths.find(&op.target, 0)?.is_some();
     let target = root.target(&op.target, true, 0)?;

@@ -3,18 +3,18 @@
 const HELP: &str = "\
 usage: td-overlay --lower DIR [OPTION]... TARGET PROG [ARG]...
 
-Mount an overlay on the directory TARGET and become PROG. What is written goes
-to --upper, or is lost with --tmpfs; with neither the overlay is read-only.
+Mount an overlay on the directory TARGET and become PROG. Writes go to --upper,
+or are lost with --tmpfs; with neither, the overlay is read-only.
 
-      --lower DIR     a layer that is only read; repeatable, the first is on top
-      --upper DIR     the layer that is written to (needs --work)
-      --work DIR      an empty directory on the same mount as --upper
-      --tmpfs[=SIZE]  upper and work on a tmpfs of their own, of at most SIZE:
-                      bytes, with K, M, G or T behind them, or N% of the memory
-      --mkdir         make --upper, --work and TARGET, with missing parents
+      --lower DIR     add a read-only layer; repeatable, the first is on top
+      --upper DIR     set the layer that is written to (needs --work)
+      --work DIR      set an empty directory on the same mount as --upper
+      --tmpfs[=SIZE]  put upper and work on a new tmpfs of at most SIZE: bytes,
+                      with K, M, G or T after them, or N% of the memory
+      --mkdir         create --upper, --work and TARGET, with missing parents
       --state DIR     follow no symbolic link below DIR, also to a --lower
       --volatile      sync nothing to the disk: --upper can be used only once
-      --option KEY[=VALUE]  another option of the overlay (index=off, ...)
+      --option KEY[=VALUE]  set another option of the overlay (index=off, ...)
 ";
 
 use std::ffi::{CStr, CString};
@@ -86,7 +86,9 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         (Some(upper), Some(work), None) => Some(Writable::Dirs { upper, work }),
         (None, None, Some(size)) => Some(Writable::Tmpfs(size)),
         (None, None, None) => None,
-        (_, _, Some(_)) => return Err(cli.usage("--tmpfs takes the place of --upper and --work")),
+        (_, _, Some(_)) => {
+            return Err(cli.usage("--tmpfs cannot be combined with --upper or --work"));
+        }
         (Some(_), None, _) => return Err(cli.usage("--upper needs --work")),
         (None, Some(_), _) => return Err(cli.usage("--work needs --upper")),
     };
@@ -160,8 +162,7 @@ fn build(cx: &Cx, opts: &Opts, made: &mut Made) -> Result<(), Error> {
         false => open_directory(cx, "TARGET", &opts.target, libc::O_PATH)?,
     };
     add_layers(cx, opts, target.as_fd(), &mut layers, made)?;
-    // The mark may be there from now on, also where the kernel refuses the rest, and would forbid the
-    // next run.
+    // From now on the mark may exist, even if the kernel refuses the rest, and it would prevent the next run.
     if opts.volatile && made.work.is_none() && !layers.iter().any(|layer| layer.is_used) {
         let work = layers.iter().find(|layer| layer.key == c"workdir");
         made.filled = work.map(|work| again(cx, work.dir.as_fd())).transpose()?;
@@ -193,7 +194,7 @@ fn again(cx: &Cx, directory: BorrowedFd) -> Result<OwnedFd, Error> {
     sys::openat(cx, Some(directory), c".", libc::O_RDONLY | libc::O_DIRECTORY)
 }
 
-/// Beside the lower layers: an upper with its work directory, or what stands in for them.
+/// Beside the lower layers: an upper with its work directory, or their replacement.
 fn add_layers(
     cx: &Cx,
     opts: &Opts,
@@ -226,8 +227,8 @@ fn add_layers(
             layers.extend([upper, Layer::make(cx, c"workdir", tmpfs.as_fd(), c"work")?]);
             attach(cx, tmpfs, target, made)?;
         }
-        // Without an upper the kernel wants two lower layers. The second may be empty; on Linux 6.1 it
-        // must be mounted somewhere, and below the overlay it is in nobody's way.
+        // Without an upper the kernel wants two lower layers. The second may be empty; on Linux 6.1 it must be mounted
+        // somewhere, and below the overlay it is out of the way.
         None if layers.len() == 1 => {
             let tmpfs = overlay::new_tmpfs(cx, None, libc::MOUNT_ATTR_RDONLY)?;
             layers.push(Layer::empty(cx, tmpfs.as_fd())?);
@@ -256,7 +257,7 @@ fn like_the_lower(cx: &Cx, upper: &Layer, layers: &[Layer]) -> Result<(), Error>
     sys::fchmod(cx, upper.dir.as_fd(), lower.permissions())
 }
 
-/// Undo what would outlive us. What cannot be undone is reported, and stops nothing else.
+/// Undo what would outlive this process. What cannot be undone is reported, and the rest is still undone.
 fn undo(cx: &Cx, made: Made) {
     let mut results: Vec<Result<(), Error>> = Vec::new();
     if !made.mounts.is_empty() {
@@ -268,7 +269,7 @@ fn undo(cx: &Cx, made: Made) {
     results.extend(made.work.map(|work| remove::empty(cx, work.as_fd())));
     results.extend(made.filled.map(|directory| {
         let (name, path) = (c"work".into(), c"work".into());
-        remove::remove_tree(cx, &Place { directory, name, path })
+        remove::remove_tree(cx, &Place { directory: directory.into(), name, path })
     }));
     results.push(directories::undo(cx, &made.directories));
     for error in results.into_iter().filter_map(Result::err) {
@@ -290,8 +291,8 @@ fn parameters<'a>(cx: &Cx, opts: &'a Opts) -> Result<Vec<Parameter<'a>>, Error> 
     Ok(all)
 }
 
-/// Are we in another user namespace than the initial one, whose inode is fixed? Without /proc nobody
-/// knows, and it is taken for the initial one.
+/// Is this a user namespace other than the initial one, whose inode is fixed? Without /proc, it is assumed to be the
+/// initial one.
 fn in_user_namespace(cx: &Cx) -> Result<bool, Error> {
     const PROC_USER_INIT_INO: u64 = 0xEFFF_FFFD; // linux/proc_ns.h
     match sys::statx(cx, None, c"/proc/self/ns/user", 0) {
@@ -313,7 +314,7 @@ fn verify(cx: &Cx, layers: &[Layer], overlay: BorrowedFd) -> Result<(), Error> {
     match layers.iter().find(|layer| layer.key == c"workdir") {
         Some(work) if fs.f_flags as u64 & libc::ST_RDONLY != 0 => {
             let what = "the overlay is read-only, though an upper was given";
-            let why = format!("the kernel could not empty or make {}/work", work.shown);
+            let why = format!("the kernel could not empty or create {}/work", work.shown);
             let error = Error::refusal(what).because(why);
             Err(match sys::fstatfs(cx, work.dir.as_fd()) {
                 Ok(fs) if fs.is_full() => error.because("its file system is full"),

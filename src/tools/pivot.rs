@@ -3,16 +3,16 @@
 const HELP: &str = "\
 usage: td-pivot [OPTION]... NEW_ROOT PROG [ARG]...
 
-Make NEW_ROOT the root directory, detach the old root, become PROG, which runs
-in the new root. Descriptors above 2 are closed.
+Make NEW_ROOT the root directory, detach the old root, and become PROG in the
+new root. Descriptors above 2 are closed.
 
   -o, --put-old DIR    keep the old root, mounted on DIR inside NEW_ROOT
-      --move LIST      take mounts along, each to the same path in NEW_ROOT:
+      --move LIST      move mounts to the same paths in NEW_ROOT:
                        /dev,/proc,/run
-      --no-bind        where NEW_ROOT is not a mount point, fail instead of
+      --no-bind        fail if NEW_ROOT is not a mount point, instead of
                        binding it on itself
       --free-initramfs remove the files of the initramfs that was the root
-      --host-namespace do it in the mount namespace of PID 1 too
+      --host-namespace allow this in the mount namespace of PID 1, too
       --keep-fd N      do not close descriptor N
 ";
 
@@ -145,8 +145,9 @@ fn detach(cx: &Cx, old_root: BorrowedFd) -> Result<(), Error> {
 /// and nothing stops it, if `/` happens to be private. PID 1 itself is meant to do that. Returns how a tool is sealed:
 /// where a machine gets a new root, no mount keeps the file system of the old one in use.
 fn refuse_host_namespace(cx: &Cx) -> Result<Seal, Error> {
-    if cx.dry() {
-        return Ok(Seal::Mount); // the step that makes a mount namespace was dry too
+    // In a dry run the step that makes a mount namespace was dry too.
+    if cx.dry() || cx.made_mount_namespace() {
+        return Ok(Seal::Mount);
     }
     let own = mounts::own_proc(cx).ok();
     let refusal = match mount_namespace::owner(cx, own.as_ref().map(AsFd::as_fd)) {
@@ -155,10 +156,10 @@ fn refuse_host_namespace(cx: &Cx) -> Result<Seal, Error> {
         Some(Owner::Pid1) => {
             "this is the mount namespace of PID 1: every process there would get the new root"
         }
-        None => "it cannot be seen in /proc whether this is the mount namespace of PID 1",
+        None => "/proc does not show whether this is the mount namespace of PID 1",
     };
     Err(Error::refusal(refusal)
-        .way_out("run it inside td-unshare --mount, or say --host-namespace if it is meant"))
+        .way_out("run it inside td-unshare --mount, or use --host-namespace if you want this"))
 }
 
 /// DIR of --put-old as a path from the working directory, which is NEW_ROOT. It may not go through a
@@ -177,7 +178,7 @@ fn inside(cx: &Cx, directory: &CStr) -> Result<CString, Error> {
         .map_err(|e| e.because(format_args!("{shown} is not a directory inside the new root")))?;
     let (old, new) = (sys::fstatx(cx, old.as_fd())?, sys::fstatx(cx, here.as_fd())?);
     if old.same_file(&new) {
-        let what = format!("--put-old {shown}: there the old root would cover the new one");
+        let what = format!("--put-old {shown}: the old root would cover the new one");
         return Err(Error::refusal(what).way_out("name a directory below NEW_ROOT"));
     }
     Ok(path)
@@ -189,7 +190,7 @@ enum Old {
     BelowNew,
 }
 
-/// Pivot to the working directory, or do what else makes it the root.
+/// Pivot to the working directory, or make it the root in another way.
 fn pivot(cx: &Cx, opts: &Opts, put_old: &CStr, old_root: BorrowedFd) -> Result<Old, Error> {
     let Err(error) = sys::pivot_root(cx, c".", put_old) else { return Ok(Old::OverNew) };
     let cause = why_not_pivoted::why(cx, &opts.new_root, opts.bind, put_old, &error);
@@ -225,6 +226,8 @@ fn bind_and_pivot(cx: &Cx, opts: &Opts, put_old: &CStr) -> Result<(), Error> {
     });
     again.map_err(|error| match sys::umount2(cx, c".", libc::MNT_DETACH) {
         Ok(()) => error,
-        Err(_) => error.because("NEW_ROOT stays bound on itself, for umount2(2) failed as well"),
+        Err(_) => {
+            error.because("NEW_ROOT stays bound on itself, because umount2(2) failed as well")
+        }
     })
 }

@@ -3,40 +3,41 @@
 const HELP: &str = "\
 usage: td-unshare [OPTION]... PROG [ARG]...
 
-Become PROG in new namespaces. Where something is to be done outside a child
-becomes PROG, and its parent waits; if the parent is killed, the child dies.
-The first eight take =FILE, which keeps the namespace.
+Become PROG in new namespaces. If something must be done outside them, a child
+becomes PROG and its parent waits; if the parent is killed, the child dies.
+The first eight options take =FILE, which keeps the namespace.
 
   -m, --mount         new mount namespace
-  -u, --uts           new host and domain name
-  -i, --ipc           new System V IPC and POSIX message queues
-  -n, --net           new network, with a loopback interface
-  -p, --pid           new process ids
+  -u, --uts           new UTS namespace: host and domain name
+  -i, --ipc           new IPC namespace: System V IPC, POSIX message queues
+  -n, --net           new network namespace, with a loopback interface
+  -p, --pid           new pid namespace
   -C, --cgroup        new cgroup namespace, rooted at the current cgroup
-  -U, --user          new user and group ids, and every capability there
-  -T, --time          new offsets of clocks
-  -r, --map-root-user     be root there (implies --user)
-  -c, --map-current-user  keep one's ids there (implies --user)
-      --map-user UID      be the user UID there (implies --user)
-      --map-group GID     be in the group GID there (implies --user)
-      --map-users IN:OUT:COUNT|auto  users OUT... as IN...; all of /etc/subuid
-      --map-groups IN:OUT:COUNT|auto  the same of groups and /etc/subgid
-      --setgroups allow|deny  let processes there change their groups, or not
+  -U, --user          new user namespace, with every capability in it
+  -T, --time          new time namespace: offsets of clocks
+  -r, --map-root-user     map the caller to root (implies --user)
+  -c, --map-current-user  map the caller to the same ids (implies --user)
+      --map-user UID      map the caller's user to UID (implies --user)
+      --map-group GID     map the caller's group to GID (implies --user)
+      --map-users IN:OUT:COUNT|auto  map users OUT... to IN...; or all of
+                      /etc/subuid
+      --map-groups IN:OUT:COUNT|auto  map groups; or all of /etc/subgid
+      --setgroups allow|deny  allow or deny setgroups(2) there
       --propagation private|slave|shared|unchanged
-                      of every mount (private)
+                      set the propagation of every mount (private)
       --hostname NAME set the host name (implies --uts)
       --loopback      bring the loopback interface up (implies --net)
-      --monotonic SECONDS  offset of the monotonic clock (implies --time)
-      --boottime SECONDS   offset of the boot clock (implies --time)
+      --monotonic SECONDS  offset the monotonic clock (implies --time)
+      --boottime SECONDS   offset the boot clock (implies --time)
       --into-cgroup PATH   create the child in this cgroup
-      --remove-cgroup PATH at the end, remove this cgroup
-      --cgroup-record FILE both, for the cgroups that FILE lists; remove FILE
+      --remove-cgroup PATH remove this cgroup at the end
+      --cgroup-record FILE do both for the cgroups in FILE, and remove FILE
       --pid-file FILE write the pid of the child to FILE while it lives
                       (repeatable)
       --record N:FILE create FILE and open it as descriptor N of PROG
-      --remove DIR    at the end, remove DIR with all it holds
-      --rmdir DIR     at the end, remove DIR if it is empty
-      --fresh         remove each DIR of --remove at the beginning, too
+      --remove DIR    remove DIR and its content at the end
+      --rmdir DIR     remove DIR at the end if it is empty
+      --fresh         remove each DIR of --remove at the start, too
       --state DIR     follow no symbolic link below DIR on the way to a FILE or
                       DIR above
 ";
@@ -125,14 +126,14 @@ fn propagation(cli: &mut Cli) -> Result<c_ulong, Error> {
     let word = cli.word()?;
     let found = WORDS.iter().find(|(known, _)| *known == &*word);
     found.map(|(_, flag)| *flag).ok_or_else(|| {
-        cli.usage(format_args!("--propagation {word}: private, slave, shared, unchanged"))
+        cli.usage(format_args!("--propagation {word}: must be private, slave, shared or unchanged"))
     })
 }
 
 /// `--monotonic SECONDS` as a line of timens_offsets: time_namespaces(7).
 fn offset(cli: &mut Cli, option: String) -> Result<String, Error> {
     let seconds = cli.word()?;
-    // The kernel takes what 64 bits hold of a larger number.
+    // The kernel would truncate a larger number to 64 bits.
     let digits = seconds.strip_prefix('-').unwrap_or(&seconds);
     if decimal(digits.as_bytes()).is_none_or(|n| n > i64::MAX as u64) {
         return Err(cli.usage(format_args!("{seconds}: not a number of seconds")));

@@ -87,7 +87,13 @@ pub fn lines(prefix: &[&str], options: &[String], word: &OsStr) -> Vec<Vec<OsStr
 /// Run a command and look at what it prints.
 #[track_caller]
 pub fn prints_plainly(cmd: &mut Command) -> Output {
-    let output = run(cmd);
+    let mut output = run(cmd);
+    // On the terminal of PROG a line ends with a carriage return too.
+    if cmd.get_program().as_bytes().ends_with(b"td-tty") {
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        let lines: Vec<_> = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+        output.stdout = lines.join(&b'\n');
+    }
     let line: String = format!("{:?}", words(cmd).collect::<Vec<_>>()).chars().take(300).collect();
     is_plain(&output, &line);
     output

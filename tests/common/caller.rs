@@ -36,7 +36,7 @@ pub fn as_usual() {
             libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         }
         LIMITS.iter().for_each(|(resource, value)| limit(*resource, *value));
-        // SAFETY: no groups, of every thread of this process. Who is not root keeps his own.
+        // SAFETY: no groups, of every thread of this process. A user who is not root keeps the groups.
         unsafe { libc::setgroups(0, std::ptr::null()) };
         variables();
     });

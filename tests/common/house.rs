@@ -215,6 +215,21 @@ impl House {
         list.into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
     }
 
+    /// The processes that are in the cgroup of the container or have its name among their arguments, zombies left out.
+    pub fn processes(&self) -> Vec<i32> {
+        let holds = |file: String, text: &str| {
+            let text = text.as_bytes();
+            fs::read(file).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text))
+        };
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let ours = |pid: &i32| {
+            holds(format!("/proc/{pid}/cgroup"), &format!("/c-{}-", self.name))
+                || holds(format!("/proc/{pid}/cmdline"), &format!("{}\0", self.name))
+        };
+        pids.filter(ours).filter(|pid| is_alive(*pid)).collect()
+    }
+
     /// No container has left anything.
     #[track_caller]
     pub fn nothing_is_left(&self) {

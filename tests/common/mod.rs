@@ -131,7 +131,7 @@ pub fn shell_is(name: &str) -> bool {
     shell.split_whitespace().next().is_some_and(|path| Path::new(path).ends_with(name))
 }
 
-/// Does that shell hand on these bytes? yash turns an argument that is no text into an empty one, and says so.
+/// Does that shell pass on these bytes? yash turns an argument that is not text into an empty one, and reports it.
 pub fn shell_takes(bytes: &[u8]) -> bool {
     bytes.is_ascii() || !shell_is("yash")
 }
@@ -526,7 +526,7 @@ pub fn ns(pid: impl Display, kind: &str) -> String {
 pub fn mountinfo_of(pid: impl Display) -> String {
     let path = format!("/proc/{pid}/mountinfo");
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    // Of the one cgroup2 of a machine, a test of td-mount has it meanwhile.
+    // The only cgroup2 of the machine is used by a test of td-mount at this time.
     text.replace(",nsdelegate", "")
 }
 
@@ -577,7 +577,7 @@ pub fn children_of(pid: i32) -> Vec<i32> {
     text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
-/// Is there such a process, and is it no zombie?
+/// Does the process exist, and is it not a zombie?
 pub fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status"))
         .is_ok_and(|text| !text.contains("\nState:\tZ") && !text.contains("\nState:\tX"))
@@ -621,8 +621,8 @@ pub fn mount<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) {
 /// The id of a user, `ranges`, to whom root has given ids: see [`give_ids`].
 pub const RANGES: u32 = 54321;
 
-/// Let such a user be there, in the mount namespace of the calling thread: an `/etc` in which `lines` are
-/// subuid(5) and subgid(5), for as long as the directory is there that is returned.
+/// Create such a user, in the mount namespace of the calling thread: an `/etc` in which `lines` are subuid(5) and
+/// subgid(5), for as long as the directory is there that is returned.
 #[track_caller]
 pub fn give_ids(lines: &str) -> TempDir {
     let dir = TempDir::new();
@@ -736,7 +736,7 @@ pub fn block_device(dir: &TempDir) -> PathBuf {
         let numbers = fs::read_to_string(entry.path().join("dev")).expect("its number");
         let (major, minor) = numbers.trim().split_once(':').expect("two numbers");
         run(Command::new("mknod").arg(&node).args(["b", major, minor])).ok();
-        // Where the directory has no devices, as on a mount with nodev, /dev has.
+        // If devices do not work in the directory, as on a mount with nodev, use those in /dev.
         let usable = [&node, &of_the_machine].into_iter().find(|d| fs::File::open(d).is_ok());
         if let Some(device) = usable {
             return device.clone();

@@ -112,6 +112,8 @@ pub fn dry(text: &str) -> Vec<Call> {
 /// One line.
 #[track_caller]
 pub fn call(line: &str) -> Call {
+    // Two drivers have the number of TCSETS.
+    let line = &line.replace("SNDCTL_TMR_START or ", "");
     // Killed in the middle of the call.
     let line = match line.split_once(" <unfinished ...>") {
         Some((start, _)) => format!("{start}) = ?"),
@@ -132,7 +134,7 @@ pub fn call(line: &str) -> Call {
     let result: String = tokens[end + 1..].concat();
     let result = result.trim_start().strip_prefix('=').unwrap_or_default();
     let mut args = arguments(&numbers(&sets(&tokens[..end])));
-    // strace leaves out the flags that are none of openat's; a device that is none, it prints on some.
+    // strace leaves out flags that openat(2) does not have; on some files it prints a device though there is none.
     args.retain(|arg| !arg.is_empty());
     Call { name: name.to_string(), args, result: outcome(result) }
 }
@@ -291,6 +293,26 @@ const OTHERS: &[(u64, &str)] = &[
     (u64::MAX, "RLIM64_INFINITY"),
     (td::say::flags::CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
     (0, "AT_STATX_SYNC_AS_STAT"),
+    (libc::ICRNL as u64, "ICRNL"),
+    (libc::IXON as u64, "IXON"),
+    (0, "NL0"),
+    (0, "CR0"),
+    (0, "TAB0"),
+    (0, "BS0"),
+    (0, "VT0"),
+    (0, "FF0"),
+    (libc::OPOST as u64, "OPOST"),
+    (libc::ONLCR as u64, "ONLCR"),
+    (libc::B38400 as u64, "B38400"),
+    (libc::CS8 as u64, "CS8"),
+    (libc::CREAD as u64, "CREAD"),
+    (libc::ISIG as u64, "ISIG"),
+    (libc::ICANON as u64, "ICANON"),
+    (libc::ECHOE as u64, "ECHOE"),
+    (libc::ECHOK as u64, "ECHOK"),
+    (libc::IEXTEN as u64, "IEXTEN"),
+    (libc::ECHOCTL as u64, "ECHOCTL"),
+    (libc::ECHOKE as u64, "ECHOKE"),
     (0, "SI_USER"),
     (0x80, "SI_KERNEL"),
     (u64::MAX, "SI_QUEUE"),
@@ -374,8 +396,8 @@ pub fn only_looks(call: &Call) -> bool {
     let arg = |i: usize| call.args.get(i).map(String::as_str).unwrap_or_default();
     let is = |i: usize, name: &str| arg(i) == value(name).expect(name).to_string();
     match call.name.as_str() {
-        "read" | "pread64" | "readlinkat" | "statx" | "fstatfs" | "faccessat2" | "getdents64"
-        | "getcwd" => true,
+        "read" | "pread64" | "readlinkat" | "statx" | "fstatfs" | "statfs" | "faccessat2"
+        | "getdents64" | "getcwd" => true,
         "getpid" | "getppid" | "getpgid" | "getsid" | "pidfd_open" | "ppoll" | "wait4"
         | "capget" => true,
         // What a process does with its own signals and umask is given back before PROG.
@@ -392,7 +414,15 @@ pub fn only_looks(call: &Call) -> bool {
             is(1, "F_GETFD") || is(1, "F_GETLK") || is(1, "F_DUPFD") || is(1, "F_DUPFD_CLOEXEC")
         }
         "ioctl" => {
-            let looks = ["NS_GET_USERNS", "NS_GET_NSTYPE", "SIOCGIFFLAGS", "TIOCGSID", "TIOCGETD"];
+            let looks = [
+                "NS_GET_USERNS",
+                "NS_GET_NSTYPE",
+                "SIOCGIFFLAGS",
+                "TIOCGSID",
+                "TIOCGETD",
+                "TIOCGWINSZ",
+                "TCGETS",
+            ];
             looks.iter().any(|request| is(1, request))
         }
         _ => false,
@@ -415,19 +445,32 @@ pub fn writes_to(call: &Call, fd: i32) -> bool {
     call.name == "write" && call.args.first() == Some(&fd.to_string())
 }
 
-/// Is it what a tool says on standard error, which is no part of its step?
+/// Is it what a tool says on standard error, which is no part of its step? On a terminal the end of a line has a
+/// write(2) of its own.
 fn is_message(call: &Call) -> bool {
-    writes_to(call, 2) && call.args[1].starts_with("\"td-")
+    writes_to(call, 2) && (call.args[1].starts_with("\"td-") || call.args[1] == "\"\\n\"")
+}
+
+/// Does it look how much of a text can be written at once? That is no part of the step either.
+pub fn looks_for_room(call: &Call, fd: i32) -> bool {
+    let arg = |i: usize| call.args.get(i).map(String::as_str).unwrap_or_default();
+    let is = |i: usize, name: &str| arg(i) == value(name).expect(name).to_string();
+    match call.name.as_str() {
+        "ppoll" => arg(0).contains(&format!("events={}", libc::POLLOUT)) && arg(1) == "1",
+        "ioctl" => is(1, "TCGETS") && [2, fd].iter().any(|fd| arg(0) == fd.to_string()),
+        _ => false,
+    }
 }
 
 /// Of a log of strace, what a trace on descriptor `fd` has: up to the first PROG that is no tool of
 /// ours.
 pub fn comparable(process: &Process, fd: i32) -> Vec<Call> {
     let mut calls = Vec::new();
-    // What strace itself has executed, nobody could trace.
+    // The program that strace itself executed could not be traced.
     let begun = process.calls.first().is_some_and(|call| executed(call).is_some());
     for call in process.calls.iter().skip(begun.into()) {
-        if is_run_time(call) || writes_to(call, fd) || is_message(call) {
+        if is_run_time(call) || writes_to(call, fd) || is_message(call) || looks_for_room(call, fd)
+        {
             continue;
         }
         let mut call = call.clone();

@@ -44,7 +44,7 @@ terminal() {
   # No device is behind a serial port that the kernel has not.
   mknod /tmp/ttyS99 c 4 163
   said=$(td-exec --ctty=/tmp/ttyS99 true 2>&1) || :
-  says "$said" 'a device without a driver is named' '/tmp/ttyS99 has no device'
+  says "$said" 'a device without a driver is named' 'the device of /tmp/ttyS99 does not exist'
 }
 
 # The number of a device, as tty_nr has it.
@@ -93,7 +93,12 @@ case " $line " in
     exec td-init --on-exit respawn sh -c 'echo ready for Ctrl-Alt-Del; exec sleep 1000'
     ;;
   *' td.exec=shell '*)
-    exec td-init --on-exit respawn td-exec --ctty -- sh -i
+    # From there a container with a terminal of its own; its state is on a tmpfs, on which an overlay can have its upper.
+    while read -r module; do insmod "/lib/modules/$module"; done </lib/modules/order
+    mkdir -p /run /image/bin /image/dev /image/proc /image/sys
+    cp "$(which busybox)" /image/bin/busybox
+    for applet in sh sleep stty tty; do ln -s busybox "/image/bin/$applet"; done
+    exec td-mount --tmpfs /run / td-init --on-exit respawn td-exec --ctty -- sh -i
     ;;
 esac
 exec td-init --on-exit poweroff echo "not ok: td.exec=WHAT is missing on the kernel's command line"

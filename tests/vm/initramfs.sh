@@ -62,9 +62,9 @@ mounted() {
   tree /new
   cp "$script" /new/initramfs.sh
   cp /bin/is.sh /new/bin/
-  has 'the initramfs is not freed by another than PID 1' "only the machine's PID 1 may free the initramfs" \
+  has 'the initramfs is not freed by another than PID 1' "only PID 1 of the machine may free the initramfs" \
     "$(td-unshare -m td-pivot --free-initramfs /new true 2>&1)"
-  has 'nor by PID 1 of a container' "only the machine's PID 1 may free the initramfs" \
+  has 'nor by PID 1 of a container' "only PID 1 of the machine may free the initramfs" \
     "$(td-unshare -m -p td-pivot --free-initramfs /new true 2>&1)"
   escape='mkdir -p /x/bin; cp /bin/busybox /x/bin; nsenter -r/x -w/ /bin/busybox ls ../../../..; rm -r /x'
   has 'a chroot in a container is no way to the initramfs' "bin

@@ -7,11 +7,11 @@ use crate::ids::caps::{CAP_SETGID, CAP_SETUID};
 /// What differs between users and groups.
 pub struct Kind {
     pub map: &'static str,
-    /// Who has which ids beside his own.
+    /// The file that gives users more ids than their own.
     pub subordinate: &'static CStr,
-    /// The program that maps them for him.
+    /// The program that maps them for a user.
     pub program: &'static CStr,
-    /// Who has it maps what he likes.
+    /// The capability that allows any map.
     pub cap: u64,
 }
 

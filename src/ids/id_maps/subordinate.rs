@@ -31,9 +31,7 @@ impl Subordinate {
         // A user whom this file does not have is known by his number.
         let passwd = match sys::read_file(cx, None, c"/etc/passwd") {
             Err(e) if e.is(Errno::ENOENT) => Vec::new(),
-            other => {
-                other.map_err(|e| e.because("so it is not known whose ranges are the caller's"))?
-            }
+            other => other.map_err(|e| e.because("so the ranges of the caller are not known"))?,
         };
         let number = show::number(cx.start.euid.into());
         let name = lines(&passwd).find_map(|line| {

@@ -1,4 +1,4 @@
-//! Whether a policy lets td do what is left to do: looked at before it is loaded, by running the program.
+//! Whether a policy allows the calls that td still has to make: checked before it is loaded, by running the program.
 
 use std::ffi::{CStr, CString};
 
@@ -22,8 +22,9 @@ const fn made(call: Sysno, args: &'static [i32]) -> Made {
 
 /// What td-init calls, but for kill(2) and clone3(2). In their order: it begins (PR_SET_CHILD_SUBREAPER, PR_SET_NAME,
 /// PR_SET_DUMPABLE, TIOCGSID; its child PR_SET_PDEATHSIG and F_DUPFD_CLOEXEC); it closes what is open, waits, reaps
-/// (any child, WNOHANG), and learns whether PROG ran; asks for process groups, and stops as PROG does (SIG_UNBLOCK,
-/// SIG_BLOCK); says what fails, SIGPIPE ignored; ends.
+/// (any child, WNOHANG|WSTOPPED), has the terminal again (TIOCGPGRP, TIOCSPGRP), and learns whether PROG ran; asks for
+/// process groups, and stops as PROG does (SIG_UNBLOCK, SIG_BLOCK); says what fails, SIGPIPE ignored, as much as there
+/// is room for (F_GETFL, TCGETS); ends.
 const OF_PROCESS_1: &[Made] = &[
     made(Sysno::prctl, &[36, 1]),
     made(Sysno::prctl, &[15]),
@@ -44,12 +45,19 @@ const OF_PROCESS_1: &[Made] = &[
     made(Sysno::close_range, &[3, i32::MAX]),
     made(Sysno::rt_sigtimedwait, &[0, 0, 0, 8]),
     made(Sysno::rt_sigpending, &[0, 8]),
-    made(Sysno::wait4, &[-1, 0, 1]),
+    made(Sysno::wait4, &[-1, 0, 3]),
+    made(Sysno::ioctl, &[0, 0x540f]),
+    made(Sysno::ioctl, &[0, 0x5410]),
+    made(Sysno::openat, &[libc::AT_FDCWD]),
+    made(Sysno::chdir, &[]),
+    made(Sysno::fchdir, &[3]),
     made(Sysno::read, &[3, 0, 1]),
     made(Sysno::getpgid, &[2]),
     made(Sysno::getpgid, &[]),
     made(Sysno::rt_sigprocmask, &[1, 0, 0, 8]),
     made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::fcntl, &[2, 3]),
+    made(Sysno::ioctl, &[2, 0x5401]),
     made(Sysno::write, &[2, 0, 1]),
     made(Sysno::exit_group, &[]),
     made(Sysno::exit_group, &[255]),
@@ -85,10 +93,30 @@ const OF_ENTRY: &[Made] = &[
     made(Sysno::close_range, &[3, i32::MAX, 4]),
 ];
 
-/// What `process::ready` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte.
+/// What `process::pty` calls to open a terminal, and td-tty --inside to receive how it begins and to send its other end
+/// out; with the requests of ioctl(2), of which the last is what it takes to control the session.
+const OF_TERMINAL: &[Made] = &[
+    made(Sysno::openat2, &[3]),
+    made(Sysno::fstatfs, &[3]),
+    made(Sysno::recvfrom, &[3]),
+    made(Sysno::sendmsg, &[3]),
+    made(Sysno::dup3, &[3]),
+];
+const IOCTL: Made = made(Sysno::ioctl, &[]);
+const CONTROL: i32 = libc::TIOCSCTTY as i32;
+const REQUESTS: [i32; 5] = [
+    libc::TIOCSPTLCK as i32,
+    libc::TIOCGPTPEER as i32,
+    libc::TIOCSWINSZ as i32,
+    libc::TCSETS as i32,
+    CONTROL,
+];
+
+/// What `process::ready` calls when PROG is executed: F_SETFD (FD_CLOEXEC), SIGPIPE ignored, a byte if there is room.
 const OF_READY: &[Made] = &[
     made(Sysno::fcntl, &[3, 2, 1]),
     made(Sysno::rt_sigaction, &[13, 0, 0, 8]),
+    made(Sysno::ppoll, &[0, 1]),
     made(Sysno::write, &[3, 0, 1]),
 ];
 
@@ -102,25 +130,38 @@ const OF_LOOK: &[Made] = &[
 
 const OF_PROG: &[Made] = &[made(Sysno::execve, &[])];
 
-/// Does the policy let td-enter bring in a process?
+/// Does the policy allow the calls of td-enter?
 pub fn entry(program: &Program) -> Result<(), Error> {
     all(program, OF_ENTRY, "which td-enter needs").map_err(|error| {
         error.way_out("allow it in the policy, or enter without a policy: --target PID")
     })
 }
 
-/// Loaded before PROG is executed, does it let that be told?
-pub fn ready(program: &Program) -> Result<(), Error> {
-    all(program, OF_READY, "by which it is told that PROG runs")
-        .map_err(|error| error.way_out("allow it in the policy, or load that last: --no-new-privs"))
+/// Does it let PROG have a terminal of its own, or, with `opened`, one that is opened before?
+pub fn terminal(program: &Program, opened: bool) -> Result<(), Error> {
+    let doing = "which PROG's terminal needs";
+    let (calls, requests) =
+        if opened { (&[][..], &[CONTROL][..]) } else { (OF_TERMINAL, &REQUESTS[..]) };
+    let mut requests = requests.iter();
+    let mut asks = || requests.try_for_each(|request| may(program, &IOCTL, &[3, *request], doing));
+    all(program, calls, doing)
+        .and_then(|()| asks())
+        .map_err(|error| error.way_out("allow it in the policy, or leave out the terminal"))
 }
 
-/// Does it let the file be looked at that is to be executed?
+/// If it is loaded before PROG is executed, does it allow the report that PROG is executed?
+pub fn ready(program: &Program) -> Result<(), Error> {
+    all(program, OF_READY, "which reports that PROG runs").map_err(|error| {
+        error.way_out("allow it in the policy, or load the policy last: --no-new-privs")
+    })
+}
+
+/// Does it allow the calls that examine the file that will be executed?
 pub fn may_look(program: &Program) -> bool {
     all(program, OF_LOOK, "").is_ok()
 }
 
-/// Does the policy let PROG begin?
+/// Does the policy allow PROG to be executed?
 pub fn prog(program: &Program) -> Result<(), Error> {
     all(program, OF_PROG, "which executes PROG")
         .map_err(|error| error.way_out("allow it in the policy"))
@@ -157,7 +198,7 @@ pub fn change(program: &Program, ids: bool, ambient: bool) -> Result<(), Error> 
     for (wanted, calls) in [(ids, OF_IDS), (ambient, OF_AMBIENT), (true, OF_CAPABILITIES)] {
         if wanted {
             all(program, calls, "which changes ids and capabilities").map_err(|error| {
-                error.way_out("allow it in the policy, or load that last: --no-new-privs")
+                error.way_out("allow it in the policy, or load the policy last: --no-new-privs")
             })?;
         }
     }
@@ -172,8 +213,9 @@ fn all(program: &Program, calls: &[Made], doing: &str) -> Result<(), Error> {
 /// Does the policy allow a call with these arguments?
 fn may(program: &Program, call: &Made, args: &[i32], doing: &str) -> Result<(), Error> {
     let Made(nr, name, _) = *call;
-    let args: Vec<u64> = args.iter().map(|arg| *arg as u64).collect();
-    match program.evaluate(&Data::own(nr, &args)) {
+    let mut values = [0; 6]; // no Vec: process 1 keeps what is allocated here
+    values.iter_mut().zip(args).for_each(|(value, arg)| *value = *arg as u64);
+    match program.evaluate(&Data::own(nr, &values)) {
         Ok(answer) if answer::allows(answer) => Ok(()),
         Ok(_) => Err(Error::refusal(format_args!("the policy refuses {name}(2), {doing}"))),
         Err(at) => Err(not_a_program(at)),
@@ -186,7 +228,7 @@ pub fn not_a_program(at: usize) -> Error {
     Error::refusal(format_args!("seccomp(2) does not accept instruction {at} of the policy"))
 }
 
-/// Is PROG, the file `path`, for a machine of 32 bits whose calls the policy refuses? Nothing of it could run.
+/// Is PROG, the file `path`, for a machine of 32 bits whose calls the policy refuses? It could not run at all.
 pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
     let Some((file, machine, true)) = machine_of(cx, path) else { return Ok(()) };
     // exit_group(2), which every program makes. Of `arch`: linux/audit.h.
@@ -202,7 +244,7 @@ pub fn machine(cx: &Cx, program: &Program, path: &CStr) -> Result<(), Error> {
             let file = plain(file.to_bytes());
             let what = "is a 32-bit program, which the policy refuses";
             Err(Error::refusal(format_args!("{file} {what}"))
-                .way_out("run a 64-bit program, or --seccomp unconfined (td-run: --security-opt seccomp=unconfined)")
+                .way_out("run a 64-bit program or use --seccomp unconfined (td-run: --security-opt seccomp=unconfined)")
                 .with_status(NOT_EXECUTABLE))
         }
     }

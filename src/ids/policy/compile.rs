@@ -10,7 +10,7 @@ use crate::ids::policy::parse::{self, Test, Wrong};
 use crate::ids::policy::program::{LONGEST, Program, answer, code};
 use crate::say::error::Error;
 use crate::say::show::{self, plain};
-use crate::say::text::lines;
+use crate::say::text::{lines, split};
 use crate::sys::structs::BpfInstruction;
 
 /// From here on the kernel takes numbers on x86-64 as those of x32, and shows programs the number as it is.
@@ -31,12 +31,12 @@ const HOLDS: u8 = 254;
 const FAILS: u8 = 255;
 
 /// What is done for one call: all its jumps lead into it.
-type Part = Vec<BpfInstruction>;
+type Part = Box<[BpfInstruction]>;
 
 /// Compile a policy for a machine, and a process that has the capabilities `caps`, bit n for capability n. `name` is
 /// that of the text, for messages: file, line and word, escaped. `None`: the policy refuses nothing.
 pub fn program(name: &str, text: &[u8], arch: Arch, caps: u64) -> Result<Option<Program>, Error> {
-    let mut compiler = Compiler { parts: empty_parts(arch), arch, caps, unconfined: false };
+    let mut compiler = Compiler::new(arch, caps);
     let empty = !compiler.text(name, text, true)?;
     if empty && compiler.unconfined {
         return Ok(None);
@@ -46,7 +46,7 @@ pub fn program(name: &str, text: &[u8], arch: Arch, caps: u64) -> Result<Option<
         return Ok(Some(program));
     }
     Err(Error::refusal(
-        "the policy compiles to more than the 4096 instructions that the kernel takes",
+        "the policy compiles to more than the 4096 instructions that the kernel accepts",
     ))
 }
 
@@ -55,16 +55,25 @@ struct Compiler {
     caps: u64,
     /// Is a call that no rule decides allowed?
     unconfined: bool,
-    /// For each number what is done.
+    /// The numbers up to the largest: is there a call of that number?
+    known: Vec<bool>,
+    /// For each number what is done; nothing as long as there is no rule.
     parts: Vec<Part>,
 }
 
 impl Compiler {
+    fn new(arch: Arch, caps: u64) -> Compiler {
+        let known = numbers(arch);
+        let parts = known.iter().map(|_| Part::default()).collect();
+        Compiler { arch, caps, unconfined: false, known, parts }
+    }
+
     /// Compile a text. Returns whether it has a rule. Where it is not `outer`, it is the default as the program has it.
     fn text(&mut self, name: &str, text: &[u8], outer: bool) -> Result<bool, Error> {
         let mut has_rule = false;
+        let mut words = Vec::new(); // one for all lines: process 1 keeps what is allocated here
         for (i, line) in lines(text).enumerate() {
-            let words = words(line);
+            set_words(&mut words, line);
             match &words[..] {
                 [] => continue,
                 [b"unconfined"] => {
@@ -100,19 +109,27 @@ impl Compiler {
             let Some(mut part) = self.tests(tests, &call)? else { continue };
             let number = call.number(self.arch).map_or(usize::MAX, |number| number as usize);
             let Some(old) = self.parts.get_mut(number) else { continue };
-            let always = part.is_empty();
-            part.push(ret(answer));
-            if !always {
-                part.append(old);
+            if part.is_empty() {
+                *old = Box::new([ret(answer)]); // of just this size: there is one for each call
+                continue;
             }
-            *old = part;
+            part.push(ret(answer));
+            if old.is_empty() {
+                part.push(ret(OTHER));
+            }
+            part.extend_from_slice(old);
+            *old = part.into();
         }
         Ok(())
     }
 
     /// The tests, which lead over the next instruction, an answer, where one fails. `None`: one of the capabilities
     /// fails.
-    fn tests<'a>(&self, words: &[&'a [u8]], call: &Call) -> Result<Option<Part>, Wrong<'a>> {
+    fn tests<'a>(
+        &self,
+        words: &[&'a [u8]],
+        call: &Call,
+    ) -> Result<Option<Vec<BpfInstruction>>, Wrong<'a>> {
         let mut part = Vec::new();
         let mut holds = true;
         let mut left = words;
@@ -147,19 +164,20 @@ impl Compiler {
 
     /// All parts, after the machine that they are for.
     fn program(self) -> Program {
-        let mut parts: Vec<(u32, Part)> = Vec::new();
+        let mut parts: Vec<(u32, Part)> = Vec::with_capacity(self.parts.len() + 2);
         let mut add = |number: usize, part: Part| {
             if parts.last().is_none_or(|(_, last)| *last != part) {
                 parts.push((number as u32, part));
             }
         };
         let newer = self.parts.len();
-        for (number, part) in self.parts.into_iter().enumerate() {
-            add(number, part);
+        for (number, (part, known)) in self.parts.into_iter().zip(self.known).enumerate() {
+            let none = || -> Part { Box::new([ret(if known { OTHER } else { UNKNOWN })]) };
+            add(number, if part.is_empty() { none() } else { part });
         }
-        add(newer, vec![ret(UNKNOWN)]);
-        add(X32 as usize, vec![ret(refusal(Errno::ENOSYS))]);
-        // Nothing of a program for another machine could go well: SIGSYS says why, and an errno would not.
+        add(newer, Box::new([ret(UNKNOWN)]));
+        add(X32 as usize, Box::new([ret(refusal(Errno::ENOSYS))]));
+        // A program for another machine cannot work at all: SIGSYS shows the cause, an errno would not.
         let other_machine = ret(answer::KILL_PROCESS);
         let is_own = jump(code::JEQ, self.arch.audit(), 1, 0);
         let mut all = vec![load(ARCH), is_own, other_machine, load(NUMBER)];
@@ -168,7 +186,7 @@ impl Compiler {
             instruction.k = match (instruction.code, instruction.k, self.unconfined) {
                 (code::RET, OTHER | UNKNOWN, true) => answer::ALLOW,
                 (code::RET, OTHER, false) => refusal(Errno::EPERM),
-                // A library takes an older call where a newer one does not exist.
+                // A library falls back to an older call if a newer one does not exist.
                 (code::RET, UNKNOWN, false) => refusal(Errno::ENOSYS),
                 (_, k, _) => k,
             };
@@ -179,36 +197,39 @@ impl Compiler {
 
 const TOO_LARGE: &str = "it tests bits of an argument that the kernel does not read";
 
-/// What is done for each number of a machine, up to that of its last call, as long as there is no rule.
-fn empty_parts(arch: Arch) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    for index in 0..calls::COUNT {
-        let Some(number) = calls::call(index).and_then(|call| call.number(arch)) else { continue };
-        while parts.len() <= number as usize {
-            parts.push(vec![ret(UNKNOWN)]);
-        }
-        parts.iter_mut().skip(number as usize).take(1).for_each(|part| *part = vec![ret(OTHER)]);
+/// The numbers of a machine, from 0 to the largest: is there a call of that number?
+fn numbers(arch: Arch) -> Vec<bool> {
+    let known = || (0..calls::COUNT).filter_map(|i| calls::call(i)?.number(arch));
+    let mut numbers = vec![false; known().max().map_or(0, |number| number as usize + 1)];
+    for number in known() {
+        numbers.iter_mut().skip(number as usize).take(1).for_each(|is_known| *is_known = true);
     }
-    parts
+    numbers
 }
 
 /// The words of a line, up to a comment.
-fn words(line: &[u8]) -> Vec<&[u8]> {
-    let mut words = Vec::new();
-    let code = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-    for word in code.split(|byte| b" \t".contains(byte)) {
+fn set_words<'a>(words: &mut Vec<&'a [u8]>, line: &'a [u8]) {
+    words.clear();
+    let code = split(line, b'#').next().unwrap_or_default();
+    for word in code.split(|byte| matches!(byte, b' ' | b'\t')) {
         if !word.is_empty() {
             words.push(word);
         }
     }
-    words
 }
 
 /// Add a test: `(argument & mask) COMPARED value`, the high 32 bits first if there are any.
-fn argument(part: &mut Part, index: u8, mask: u64, compared: u16, value: u64, opposite: bool) {
+fn argument(
+    part: &mut Vec<BpfInstruction>,
+    index: u8,
+    mask: u64,
+    compared: u16,
+    value: u64,
+    opposite: bool,
+) {
     let start = part.len();
     let (holds, fails) = if opposite { (FAILS, HOLDS) } else { (HOLDS, FAILS) };
-    let half = |part: &mut Part, shift: u32| {
+    let half = |part: &mut Vec<BpfInstruction>, shift: u32| {
         part.push(load(ARGS + 8 * u32::from(index) + shift / 8));
         let mask = (mask >> shift) as u32;
         if mask != u32::MAX {
@@ -231,7 +252,7 @@ fn argument(part: &mut Part, index: u8, mask: u64, compared: u16, value: u64, op
     }
 }
 
-/// Have a comparison lead so far.
+/// Set the distance of a jump.
 fn lead(instruction: &mut BpfInstruction, mark: u8, distance: u8) {
     for to in [&mut instruction.jt, &mut instruction.jf] {
         if *to == mark {
@@ -241,7 +262,7 @@ fn lead(instruction: &mut BpfInstruction, mark: u8, distance: u8) {
 }
 
 /// Append a binary search for the part of a number, each of which begins with its first number.
-fn search(parts: &[(u32, Part)], all: &mut Part) {
+fn search(parts: &[(u32, Part)], all: &mut Vec<BpfInstruction>) {
     let (left, right) = parts.split_at(parts.len() / 2);
     let Some((first, part)) = right.first() else { return };
     if left.is_empty() {

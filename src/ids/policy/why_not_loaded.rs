@@ -1,4 +1,4 @@
-//! Why seccomp(2) does not take a program: looked at after the failure.
+//! Why seccomp(2) does not accept a program: checked after the failure.
 
 use syscalls::Errno;
 
@@ -17,30 +17,30 @@ pub fn why(cx: &Cx, length: usize, error: Error) -> Error {
     match error.errno() {
         Some(Errno::EACCES) if !may(cx) => error
             .because("this process has neither no_new_privs nor CAP_SYS_ADMIN")
-            .way_out("say --no-new-privs"),
+            .way_out("add --no-new-privs"),
         Some(Errno::ENOSYS | Errno::EINVAL) if field(cx, b"Seccomp:") == Field::Missing => {
-            error.because("this kernel has no seccomp(2) with programs (CONFIG_SECCOMP_FILTER)")
+            error.because("this kernel does not support seccomp filters (CONFIG_SECCOMP_FILTER)")
         }
         Some(Errno::EINVAL) => {
             let length = number(length as u64);
-            error.because(format_args!("the program of {length} instructions is not valid"))
+            error.because(format_args!("the compiled policy of {length} instructions is not valid"))
         }
         Some(Errno::ENOMEM) => match field(cx, b"Seccomp_filters:") {
             Field::Number(loaded) if loaded > 0 => error.because(format_args!(
-                "{} policies are loaded already; all together have at most {MOST} instructions",
+                "{} policies are already loaded; together they may have at most {MOST} instructions",
                 number(loaded)
             )),
             _ => error,
         },
         // Refused by a policy, the call never reaches the code that answers otherwise.
         _ if matches!(field(cx, b"Seccomp:"), Field::Number(2)) => {
-            error.because("perhaps a policy that is loaded already refuses seccomp(2)")
+            error.because("perhaps an already loaded policy refuses seccomp(2)")
         }
         _ => error,
     }
 }
 
-/// Does this process fulfil what seccomp(2) asks for?
+/// Does this process meet the precondition of seccomp(2)?
 fn may(cx: &Cx) -> bool {
     let admin = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
     admin || sys::prctl_get_no_new_privs(cx).unwrap_or(true)

@@ -1,7 +1,5 @@
 //! Whom a directory may belong to, and who may write to it.
 
-use std::os::fd::BorrowedFd;
-
 use crate::say::error::Error;
 use crate::say::show::number;
 use crate::sys::structs::Statx;
@@ -9,19 +7,18 @@ use crate::sys::{self, Cx};
 
 /// Can nobody but root and the caller change what is in this directory, of which a message says `shown`? `owner` is
 /// trusted in the caller's place.
-pub fn check(cx: &Cx, owner: Option<u32>, directory: BorrowedFd, shown: &str) -> Result<(), Error> {
-    let stat = sys::fstatx(cx, directory)?;
-    check_owner(cx, owner, &stat, shown)?;
+pub fn check(cx: &Cx, owner: Option<u32>, stat: &Statx, shown: &str) -> Result<(), Error> {
+    check_owner(cx, owner, stat, shown)?;
     let mode = stat.permissions();
-    // Where the umask is 002, the group is the user's own and has the user's number. In a user namespace
-    // it may look like another.
+    // With a umask of 002, the group is usually the user's own and has the same number. In a user namespace the numbers
+    // may differ.
     let caller = (cx.start.euid, cx.start.egid);
     let is_own = |stat: &Statx| {
         stat.uid == stat.gid
             || (stat.uid, stat.gid) == caller && owner_of_root(cx).is_ok_and(|owner| owner != 0)
     };
     if mode & libc::S_ISVTX != 0
-        || mode & libc::S_IWOTH == 0 && (mode & libc::S_IWGRP == 0 || is_own(&stat))
+        || mode & libc::S_IWOTH == 0 && (mode & libc::S_IWGRP == 0 || is_own(stat))
     {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use syscalls::Errno;
 
@@ -9,11 +10,11 @@ use crate::root::directories::trust;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text::split;
-use crate::sys::{self, Cx, cstring};
+use crate::sys::{self, Cx, Walked, cstring};
 
 /// A directory that was made.
 pub struct Made {
-    parent: OwnedFd,
+    parent: Rc<OwnedFd>,
     name: CString,
     /// The path that led to it.
     path: Vec<u8>,
@@ -70,7 +71,7 @@ pub fn undo(cx: &Cx, made: &[Made]) -> Result<(), Error> {
     })
 }
 
-/// For so many links the kernel follows a path: path_resolution(7).
+/// The number of links that the kernel follows in one path: path_resolution(7).
 const MOST_LINKS: u32 = 40;
 
 const DIRECTORY: i32 = libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -112,8 +113,11 @@ impl Walk {
         &mut self,
         cx: &Cx,
         mut made: Option<&mut Vec<Made>>,
-    ) -> Result<Option<OwnedFd>, Error> {
-        let mut here = self.begin(cx)?;
+    ) -> Result<Option<Rc<OwnedFd>>, Error> {
+        let mut here = match self.resume(cx).or_else(|| self.skip(cx)) {
+            Some(directory) => directory,
+            None => self.begin(cx)?.into(),
+        };
         // In a dry run: this directory would have been made.
         let mut assumed = false;
         while let Some(name) = self.next() {
@@ -127,24 +131,92 @@ impl Walk {
             let error = match opened {
                 Ok(directory) => {
                     self.is_new = false;
-                    here = self.checked(cx, directory)?;
+                    here = self.checked(cx, directory)?.into();
+                    self.keep(cx, &here);
                     continue;
                 }
                 Err(error) => error,
             };
             if error.is(Errno::ENOTDIR) {
                 if self.follow(cx, here.as_fd(), &name, error)? {
-                    here = self.begin(cx)?;
+                    here = self.begin(cx)?.into();
                 }
             } else if assumed || error.is(Errno::ENOENT) {
                 let Some(made) = &mut made else { return Ok(None) };
                 assumed = cx.dry();
-                here = self.make(cx, here, name, made)?;
+                here = self.make(cx, here, name, made)?.into();
+                if !assumed {
+                    self.keep(cx, &here);
+                }
             } else {
                 return Err(error);
             }
         }
         Ok(Some(here))
+    }
+
+    /// Begin in the last of the directories of [`Walked`] to which this path leads as well.
+    fn resume(&mut self, cx: &Cx) -> Option<Rc<OwnedFd>> {
+        let mut walked = cx.walked.take().filter(|walked| walked.owner == self.owner(cx))?;
+        let is_on_the_way = |end: usize| {
+            let (path, rest) = self.path.split_at_checked(end)?;
+            let is_whole = rest.is_empty() || rest.starts_with(b"/");
+            (is_whole && walked.path.starts_with(path)).then_some(())
+        };
+        let all = walked.directories.iter();
+        let known = all.take_while(|(end, _)| is_on_the_way(*end).is_some()).count();
+        walked.directories.truncate(known);
+        let (end, directory) = walked.directories.last().filter(|_| self.below > 0).cloned()?;
+        self.name = [0, end];
+        walked.path = self.path.clone();
+        cx.walked.set(Some(walked));
+        Some(directory)
+    }
+
+    /// Begin in the state, or without one at the end, if no link leads there and all directories are trusted. They are
+    /// looked at by their paths, in half the time: nobody else can replace what is in a trusted directory.
+    fn skip(&mut self, cx: &Cx) -> Option<Rc<OwnedFd>> {
+        if !self.path.starts_with(b"/") || self.below == 0 && self.last == Last::Anyones {
+            return None;
+        }
+        let mut end = 1;
+        loop {
+            let path = cstring(self.path.get(..end)?);
+            let stat =
+                sys::statx(cx.expects(&[Errno::ENOENT]), None, &path, libc::AT_SYMLINK_NOFOLLOW)
+                    .ok()?;
+            (stat.file_type() == libc::S_IFDIR).then_some(())?;
+            trust::check(cx, self.owner, &stat, "").ok()?;
+            let next = next_name(&self.path, end).filter(|_| self.path.len() - end > self.below);
+            if let Some([_, stop]) = next {
+                end = stop;
+                continue;
+            }
+            let directory = sys::openat(cx, None, &path, libc::O_PATH | DIRECTORY).ok()?.into();
+            self.name = [0, end];
+            self.keep(cx, &directory);
+            return Some(directory);
+        }
+    }
+
+    /// Keep the directory to which the walk has come for the next one. (In the state no link changes the path.)
+    fn keep(&self, cx: &Cx, directory: &Rc<OwnedFd>) {
+        let is_in_state = self.below > 0 && self.rest().len() <= self.below;
+        if !is_in_state || self.is_anyones() {
+            return;
+        }
+        let mut walked = cx.walked.take().unwrap_or_else(|| Walked {
+            path: self.path.clone(),
+            owner: self.owner(cx),
+            directories: Vec::new(),
+        });
+        walked.directories.push((self.name[1], directory.clone()));
+        cx.walked.set(Some(walked));
+    }
+
+    /// Who is trusted beside root.
+    fn owner(&self, cx: &Cx) -> u32 {
+        self.owner.unwrap_or(cx.start.euid)
     }
 
     /// Open where the path begins.
@@ -153,7 +225,7 @@ impl Walk {
         self.name = [0, is_absolute.into()];
         let start = if is_absolute { c"/" } else { c"." };
         let directory = sys::openat(cx, None, start, libc::O_PATH | libc::O_DIRECTORY)?;
-        trust::check(cx, self.owner, directory.as_fd(), &self.shown())?;
+        trust::check(cx, self.owner, &sys::fstatx(cx, directory.as_fd())?, &self.shown())?;
         Ok(directory)
     }
 
@@ -177,7 +249,7 @@ impl Walk {
         }
     }
 
-    /// Put in place of the link `name` what it says. Returns whether the path begins anew.
+    /// Replace the link `name` by its target. Returns whether the path starts again at the root.
     fn follow(
         &mut self,
         cx: &Cx,
@@ -214,7 +286,7 @@ impl Walk {
     fn make(
         &mut self,
         cx: &Cx,
-        parent: OwnedFd,
+        parent: Rc<OwnedFd>,
         name: CString,
         made: &mut Vec<Made>,
     ) -> Result<OwnedFd, Error> {
@@ -238,19 +310,19 @@ impl Walk {
         let opened = sys::openat_made(cx, dir, &name, flags);
         made.push(Made { path: path.to_vec(), parent, name });
         let opened = opened?;
-        // The umask, a default ACL or a set-group-id parent may have made 0700 something else.
+        // The umask, a default ACL or a set-group-id parent may have changed the mode 0700.
         sys::fchmod(cx, opened.as_fd(), 0o700)?;
         Ok(opened)
     }
 
-    /// Is the name that was last taken the last of the path, and anyone's?
+    /// Is the current name the last of the path, which may belong to any user?
     fn is_anyones(&self) -> bool {
         self.last == Last::Anyones && self.rest().iter().all(|byte| *byte == b'/')
     }
 
     fn checked(&self, cx: &Cx, directory: OwnedFd) -> Result<OwnedFd, Error> {
         if !self.is_anyones() {
-            trust::check(cx, self.owner, directory.as_fd(), &self.shown())?;
+            trust::check(cx, self.owner, &sys::fstatx(cx, directory.as_fd())?, &self.shown())?;
         }
         Ok(directory)
     }

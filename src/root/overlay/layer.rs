@@ -23,7 +23,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// One that is there; `dir` where it is open already, for reading.
+    /// An existing layer; `dir` if it is already open for reading.
     pub fn open(
         cx: &Cx,
         key: &'static CStr,
@@ -45,7 +45,7 @@ impl Layer {
         Ok(Layer { key, shown, dir, is_used })
     }
 
-    /// A new one on a tmpfs.
+    /// A new layer on a tmpfs.
     pub fn make(
         cx: &Cx,
         key: &'static CStr,
@@ -71,7 +71,7 @@ impl Layer {
     }
 }
 
-/// Open a directory. One that is missing in a dry run may be one that an earlier step would have made.
+/// Open a directory. In a dry run, an earlier step would perhaps have created a missing one.
 pub fn open_directory(
     cx: &Cx,
     what: &str,
@@ -93,7 +93,7 @@ pub fn open_directory(
         }
         Err(e) if e.is(Errno::ENOENT) => {
             let error = error.because(format_args!("{what} {shown} does not exist"));
-            Err(if what == "--lower" { error } else { error.way_out("--mkdir makes it") })
+            Err(if what == "--lower" { error } else { error.way_out("create it: --mkdir") })
         }
         _ => Err(error),
     }

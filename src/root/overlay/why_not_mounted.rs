@@ -32,7 +32,7 @@ pub fn why(cx: &Cx, layers: &[Layer], options: &[Parameter], error: Error) -> Er
         Some((cause, way_out)) => error.because(cause).way_out(way_out),
         // mount(2), which is used before Linux 6.13, has no other place for it.
         None if error.is(Errno::EINVAL) && error.is_unexplained() => {
-            error.way_out("the kernel's log says what it refuses: dmesg")
+            error.way_out("the kernel's log names the cause: dmesg")
         }
         None => error,
     }
@@ -43,7 +43,7 @@ fn too_many(layers: &[Layer]) -> Cause {
     (n > 500).then(|| (format!("there are {n} lower layers, and an overlay has at most 500"), ""))
 }
 
-/// File systems that change by themselves, so that no upper can be there.
+/// File systems that can change independently, so that they cannot hold an upper.
 const UNFIT: [(i64, &str); 4] = [
     (libc::OVERLAYFS_SUPER_MAGIC, "an overlay"),
     (libc::FUSE_SUPER_MAGIC, "a FUSE file system"),
@@ -51,17 +51,17 @@ const UNFIT: [(i64, &str); 4] = [
     (libc::PROC_SUPER_MAGIC, "procfs"),
 ];
 
-/// What is written to must be on a file system that is fit for it, and may be written to.
+/// Upper and work must be on a suitable file system that is mounted writable.
 fn unfit(cx: &Cx, layers: &[Layer]) -> Cause {
     layers.iter().filter(|layer| !layer.is_lower()).find_map(|layer| {
         let fs = sys::fstatfs(cx, layer.dir.as_fd()).ok()?;
         if let Some((_, name)) = UNFIT.iter().find(|(magic, _)| *magic == fs.f_type) {
-            let why = format!("{} is on {name}, where no upper or work can be", layer.shown);
+            let why = format!("{} is on {name}, which cannot hold upper or work", layer.shown);
             return Some((why, "put both on another file system, or use --tmpfs"));
         }
         let is_read_only = fs.f_flags as u64 & libc::ST_RDONLY != 0;
-        let why = || format!("{} is on a mount that is read-only", layer.shown);
-        is_read_only.then(|| (why(), "put both where they can be written, or use --tmpfs"))
+        let why = || format!("{} is on a read-only mount", layer.shown);
+        is_read_only.then(|| (why(), "put both on a writable mount, or use --tmpfs"))
     })
 }
 
@@ -73,7 +73,7 @@ fn apart(cx: &Cx, layers: &[Layer]) -> Cause {
     let [above_upper, above_work] = [upper, work].map(|layer| ancestors(cx, layer.dir.as_fd()));
     let (upper_stat, work_stat) = (above_upper.first()?, above_work.first()?);
     let (upper, work) = (&upper.shown, &work.shown);
-    let advice = "use two directories beside each other";
+    let advice = "use two directories side by side";
     if upper_stat.same_file(work_stat) {
         return Some((format!("{upper} and {work} are the same directory"), advice));
     }
@@ -87,26 +87,26 @@ fn apart(cx: &Cx, layers: &[Layer]) -> Cause {
     (upper_stat.mnt_id != work_stat.mnt_id).then_some((why, advice))
 }
 
-/// After a volatile overlay nobody knows whether its upper is whole.
+/// After a volatile overlay, its upper may be incomplete.
 fn used_up(layers: &[Layer]) -> Cause {
     let work = layers.iter().find(|layer| layer.is_used)?;
     let why = "was last used by a --volatile overlay, whose upper may be incomplete";
     Some((format!("{} {why}", work.shown), "use a new --upper and --work"))
 }
 
-/// Overlays stack two deep. procfs says of itself that it is as deep as anything may be.
+/// Overlays nest two deep. procfs claims the maximum depth itself.
 fn too_deep(cx: &Cx, layers: &[Layer]) -> Cause {
     layers.iter().filter(|layer| layer.is_lower()).find_map(|layer| {
         let why = match sys::fstatfs(cx, layer.dir.as_fd()).ok()?.f_type {
             libc::PROC_SUPER_MAGIC => "is on procfs, which cannot be a layer",
-            libc::OVERLAYFS_SUPER_MAGIC => "is on an overlay, and overlays stack at most two deep",
+            libc::OVERLAYFS_SUPER_MAGIC => "is on an overlay, and overlays nest at most two deep",
             _ => return None,
         };
         Some((format!("{} {why}", layer.shown), ""))
     })
 }
 
-/// What a rename or a change of mode leaves in the upper by these would be taken from any user's xattrs.
+/// With these options, the kernel would trust xattrs of any user for renames and metadata.
 fn conflicting(options: &[Parameter]) -> Cause {
     options.iter().find(|(key, _)| *key == c"userxattr")?;
     let (key, value) = options.iter().find_map(|(key, value)| match (*key, *value) {
@@ -115,7 +115,7 @@ fn conflicting(options: &[Parameter]) -> Cause {
         _ => None,
     })?;
     let option = plain(&[key.to_bytes(), b"=", value.to_bytes()].concat());
-    let why = "does not go with userxattr, which a user namespace needs";
+    let why = "cannot be combined with userxattr, which a user namespace needs";
     Some((format!("--option {option} {why}"), ""))
 }
 

@@ -25,7 +25,7 @@ pub fn fcntl_setfd(cx: &Cx, fd: RawFd, flag: c_int) -> Result<(), Error> {
 /// it. EBADF: there is none.
 pub fn inherited_fd(cx: &Cx, fd: RawFd) -> Result<BorrowedFd<'static>, Error> {
     cx.read(nr::fcntl, &[Arg::Fd(fd), name(libc::F_GETFD, flags::FCNTL)])?;
-    // SAFETY: it is open, and of none of our own descriptors the caller knows the number.
+    // SAFETY: it is open, and the caller does not know the number of any descriptor of ours.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
@@ -63,7 +63,7 @@ pub fn leave_to_prog(cx: &Cx, file: OwnedFd) -> Result<BorrowedFd<'static>, Erro
         let dup = name(libc::F_DUPFD, flags::FCNTL);
         left = cx.read_fd(nr::fcntl, &[fd(copy.as_fd()), dup, lowest])?;
     }
-    // SAFETY: it was ours, and has no owner any more who could close it.
+    // SAFETY: it was ours, and no longer has an owner that could close it.
     Ok(unsafe { BorrowedFd::borrow_raw(left.into_raw_fd()) })
 }
 
@@ -86,6 +86,13 @@ pub fn dup_to_standard(cx: &Cx, file: BorrowedFd) -> Result<(), Error> {
 /// A number that the caller has chosen, and that no descriptor had when it was looked at.
 #[derive(Clone, Copy)]
 pub struct FreeFd(RawFd);
+
+impl FreeFd {
+    /// Does this file have the number by now?
+    pub fn is(self, file: &OwnedFd) -> bool {
+        file.as_raw_fd() == self.0
+    }
+}
 
 /// `fcntl(fd, F_GETFD)`: fcntl(2). `None`: the number is in use.
 pub fn free_fd(cx: &Cx, fd: RawFd) -> Option<FreeFd> {
@@ -168,20 +175,39 @@ pub fn terminal_session(cx: &Cx, file: BorrowedFd) -> Result<i32, Error> {
 
 /// Does the terminal on standard input control our session? Asked as [`terminal_session`] asks.
 pub fn has_terminal(cx: &Cx) -> bool {
-    let file = standard_fd(0);
-    let found = terminal_session(cx.expects(&[Errno::ENOTTY]), file).is_ok();
+    let found = ask_int(cx, standard_fd(0), libc::TIOCGSID as i64).is_some();
     cx.dry_session.get().unwrap_or(found)
+}
+
+/// `ioctl(0, TIOCGPGRP, &group)`: TIOCGPGRP(2const). The foreground process group of the terminal on standard input, if
+/// that controls our session. 0: it is outside of our pid namespace.
+pub fn terminal_group(cx: &Cx) -> Option<i32> {
+    ask_int(cx, standard_fd(0), libc::TIOCGPGRP as i64)
+}
+
+/// `ioctl(0, TIOCSPGRP, &group)`: TIOCSPGRP(2const). Put a process group of our session into the foreground. In the
+/// background, this sends SIGTTOU, unless that is blocked.
+pub fn set_terminal_group(cx: &Cx, group: i32) -> Result<(), Error> {
+    let request = name(libc::TIOCSPGRP as i64, flags::IOCTL);
+    cx.change(nr::ioctl, &[fd(standard_fd(0)), request, Arg::In(&Int(group))]).map(drop)
 }
 
 /// `ioctl(fd, TIOCGETD, &discipline)`: TIOCSETD(2const). Every terminal answers it, and nothing else: ENOTTY.
 pub fn is_terminal(cx: &Cx, file: BorrowedFd) -> bool {
-    ioctl_int(cx.expects(&[Errno::ENOTTY]), file, libc::TIOCGETD as i64).is_ok()
+    ask_int(cx, file, libc::TIOCGETD as i64).is_some()
 }
 
 fn ioctl_int(cx: &Cx, file: BorrowedFd, request: i64) -> Result<i32, Error> {
     let number = Cell::new(Int::default());
     cx.read(nr::ioctl, &[fd(file), name(request, flags::IOCTL), Arg::Out(&number)])?;
     Ok(number.get().0)
+}
+
+/// As [`ioctl_int`], for one that is asked again and again: no error is made, whose memory would never be freed.
+fn ask_int(cx: &Cx, file: BorrowedFd, request: i64) -> Option<i32> {
+    let number = Cell::new(Int::default());
+    cx.make(nr::ioctl, &[fd(file), name(request, flags::IOCTL), Arg::Out(&number)]).ok()?;
+    Some(number.get().0)
 }
 
 /// `memfd_create(name, flags)`: memfd_create(2).

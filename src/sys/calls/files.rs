@@ -45,8 +45,8 @@ pub fn openat_made(cx: &Cx, dirfd: At, path: &CStr, flags: c_int) -> Result<Owne
     cx.change_fd(nr::openat, &args)
 }
 
-/// `openat2(dirfd, path, {flags, mode, resolve}, size)`: openat2(2), Linux 5.6. It only looks, so
-/// `flags` never has O_CREAT. EAGAIN: a rename or mount got in the way of `..`; it may be tried again.
+/// `openat2(dirfd, path, {flags, mode, resolve}, size)`: openat2(2), Linux 5.6. `flags` never has O_CREAT; opening for
+/// writing is a change. EAGAIN: a rename or mount got in the way of `..`; it may be tried again.
 pub fn openat2(
     cx: &Cx,
     dirfd: BorrowedFd,
@@ -56,7 +56,10 @@ pub fn openat2(
 ) -> Result<OwnedFd, Error> {
     let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
     let args = [fd(dirfd), Arg::Path(path), Arg::InSized(&how)];
-    cx.read_fd(nr::openat2, &args)
+    match flags & show::ACCESS_MODE {
+        libc::O_RDONLY => cx.read_fd(nr::openat2, &args),
+        _ => cx.change_fd(nr::openat2, &args),
+    }
 }
 
 /// `read(fd, buf, count)`: read(2). Returns how many bytes were read; 0 at the end.
@@ -114,14 +117,18 @@ pub fn read_head(cx: &Cx, path: &CStr) -> Result<Vec<u8>, Error> {
 /// How much is read at once. Files of /proc are best read in one piece; mountinfo is the large one.
 const PIECE: usize = 32768;
 
-/// Call `act` with a piece of memory to read into. It is not on the stack, which may be small, and the next who reads
-/// has it again: the heap only grows, and some files are read many times.
+/// How much is read at once while the large piece is in use, as for a directory in a directory.
+const NESTED: usize = 4096;
+
+/// Call `act` with memory to read into. It is not on the stack, which may be small, and the next reader uses it again:
+/// the heap only grows, and some files are read many times.
 pub fn with_piece(
     cx: &Cx,
     act: &mut dyn FnMut(&mut [u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut unused = cx.pieces.take();
-    let mut piece = unused.pop().unwrap_or_else(|| vec![0; PIECE]);
+    let size = if cx.has_piece.replace(true) { NESTED } else { PIECE };
+    let mut piece = unused.pop().unwrap_or_else(|| vec![0; size]);
     cx.pieces.set(unused);
     let done = act(&mut piece);
     let mut unused = cx.pieces.take();
@@ -256,6 +263,13 @@ pub fn statx(cx: &Cx, dirfd: At, path: &CStr, flag: c_int) -> Result<Statx, Erro
 /// [`statx`] of an open file.
 pub fn fstatx(cx: &Cx, file: BorrowedFd) -> Result<Statx, Error> {
     statx(cx, Some(file), c"", libc::AT_EMPTY_PATH)
+}
+
+/// `statfs(path, buf)`: statfs(2).
+pub fn statfs(cx: &Cx, path: &CStr) -> Result<StatFs, Error> {
+    let buf = Cell::new(StatFs::default());
+    cx.read(nr::statfs, &[Arg::Path(path), Arg::Out(&buf)])?;
+    Ok(buf.get())
 }
 
 /// `fstatfs(fd, buf)`: statfs(2).

@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::sys::arg::Arg;
+use crate::sys::calls::files::read_file;
 use crate::sys::context::Cx;
-use crate::sys::raw::{At, at, fd, flags, name, nr};
+use crate::sys::raw::{At, Call, at, fd, flags, name, nr};
 use crate::sys::structs::*;
 
 /// `mount(source, target, fstype, flags, data)`: mount(2). Where `data` is of no use it is NULL.
@@ -26,17 +27,17 @@ pub fn mount(
         Arg::Flags(bits, flags::MS),
         data.map_or(Arg::Null, Arg::Str),
     ];
-    cx.change(nr::mount, &args).map(drop)
+    change_mounts(cx, nr::mount, &args)
 }
 
 /// `umount2(target, flags)`: umount(2).
 pub fn umount2(cx: &Cx, target: &CStr, flag: c_int) -> Result<(), Error> {
-    cx.change(nr::umount2, &[Arg::Path(target), flags(flag, flags::UMOUNT)]).map(drop)
+    change_mounts(cx, nr::umount2, &[Arg::Path(target), flags(flag, flags::UMOUNT)])
 }
 
 /// `pivot_root(new_root, put_old)`: pivot_root(2), change the root mount.
 pub fn pivot_root(cx: &Cx, new_root: &CStr, put_old: &CStr) -> Result<(), Error> {
-    cx.change(nr::pivot_root, &[Arg::Path(new_root), Arg::Path(put_old)]).map(drop)
+    change_mounts(cx, nr::pivot_root, &[Arg::Path(new_root), Arg::Path(put_old)])
 }
 
 /// `fsopen(fsname, FSOPEN_CLOEXEC)`: fsopen(2), Linux 5.2. A configuration of a new file system,
@@ -74,14 +75,14 @@ pub fn fsconfig(cx: &Cx, config: BorrowedFd, command: FsConfig) -> Result<(), Er
     cx.change(nr::fsconfig, &args).map(drop)
 }
 
-/// `fsmount(fd, FSMOUNT_CLOEXEC, attr)`: fsmount(2), Linux 5.2. A mount that is nowhere yet.
+/// `fsmount(fd, FSMOUNT_CLOEXEC, attr)`: fsmount(2), Linux 5.2. A mount that is not attached yet.
 pub fn fsmount(cx: &Cx, config: BorrowedFd, attr: u64) -> Result<OwnedFd, Error> {
     let cloexec = flags(libc::FSMOUNT_CLOEXEC, flags::FSMOUNT);
     cx.change_fd(nr::fsmount, &[fd(config), cloexec, Arg::Flags(attr, flags::MOUNT_ATTR)])
 }
 
-/// `open_tree(dirfd, path, flags)`: open_tree(2), Linux 5.2. With OPEN_TREE_CLONE a copy of the
-/// mount that is nowhere yet, with AT_RECURSIVE the mounts below it too.
+/// `open_tree(dirfd, path, flags)`: open_tree(2), Linux 5.2. With OPEN_TREE_CLONE, a copy of the mount that is not
+/// attached yet; with AT_RECURSIVE, also of the mounts below it.
 pub fn open_tree(cx: &Cx, dirfd: At, path: &CStr, bits: u32) -> Result<OwnedFd, Error> {
     let bits = flags(bits | libc::OPEN_TREE_CLOEXEC, flags::OPEN_TREE);
     cx.change_fd(nr::open_tree, &[at(dirfd), Arg::Path(path), bits])
@@ -93,7 +94,7 @@ pub fn move_mount(cx: &Cx, from: BorrowedFd, to: BorrowedFd) -> Result<(), Error
     let empty = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     let empty = flags(empty, flags::MOVE_MOUNT);
     let args = [fd(from), Arg::Path(c""), fd(to), Arg::Path(c""), empty];
-    cx.change(nr::move_mount, &args).map(drop)
+    change_mounts(cx, nr::move_mount, &args)
 }
 
 /// `mount_setattr(fd, "", flags, attr, size)`: mount_setattr(2), Linux 5.12. With AT_RECURSIVE in
@@ -110,5 +111,22 @@ pub fn mount_setattr(
         flags(flag | libc::AT_EMPTY_PATH, flags::AT),
         Arg::InSized(&attr),
     ];
-    cx.change(nr::mount_setattr, &args).map(drop)
+    change_mounts(cx, nr::mount_setattr, &args)
+}
+
+/// A call after which [`mountinfo`] reads otherwise.
+fn change_mounts(cx: &Cx, call: Call, args: &[Arg]) -> Result<(), Error> {
+    cx.mounts_change();
+    cx.change(call, args).map(drop)
+}
+
+/// The text of `/proc/self/mountinfo`. It is read again only after this process has changed a mount, entered a
+/// namespace, cloned or waited, because the kernel takes some microseconds for each mount.
+pub fn mountinfo(cx: &Cx) -> Result<&'static [u8], Error> {
+    if let Some(text) = cx.mountinfo.get() {
+        return Ok(text);
+    }
+    let text = read_file(cx, None, c"/proc/self/mountinfo")?.leak();
+    cx.mountinfo.set(Some(text));
+    Ok(text)
 }

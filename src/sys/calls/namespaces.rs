@@ -12,13 +12,17 @@ use crate::sys::structs::*;
 
 /// `unshare(flags)`: unshare(2).
 pub fn unshare(cx: &Cx, bits: u64) -> Result<(), Error> {
-    cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)]).map(drop)
+    cx.change(nr::unshare, &[Arg::Flags(bits, flags::CLONE)])?;
+    cx.mounts_change();
+    Ok(())
 }
 
 /// `setns(fd, nstype)`: setns(2). `fd` is a namespace, or a pidfd (Linux 5.8): then all the kinds in
 /// `bits` are joined, the user namespace first, or none.
 pub fn setns(cx: &Cx, file: BorrowedFd, bits: u64) -> Result<(), Error> {
-    cx.change(nr::setns, &[fd(file), Arg::Flags(bits, flags::CLONE)]).map(drop)
+    cx.change(nr::setns, &[fd(file), Arg::Flags(bits, flags::CLONE)])?;
+    cx.enters_namespaces(bits, false);
+    Ok(())
 }
 
 /// `sethostname(name, len)`: sethostname(2).

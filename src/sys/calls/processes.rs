@@ -20,28 +20,37 @@ use crate::sys::structs::*;
 /// Made without the C library, which does not learn of it: never call its `raise` afterwards.
 pub fn clone3(cx: &Cx, bits: u64, cgroup: At) -> Result<i32, Error> {
     let clone = CloneArgs::new(bits, cgroup.map(|fd| fd.as_raw_fd() as u64));
-    fork(cx, nr::clone3, &[Arg::InSized(&clone)])
+    fork(cx, nr::clone3, &[Arg::InSized(&clone)], bits)
 }
 
 /// `clone(flags|SIGCHLD, NULL)`: clone(2), for a system call policy that answers clone3(2) with ENOSYS. It takes
 /// neither CLONE_INTO_CGROUP nor CLONE_NEWTIME.
 pub fn clone(cx: &Cx, bits: u64) -> Result<i32, Error> {
     let bits = bits & SEPARATE & !(libc::CSIGNAL as u64);
-    fork(cx, nr::clone, &[Arg::Clone(bits | libc::SIGCHLD as u64)])
+    fork(cx, nr::clone, &[Arg::Clone(bits | libc::SIGCHLD as u64)], bits)
 }
 
 /// A call that returns in the child as well, which would print the line a second time: only the parent does,
-/// with the pid.
-fn fork(cx: &Cx, call: Call, args: &[Arg]) -> Result<i32, Error> {
+/// with the pid. The child is in new namespaces `bits`.
+fn fork(cx: &Cx, call: Call, args: &[Arg], bits: u64) -> Result<i32, Error> {
     if cx.dry() {
-        return cx.change(call, args).map(|_| 0);
+        cx.change(call, args)?;
+        cx.enters_namespaces(bits, true);
+        return Ok(0);
     }
     let result = raw(call, args);
     if cx.trace_fd().is_some() && result != Ok(0) {
         cx.print(call, args, Some(result));
     }
     match result {
-        Ok(pid) => Ok(pid as i32),
+        Ok(0) => {
+            cx.enters_namespaces(bits, true);
+            Ok(0)
+        }
+        Ok(pid) => {
+            cx.mounts_change(); // others may change them while we wait
+            Ok(pid as i32)
+        }
         Err(errno) => Err(cx.failed(call, args, errno)),
     }
 }
@@ -92,12 +101,21 @@ fn env_arg<'a>(cx: &Cx, env: Option<&'a Strings>) -> Arg<'a> {
 }
 
 /// `wait4(pid, wstatus, options, NULL)`: wait4(2). -1 is any child. Returns the pid, 0 where WNOHANG
-/// found none, and how that child ended.
+/// found none, and how that child ended, or with WSTOPPED was stopped.
 pub fn wait4(cx: &Cx, pid: i32, options: c_int) -> Result<(i32, WaitStatus), Error> {
     let status = Cell::new(WaitStatus(0));
     let args = [Arg::Int(pid.into()), Arg::OutIf(&status), flags(options, flags::WAIT), Arg::Null];
     let pid = cx.read(nr::wait4, &args)?;
     Ok((pid as i32, status.get()))
+}
+
+/// `wait4(pid, wstatus, 0, rusage)`: wait4(2). The same, waiting for that child, and what it used with all the children
+/// that it has waited for.
+pub fn wait4_usage(cx: &Cx, pid: i32) -> Result<(WaitStatus, RUsage), Error> {
+    let (status, usage) = (Cell::new(WaitStatus(0)), Cell::new(RUsage::default()));
+    let args = [Arg::Int(pid.into()), Arg::OutIf(&status), Arg::Size(0), Arg::OutIf(&usage)];
+    cx.read(nr::wait4, &args)?;
+    Ok((status.get(), usage.get()))
 }
 
 /// `exit_group(status)`: _exit(2).
@@ -186,7 +204,9 @@ pub fn ppoll(
     let time = Cell::new(Timeout::new(TimeSpec::new(nanoseconds.unwrap_or(0))));
     let timeout = nanoseconds.map_or(Arg::Null, |_| Arg::InOut(&time));
     let args = [Arg::InOut(&asked), Arg::Size(1), timeout, Arg::Null, Arg::Size(0)];
-    cx.read(nr::ppoll, &args).map(|n| (n > 0).then_some(time.get().left()))
+    let ready = cx.read(nr::ppoll, &args)?;
+    cx.mounts_change(); // others may have changed them meanwhile
+    Ok((ready > 0).then_some(time.get().left()))
 }
 
 /// poll(2) without waiting: is there something to read? Of a pidfd: has the process ended?
@@ -197,6 +217,13 @@ pub fn readable(cx: &Cx, file: BorrowedFd) -> Result<bool, Error> {
 /// poll(2), waiting so many seconds for something to read.
 pub fn readable_within(cx: &Cx, file: BorrowedFd, seconds: i64) -> Result<bool, Error> {
     ppoll(cx, file, libc::POLLIN, Some(seconds * SECOND)).map(|left| left.is_some())
+}
+
+/// `clock_gettime(CLOCK_MONOTONIC, &time)`: clock_gettime(2), in nanoseconds.
+pub fn clock_gettime(cx: &Cx) -> Result<i64, Error> {
+    let time = Cell::new(TimeSpec { sec: 0, nsec: 0 });
+    cx.read(nr::clock_gettime, &[name(libc::CLOCK_MONOTONIC, flags::CLOCK), Arg::Out(&time)])?;
+    Ok(time.get().sec * SECOND + time.get().nsec)
 }
 
 /// `clock_nanosleep(CLOCK_MONOTONIC, 0, {nanoseconds}, NULL)`: clock_nanosleep(2).

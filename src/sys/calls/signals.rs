@@ -43,7 +43,30 @@ pub fn rt_sigtimedwait(cx: &Cx, set: SigSet) -> Result<SigInfo, Error> {
     let info = Cell::new(SigInfo::default());
     let args = [Arg::In(&set), Arg::Out(&info), Arg::Null, Arg::Size(size_of::<SigSet>())];
     cx.read(nr::rt_sigtimedwait, &args)?;
+    cx.mounts_change(); // others may have changed them meanwhile
     Ok(info.get())
+}
+
+/// `rt_sigtimedwait(set, info, timeout, 8)`: the same, for so many nanoseconds. `None`: no signal came.
+pub fn rt_sigtimedwait_for(cx: &Cx, set: SigSet, time: i64) -> Result<Option<SigInfo>, Error> {
+    let (info, time) = (Cell::new(SigInfo::default()), TimeSpec::new(time));
+    let size = Arg::Size(size_of::<SigSet>());
+    let args = [Arg::In(&set), Arg::Out(&info), Arg::In(&time), size];
+    match cx.expects(&[Errno::EAGAIN]).read(nr::rt_sigtimedwait, &args) {
+        Err(e) if e.is(Errno::EAGAIN) => Ok(None),
+        other => other.map(|_| Some(info.get())),
+    }
+}
+
+/// Give PROG the default disposition of every signal, and no signal mask.
+pub fn default_signals(cx: &Cx) -> Result<(), Error> {
+    for signal in (1..=64).filter(|n| ![libc::SIGKILL, libc::SIGSTOP].contains(n)) {
+        rt_sigaction(cx, signal, Some(&SigAction::DEFAULT))?;
+    }
+    // If a line was written before, SIGPIPE is restored when PROG is executed.
+    cx.sigpipe.set(cx.sigpipe.take().map(|_| SigAction::DEFAULT));
+    cx.hand_on(&|handed| handed.mask = Some(SigSet(0)));
+    Ok(())
 }
 
 /// `kill(pid, sig)`: kill(2), of a process that may have ended. False: it has, ESRCH.

@@ -58,7 +58,7 @@ impl Show for CloneArgs {
             }
         }
         out.push_str(", exit_signal=");
-        out.push_str(&signal(self.exit_signal as i32));
+        out.push_str(signal(self.exit_signal as i32));
         out.push_str(", stack=NULL, stack_size=0");
         if into_cgroup {
             unsigned(", cgroup=", self.cgroup, out);
@@ -67,7 +67,7 @@ impl Show for CloneArgs {
     }
 }
 
-/// How a child ended: the `wstatus` of wait(2).
+/// How a child ended or was stopped: the `wstatus` of wait(2).
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct WaitStatus(pub i32);
@@ -86,13 +86,45 @@ impl Show for WaitStatus {
     fn show(&self, out: &mut String) {
         if libc::WIFSIGNALED(self.0) {
             out.push_str("[{WIFSIGNALED(s) && WTERMSIG(s) == ");
-            out.push_str(&signal(libc::WTERMSIG(self.0)));
+            out.push_str(signal(libc::WTERMSIG(self.0)));
             out.push_str(if libc::WCOREDUMP(self.0) { " && WCOREDUMP(s)" } else { "" });
+        } else if libc::WIFSTOPPED(self.0) {
+            out.push_str("[{WIFSTOPPED(s) && WSTOPSIG(s) == ");
+            out.push_str(signal(libc::WSTOPSIG(self.0)));
         } else {
             let code = libc::WEXITSTATUS(self.0);
             signed("[{WIFEXITED(s) && WEXITSTATUS(s) == ", code.into(), out);
         }
         out.push_str("}]");
+    }
+}
+
+/// `struct timeval`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct TimeVal {
+    pub sec: i64,
+    pub usec: i64,
+}
+
+/// `struct rusage`: getrusage(2).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct RUsage {
+    pub user: TimeVal,
+    pub system: TimeVal,
+    rest: [i64; 14],
+}
+
+impl Show for RUsage {
+    fn show(&self, out: &mut String) {
+        for (before, time) in
+            [("{ru_utime={tv_sec=", self.user), ("}, ru_stime={tv_sec=", self.system)]
+        {
+            signed(before, time.sec, out);
+            signed(", tv_usec=", time.usec, out);
+        }
+        out.push_str("}, ...}");
     }
 }
 
@@ -116,8 +148,10 @@ fn show_polls(polls: &[PollFd], out: &mut String) {
     out.push('[');
     for (i, poll) in polls.iter().enumerate() {
         signed(if i > 0 { ", {fd=" } else { "{fd=" }, poll.fd.into(), out);
-        out.push_str(", events=");
-        bits(poll.events as u64, flags::POLL, out);
+        if poll.fd >= 0 {
+            out.push_str(", events=");
+            bits(poll.events as u64, flags::POLL, out);
+        }
         out.push('}');
     }
     out.push(']');
@@ -185,6 +219,8 @@ mod tests {
             CloneArgs clone_args: flags flags exit_signal exit_signal cgroup cgroup;
             PollFd pollfd: fd fd events events revents revents;
             TimeSpec timespec: sec tv_sec nsec tv_nsec;
+            TimeVal timeval: sec tv_sec usec tv_usec;
+            RUsage rusage: user ru_utime system ru_stime;
         }
     }
 }

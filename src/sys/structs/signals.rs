@@ -10,8 +10,8 @@ pub struct Signal(pub i32);
 
 impl Show for Signal {
     fn show(&self, out: &mut String) {
-        let signal = if self.0 == 0 { "0".into() } else { signal(self.0) };
-        out.push_str(&["[", &signal, "]"].concat());
+        let signal = signal(self.0);
+        out.push_str(&["[", signal, "]"].concat());
     }
 }
 
@@ -23,6 +23,18 @@ pub struct SigSet(pub u64);
 impl SigSet {
     /// Every signal; the kernel leaves out KILL and STOP by itself.
     pub const ALL: SigSet = SigSet(u64::MAX);
+    /// Those that should end a process, and that a frozen process does not receive.
+    pub const TERMINATING: SigSet = SigSet(
+        1 << (libc::SIGTERM - 1)
+            | 1 << (libc::SIGINT - 1)
+            | 1 << (libc::SIGHUP - 1)
+            | 1 << (libc::SIGQUIT - 1),
+    );
+
+    /// Is one of those in it?
+    pub fn has_terminating(self) -> bool {
+        self.0 & SigSet::TERMINATING.0 != 0
+    }
 }
 
 impl Show for SigSet {
@@ -36,7 +48,7 @@ impl Show for SigSet {
                 out.push(' ');
             }
             let name = signal(n);
-            out.push_str(name.strip_prefix("SIG").unwrap_or(&name));
+            out.push_str(name.strip_prefix("SIG").unwrap_or(name));
         }
         out.push(']');
     }
@@ -96,7 +108,7 @@ pub struct SigInfo {
 impl Show for SigInfo {
     fn show(&self, out: &mut String) {
         out.push_str("{si_signo=");
-        out.push_str(&signal(self.signo));
+        out.push_str(signal(self.signo));
         signed(", si_code=", self.code.into(), out);
         let from_user = self.code <= 0;
         if from_user || self.pid != 0 {
