@@ -1,6 +1,7 @@
 //! The command line of a tool: its options, with their values, its operands, and PROG.
 
 mod common;
+pub mod others;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
@@ -10,6 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use common::{Common, usage};
 use lexopt::Arg;
+use others::Others;
 
 use crate::say::error::{Error, Words};
 use crate::say::number::fixed;
@@ -228,9 +230,13 @@ impl Cli {
         Some(Prog { behind_dashes: self.behind_dashes, ..prog })
     }
 
-    /// There is no such option.
-    pub fn unknown(&self, option: &str) -> Error {
-        self.usage(format_args!("{}: no such option", plain(option.as_bytes())))
+    /// There is no such option; `others` has what to use in its place.
+    pub fn unknown(&self, option: &str, others: Others) -> Error {
+        let what = plain(option.as_bytes()) + ": no such option";
+        match others::on(others, option) {
+            Some(way) => Error::refusal(what).way_out(way),
+            None => self.usage(what),
+        }
     }
 
     /// The command line is wrong.

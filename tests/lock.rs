@@ -565,10 +565,10 @@ fn what_flock_has_and_td_does_otherwise_is_answered() {
         (&[path, "-c", "echo run"], "td-lock FILE sh -c COMMAND"),
         (&[path, "--command", "echo run"], "td-lock FILE sh -c COMMAND"),
         (&["-n", "9"], "td-lock FILE sh -c COMMANDS"),
-        (&["-o", path, "echo", "run"], "td-lock FILE td-init PROG: its parent has the lock"),
+        (&["-o", path, "echo", "run"], "td-lock FILE td-init PROG"),
         (&["--close", path, "echo", "run"], "td-lock FILE td-init PROG"),
-        (&["-u", path, "echo", "run"], "use td-lock only for the part of the work"),
-        (&["--unlock", "9"], "use td-lock only for the part of the work"),
+        (&["-u", path, "echo", "run"], "a lock is free when every process that has it has ended"),
+        (&["--unlock", "9"], "a lock is free when every process that has it has ended"),
     ] {
         refuses(&mut td("td-lock", line)).says(says);
     }

@@ -55,7 +55,7 @@ use crate::cgroup::record::{self, Record};
 use crate::cgroup::value::FileValue;
 use crate::cgroup::wanted::{Used, Wanted};
 use crate::cgroup::{empty, freezer, kill, stat, tree};
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::directories::is_below;
@@ -158,7 +158,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
                 opts.act(cli, option)?;
             }
             "--json" => opts.json = true,
-            _ => return Err(cli.unknown(option)),
+            _ => return Err(cli.unknown(option, others::CGROUP)),
         }
     }
     opts.wanted.delegated = opts.delegate.is_some();

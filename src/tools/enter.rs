@@ -35,7 +35,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::memberships::Memberships;
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::ids::caps::{self, CAP_SYS_CHROOT};
 use crate::ids::credentials;
 use crate::ids::user_namespace;
@@ -95,7 +95,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--name" => opts.name = Some(name(cli)?),
             "--state" => opts.state = Some(cli.path()?),
             "--tty" => opts.tty = true,
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::ENTER)),
         }
     }
     opts.prog = cli.prog()?;

@@ -34,7 +34,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::cli::{Cli, Prog, Word};
+use crate::cli::{Cli, Prog, Word, others};
 use crate::ids::caps::{self, CAP_SYS_RESOURCE};
 use crate::ids::credentials;
 use crate::ids::passwd::{Databases, User};
@@ -113,7 +113,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--session-keyring" => opts.session_keyring = true,
             "--argv0" => opts.argv0 = Some(cli.path()?),
             "--keep-fd" => opts.keep_fds.push(cli.fd()?),
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::EXEC)),
         }
     }
     if opts.ambient && opts.cap_keep.is_none() {

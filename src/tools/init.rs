@@ -33,7 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use syscalls::Errno;
 
 use crate::cgroup::memberships::Memberships;
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::chain::{self, Tool};
 use crate::process::child::{self, DeathSignal, Side};
 use crate::process::descriptors;
@@ -107,7 +107,7 @@ fn read(cli: &mut Cli, opts: &mut Opts) -> Result<(), Error> {
                 opts.on_exit = Some(OnExit::Halt); // also of a machine whose word is none
                 opts.on_exit = Some(OnExit::parse(cli)?);
             }
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::INIT)),
         }
     }
     opts.prog = cli.prog()?;

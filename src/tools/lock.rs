@@ -25,7 +25,7 @@ use std::os::fd::BorrowedFd;
 
 use syscalls::Errno;
 
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::chain::{self, Tool};
 use crate::process::lock;
 use crate::process::lock_file::{self, LockFile};
@@ -67,7 +67,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "-F" | "--no-fork" => {}
             "--key" => key = Some(cli.path()?),
             "--mkdir" => mkdir = true,
-            other => return Err(of_flock(cli, other)),
+            other => return Err(cli.unknown(other, others::LOCK)),
         }
     }
     let path = cli.operand("FILE")?;
@@ -75,7 +75,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
     // flock(1) has this one after FILE.
     let name = prog.name().to_bytes();
     if matches!(name.strip_prefix(b"-"), Some(b"c" | b"-command")) {
-        return Err(of_flock(cli, &plain(name)));
+        return Err(cli.unknown(&plain(name), others::LOCK));
     }
     let file = LockFile { path, by_byte: key.is_some(), shared, mkdir };
     Ok(Opts { wait, conflict, key, file, prog })
@@ -84,23 +84,6 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
 fn status(cli: &mut Cli) -> Result<u8, Error> {
     let word = cli.word()?;
     word.parse().map_err(|_| cli.usage(format_args!("{word}: not an exit status from 0 to 255")))
-}
-
-/// An option of flock(1) that td-lock does not take, or an unknown one.
-fn of_flock(cli: &Cli, option: &str) -> Error {
-    let (why, way_out) = match option.trim_start_matches('-') {
-        "c" | "command" => ("no shell is started for PROG", "td-lock FILE sh -c COMMAND"),
-        "o" | "close" => (
-            "td-lock becomes PROG, so no other process would have the lock",
-            "td-lock FILE td-init PROG: its parent has the lock, and PROG does not",
-        ),
-        "u" | "unlock" => (
-            "a lock is free when every process that has it has ended or closed it",
-            "use td-lock only for the part of the work that needs the lock",
-        ),
-        _ => return cli.unknown(option),
-    };
-    Error::refusal(format_args!("{option}: {why}")).way_out(way_out)
 }
 
 /// PROG is missing. Is it the `flock FD` of a shell script?

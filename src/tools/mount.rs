@@ -46,7 +46,7 @@ use libc::{
 use syscalls::Errno;
 
 use crate::cgroup;
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::ids::user_namespace;
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
@@ -157,7 +157,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
                 options(cli, ops.last_mut())?;
                 continue;
             }
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::MOUNT)),
         });
     }
     Ok(Opts { ops, root: cli.operand("ROOT")?, prog: cli.prog()? })

@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use syscalls::Errno;
 
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::chain::{self, Tool};
 use crate::process::prog::Next;
 use crate::root::directories::{self, Last, Place};
@@ -79,7 +79,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--state" => opts.state = Some(cli.path()?),
             "--volatile" => opts.volatile = true,
             "--option" => opts.options.push(key_value(cli)?),
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::OVERLAY)),
         }
     }
     opts.writable = match (upper, work, tmpfs) {

@@ -20,7 +20,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
 use crate::process::own_file::{self, Seal};
@@ -67,7 +67,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
             "--free-initramfs" => free_initramfs = true,
             "--host-namespace" => host_namespace = true,
             "--keep-fd" => keep_fds.push(cli.fd()?),
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::PIVOT)),
         }
     }
     let new_root = cli.operand("NEW_ROOT")?;

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use syscalls::Errno;
 
 use crate::cgroup::memberships::Memberships;
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::process::callers_terminal;
 use crate::process::chain::{self, Tool};
 use crate::process::child::{self, Side};
@@ -74,7 +74,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
         match option.as_str() {
             "--fd" => opts.fd = Some(number(cli)?),
             "--inside" => opts.inside = Some(cli.fd()?),
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::TTY)),
         }
     }
     if opts.fd.is_some() && opts.inside.is_some() {

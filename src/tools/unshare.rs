@@ -48,7 +48,7 @@ use std::os::fd::AsFd;
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, c_int, c_ulong};
 
 use crate::cgroup::memberships::Memberships;
-use crate::cli::{Cli, Prog};
+use crate::cli::{Cli, Prog, others};
 use crate::ids::caps;
 use crate::ids::id_maps::{self, IdMaps};
 use crate::process::chain::{self, Tool};
@@ -112,7 +112,7 @@ fn parse(cli: &mut Cli) -> Result<Opts, Error> {
                 opts.offsets.push(offset(cli, option)?);
             }
             _ if opts.outside.option(cli, &option)? => {}
-            _ => return Err(cli.unknown(&option)),
+            _ => return Err(cli.unknown(&option, others::UNSHARE)),
         }
     }
     opts.outside.check(cli)?;
