@@ -53,6 +53,7 @@ pub mod root {
     pub mod dry_run;
     pub mod fill;
     pub mod initramfs;
+    pub mod kernel_log;
     pub mod mount_namespace;
     pub mod mountinfo;
     pub mod mounts;

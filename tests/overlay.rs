@@ -121,7 +121,7 @@ mod root {
     /// directory that was there, and the mounts.
     #[track_caller]
     fn state(dir: &TempDir) -> String {
-        let script = "find . -path ./w/work -prune -o -printf '%p %y %m %U %G %s\\n' | grep -v '^./w d' | sort";
+        let script = "find . -path './w*/work' -prune -o -printf '%p %y %m %U %G %s\\n' | grep -v '^./w2* d' | sort";
         run(sh(script).current_dir(dir.path())).ok().out() + &own_mountinfo()
     }
 
@@ -407,6 +407,305 @@ mod root {
         refuses(&dir, "--lower l1 --upper bind/u --work fs/w T", sentence);
     }
 
+    /// As in `td-overlay`, but mounted by mount(8) with absolute paths, on a directory of that name.
+    fn other_overlay(dir: &TempDir, name: &str, options: &str) {
+        let at = |option: &str| match option.split_once('=') {
+            Some((key @ ("lowerdir" | "upperdir" | "workdir"), path)) => {
+                format!("{key}={}", dir.join(path).display())
+            }
+            _ => option.to_string(),
+        };
+        let options: Vec<String> = options.split(',').map(at).collect();
+        let point = dir.dir(name);
+        mount(["-t", "overlay", "overlay", "-o", &options.join(","), text_of(&point)]);
+    }
+
+    fn text_of(path: &Path) -> &str {
+        path.to_str().expect("a plain path")
+    }
+
+    /// The step then works, and its overlay is gone again.
+    #[track_caller]
+    fn then_works(dir: &TempDir, line: &str) {
+        run(&mut overlay(dir, line, "umount T")).ok();
+    }
+
+    #[test]
+    fn an_overlay_is_a_lower_layer_at_one_level_and_not_blamed_there() {
+        let dir = place();
+        for name in ["one", "two", "l1/in", "p"] {
+            dir.dir(name);
+        }
+        other_overlay(&dir, "one", "lowerdir=l1,upperdir=u,workdir=w");
+        then_works(&dir, "--lower one --lower l2 T");
+        // It is there, and the cause is another one.
+        let dir = &dir;
+        let deep = "nest at most two deep";
+        dir.dir("u2");
+        dir.dir("w2");
+        for (line, sentence) in [
+            (
+                "--lower one --upper u2 --work u2 T",
+                "--upper u2 and --work u2 are the same directory",
+            ),
+            (
+                "--lower one --lower l2 --option metacopy=on --option redirect_dir=nofollow T",
+                "--option metacopy=on and --option redirect_dir=nofollow exclude each other",
+            ),
+        ] {
+            let output = run(&mut overlay(dir, line, "true")).exits(125).says(sentence);
+            assert!(!output.err().contains(deep), "{output}");
+        }
+        other_overlay(dir, "two", "lowerdir=one,upperdir=u2,workdir=w2");
+        let output = run(&mut overlay(dir, "--lower one --lower two T", "true")).exits(125);
+        assert!(!output.err().contains("--lower one"), "{output}");
+        output.says("--lower two is on an overlay, and overlays nest at most two deep");
+    }
+
+    #[test]
+    fn names_options_that_exclude_each_other_before_any_layer_is_blamed() {
+        let dir = place();
+        let line = |options: &str, upper: &str| {
+            let options: Vec<String> =
+                options.split(' ').map(|option| format!("--option {option}")).collect();
+            format!("--lower l1 --lower l2 {} {upper}T", options.join(" "))
+        };
+        let upper = "--upper u --work w ";
+        for (options, upper) in [
+            ("nfs_export=on index=off", upper),
+            ("nfs_export=on metacopy=on", upper),
+            ("metacopy=on redirect_dir=follow", upper),
+            ("metacopy=on redirect_dir=nofollow", ""),
+        ] {
+            let (one, other) = options.split_once(' ').expect("two");
+            let sentence = format!("--option {one} and --option {other} exclude each other");
+            refuses(&dir, &line(options, upper), &sentence);
+            // Each of the two by itself is no conflict: the way out.
+            then_works(&dir, &line(one, upper));
+        }
+        // Without an upper the kernel leaves these out, so they are not what is wrong with an overlay that fails.
+        for options in [
+            "nfs_export=on index=off",
+            "nfs_export=on metacopy=on",
+            "metacopy=on redirect_dir=follow",
+        ] {
+            then_works(&dir, &line(options, ""));
+            let twice = line(options, "").replace("--lower l2", "--lower l1");
+            let output = run(&mut overlay(&dir, &twice, "true")).exits(125);
+            assert!(!output.err().contains("exclude each other"), "{output}");
+            output.says("--lower l1 and --lower l1 are the same directory");
+        }
+        let output = run(&mut overlay(&dir, &line("userxattr metacopy=on", ""), "true")).exits(125);
+        let output = output.says("--option metacopy=on cannot be combined with userxattr");
+        assert!(!output.err().contains("a user namespace needs"), "{output}");
+    }
+
+    #[test]
+    fn names_the_overlay_that_uses_a_directory() {
+        let dir = place();
+        for name in ["u2", "w2"] {
+            dir.dir(name);
+        }
+        other_overlay(&dir, "one", "lowerdir=l1,upperdir=u,workdir=w");
+        let by = format!("is in use by the overlay on {}", dir.join("one").display());
+        let index = "--option index=on T";
+        for (line, what) in [
+            ("--lower l1 --upper u --work w2", "--upper u"),
+            ("--lower l1 --upper u2 --work w", "--work w"),
+            ("--lower u --upper u2 --work w2", "--lower u"),
+        ] {
+            refuses(&dir, &format!("{line} {index}"), &format!("{what} {by}"));
+        }
+        // A step that is refused leaves the directory of the other one alone.
+        refuses(&dir, &format!("--lower l1 --volatile --upper u2 --work w {index}"), "--work w");
+        fs::write(dir.join("one/a"), "over").expect("the other overlay still copies up");
+        then_works(&dir, &format!("--lower l2 --upper u2 --work w2 {index}"));
+        run(Command::new("umount").arg(dir.join("one"))).ok();
+        dir.dir("w3");
+        then_works(&dir, &format!("--lower l1 --upper u --work w3 {index}"));
+    }
+
+    #[test]
+    fn who_uses_a_directory_is_left_open_where_it_cannot_be_seen() {
+        let dir = place();
+        for name in ["u2", "w2"] {
+            dir.dir(name);
+        }
+        // By paths of which nobody knows where they begin.
+        let options = "lowerdir=l1,upperdir=u,workdir=w";
+        let mut cmd = Command::new("mount");
+        cmd.args(["-t", "overlay", "overlay", "-o", options, "T"]).current_dir(dir.path());
+        run(&mut cmd).ok();
+        let line = "--lower l1 --upper u --work w2 --option index=on u2";
+        let output = run(&mut overlay(&dir, line, "true")).exits(125);
+        let output = output.says("the kernel's log: overlayfs: upperdir is in-use");
+        assert!(!output.err().contains("is in use by the overlay on"), "{output}");
+        output.says("unmount the other overlay, or use other directories");
+        cover_the_kernels_log();
+        let who =
+            "perhaps --upper u, --work w2 or a --lower is the upper or work of another overlay";
+        run(&mut overlay(&dir, line, "true")).exits(125).says(who);
+        run(Command::new("umount").arg(dir.join("T"))).ok();
+        run(&mut overlay(&dir, line, "true")).ok();
+    }
+
+    /// Nothing is read there any more.
+    fn cover_the_kernels_log() {
+        mount(["--bind", "/dev/null", "/dev/kmsg"]);
+    }
+
+    #[test]
+    fn an_upper_that_was_used_with_another_lower_is_refused_by_the_index() {
+        let line = "--lower l2 --upper u --work w --option index=on T";
+        let used = || {
+            let dir = place();
+            then_works(&dir, &line.replace("l2", "l1"));
+            dir
+        };
+        let dir = used();
+        let way_out = "use a new --upper and --work, or --option index=off";
+        let output = run(&mut overlay(&dir, line, "true")).exits(125).says(way_out);
+        output.says("the kernel's log: overlayfs: failed to verify upper root origin");
+        then_works(&dir, &line.replace("index=on", "index=off"));
+        dir.dir("u2");
+        dir.dir("w2");
+        then_works(&dir, &line.replace("--upper u --work w", "--upper u2 --work w2"));
+        let dir = used();
+        dir.dir("u2");
+        let line = line.replace("--upper u", "--upper u2");
+        let output = run(&mut overlay(&dir, &line, "true")).exits(125);
+        output.says("the kernel's log: overlayfs: failed to verify index dir 'upper' xattr");
+        cover_the_kernels_log();
+        let output = run(&mut overlay(&dir, &line, "true")).exits(125).says(way_out);
+        output.says(
+            "perhaps --upper u2 was used with another --lower, or --work w with another --upper",
+        );
+    }
+
+    #[test]
+    fn the_kernels_own_lines_about_this_call_are_shown_where_they_can_be_read() {
+        let dir = place();
+        let line = "--lower l1 --lower l1 --upper u --work w --volatile T";
+        let failed = || run(&mut overlay(&dir, line, "true")).exits(125);
+        let output = failed().says("the kernel's log: overlayfs: conflicting lowerdir path");
+        // The mark of the first attempt is not what the second one finds.
+        assert!(!output.err().contains("volatile"), "{output}");
+        assert_eq!(output.err().matches("the kernel's log").count(), 1, "{output}");
+        let looks = |line: &str| {
+            let (_, processes) = strace(&[], &overlay(&dir, line, "true"));
+            let mut calls = processes.into_iter().flat_map(|process| process.calls);
+            calls.any(|call| call.args.iter().any(|arg| arg.contains("kmsg")))
+        };
+        assert!(looks(line));
+        assert!(!looks("--lower l1 --upper u --work w --volatile T"), "nothing has failed");
+        run(Command::new("umount").arg(dir.join("T"))).ok();
+        fs::remove_dir_all(dir.join("w/work")).expect("the mark");
+        cover_the_kernels_log();
+        let output = failed().says("--lower l1 and --lower l1 are the same directory");
+        assert!(!output.err().contains("the kernel's log"), "{output}");
+    }
+
+    #[test]
+    fn names_layers_that_overlap_through_a_bind_mount() {
+        let dir = place();
+        for name in ["l1/in/deep", "bound", "l2/in"] {
+            dir.dir(name);
+        }
+        let bind = |from: &str, to: &str| {
+            mount(["--bind", text_of(&dir.join(from)), text_of(&dir.join(to))]);
+        };
+        bind("l1/in", "bound");
+        let sentence = "--lower bound is inside --lower l1";
+        refuses(&dir, "--lower l1 --lower bound T", sentence);
+        let sentence = "--lower bound/deep is inside --lower l1";
+        refuses(&dir, "--lower bound/deep --lower l1 T", sentence);
+        run(Command::new("umount").arg(dir.join("bound"))).ok();
+        // What is mounted in a layer is not inside it: another pair overlaps.
+        bind("u", "l2/in");
+        then_works(&dir, "--lower l2 --lower l2/in T");
+        let output =
+            run(&mut overlay(&dir, "--lower l2/in --lower l2 --lower l1 --lower l1 T", "true"));
+        let output = output.exits(125).says("--lower l1 and --lower l1 are the same directory");
+        assert!(!output.err().contains("is inside"), "{output}");
+    }
+
+    #[test]
+    fn work_on_another_mount_is_not_said_to_be_inside_the_upper() {
+        let dir = place();
+        dir.dir("u/bound");
+        dir.dir("w/x");
+        mount(["--bind", text_of(&dir.join("w")), text_of(&dir.join("u/bound"))]);
+        let output = run(&mut overlay(&dir, "--lower l1 --upper u --work u/bound/x T", "true"));
+        let output =
+            output.exits(125).says("--upper u and --work u/bound/x are on different mounts");
+        assert!(!output.err().contains("is inside"), "{output}");
+    }
+
+    #[test]
+    fn names_a_layer_whose_mount_is_unbindable() {
+        let dir = place();
+        let bound = dir.dir("bound");
+        mount(["--bind", text_of(&dir.join("l1")), text_of(&bound)]);
+        then_works(&dir, "--lower bound --lower l2 T");
+        mount(["--make-unbindable", text_of(&bound)]);
+        let sentence = "--lower bound is on the mount on ";
+        refuses(&dir, "--lower l2 --lower bound T", sentence);
+        refuses(&dir, "--lower l2 --lower bound T", "which is unbindable");
+        mount(["--make-private", text_of(&bound)]);
+        then_works(&dir, "--lower bound --lower l2 T");
+    }
+
+    #[test]
+    fn names_a_layer_of_another_mount_namespace() {
+        let dir = place();
+        let other = start(Command::new("unshare").args(["-m", "sh", "-c", "echo; sleep 100"]));
+        other.prints("\n");
+        let lower = format!("/proc/{}/root{}/l1", other.pid(), dir.path().display());
+        let line = format!("--lower {lower} --lower l2 T");
+        let sentence = format!("--lower {lower} is in another mount namespace");
+        run(&mut overlay(&dir, &line, "true")).exits(125).says(&sentence);
+        other.kill(libc::SIGKILL);
+        let line = format!("--lower {}/l1 --lower l2 T", dir.path().display());
+        run(&mut overlay(&dir, &line, "true")).ok();
+    }
+
+    #[test]
+    fn in_a_user_namespace_lists_the_mounts_below_a_layer() {
+        let dir = place();
+        for name in ["l1/in", "l1/more/deep", "l2/in", "bound"] {
+            dir.dir(name);
+        }
+        for point in ["l1/in", "l1/more/deep"] {
+            mount(["-t", "tmpfs", "tmpfs", text_of(&dir.join(point))]);
+        }
+        chmod(dir.path(), 0o755);
+        let inside = |line: &str| {
+            let mut cmd = td("td-unshare", ["-r", "-m", "td-overlay"]);
+            cmd.args(line.split(' ')).args(["/bin/sh", "-c", "echo executed"]);
+            run(cmd.current_dir(dir.path()))
+        };
+        let output = inside("--lower l2 --lower l1 T").exits(125);
+        let at = dir.path().display();
+        let output = output.says(&format!(
+            "--lower l1 has mounts below it that this user namespace has inherited, and may not look under: {at}/l1/in, {at}/l1/more/deep"
+        ));
+        output
+            .says("use directories without such mounts, or td-overlay outside the user namespace");
+        // Its ways out: another directory, a bind without the mounts, and the other order.
+        inside("--lower l2 --lower l1/in T").ok();
+        mount(["--bind", text_of(&dir.join("l1")), text_of(&dir.join("bound"))]);
+        inside("--lower l2 --lower bound T").ok();
+        let line = "--lower l2 --lower l1 T";
+        let mut cmd = td("td-overlay", line.split(' '));
+        cmd.args(["td-unshare", "-r", "-m", "ls", "T"]).current_dir(dir.path());
+        run(&mut cmd).ok();
+        run(Command::new("umount").arg(dir.join("T"))).ok();
+        // They are there, and not what is wrong: nothing is locked in the namespace that has mounted it.
+        then_works(&dir, line);
+        let output = run(&mut overlay(&dir, "--lower l1 --lower l1 T", "true")).exits(125);
+        assert!(!output.err().contains("below it"), "{output}");
+    }
+
     #[test]
     fn names_directories_that_overlap() {
         let dir = place();
@@ -475,7 +774,7 @@ mod root {
         let output = |option: &str| run(&mut overlay(&dir, &line(option), "true")).exits(125);
         let (unknown, bad) = match linux_is(6, 13) {
             true => ("overlay: Unknown parameter 'nonsense'", "overlay: Bad value for 'index'"),
-            false => ("the kernel's log names the cause: dmesg", "dmesg"),
+            false => ("the kernel's log", "the kernel's log"),
         };
         output("nonsense").says(unknown);
         output("index=maybe").says(bad);

@@ -93,7 +93,7 @@ fn parse_line(line: &'static [u8]) -> Option<Mount> {
 }
 
 /// A blank, a tab, a newline and a backslash stand in mountinfo as `\` and three octal digits.
-fn unescape(text: &'static [u8]) -> &'static [u8] {
+pub fn unescape(text: &'static [u8]) -> &'static [u8] {
     if !text.contains(&b'\\') {
         return text;
     }

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use layer::Layer;
 use syscalls::Errno;
-use why_not_mounted::why;
+use why_not_mounted::{why, why_no_layer};
 
 use crate::root::mounts::{self, Parameter};
+use crate::root::why_not_mounted::why as why_no_file_system;
 use crate::say::error::Error;
 use crate::say::show::ascii;
 use crate::sys::{self, Cx, FsConfig, cstring};
@@ -20,7 +21,7 @@ pub fn new_tmpfs(cx: &Cx, size: Option<&CStr>, attr: u64) -> Result<OwnedFd, Err
     let mut options = vec![(c"source", Some(c"tmpfs")), (c"mode", Some(c"700"))];
     options.extend(size.map(|size| (c"size", Some(size))));
     let attr = attr | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
-    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| why(cx, &[], &[], e))
+    mounts::new_fs(cx, c"tmpfs", &options, attr).map_err(|e| mounts::why(cx, e))
 }
 
 /// An overlay of the layers, each lower one before the one below it, that is nowhere yet. `target` is
@@ -31,17 +32,35 @@ pub fn new(
     options: &[Parameter],
     target: BorrowedFd,
 ) -> Result<OwnedFd, Error> {
-    let config = sys::fsopen(cx, c"overlay").map_err(|e| why(cx, layers, options, e))?;
+    let Some(config) = configured(cx, layers, options)? else {
+        return new_by_number(cx, layers, options, target);
+    };
     let config = config.as_fd();
-    let refused = |e| why(cx, layers, options, mounts::fs_log(cx, config, e));
+    let again = || {
+        let again = configured(cx, layers, options);
+        let _ =
+            again.map(|again| again.map(|new| sys::fsconfig(cx, new.as_fd(), FsConfig::Create)));
+    };
+    let refused = |e| why(cx, layers, options, mounts::fs_log(cx, config, e), &again);
+    sys::fsconfig(cx, config, FsConfig::Create).map_err(refused)?;
+    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
+}
+
+/// The configuration of an overlay: its layers and options. `None`: this kernel does not take layers as descriptors.
+fn configured(cx: &Cx, layers: &[Layer], options: &[Parameter]) -> Result<Option<OwnedFd>, Error> {
+    let new =
+        sys::fsopen(cx, c"overlay").map_err(|e| why_no_file_system(cx, c"overlay", &[], e))?;
+    let config = new.as_fd();
     for (i, layer) in layers.iter().enumerate() {
         cx.expects(if i == 0 { &[Errno::EOPNOTSUPP, Errno::EINVAL] } else { &[] });
         match sys::fsconfig(cx, config, FsConfig::Fd(layer.key, layer.dir.as_fd())) {
             // Linux before 6.5, and before 6.13; or the reason is another, and the fallback shows it too.
             Err(e) if i == 0 && (e.is(Errno::EOPNOTSUPP) || e.is(Errno::EINVAL)) => {
-                return new_by_number(cx, layers, options, target);
+                return Ok(None);
             }
-            other => other.map_err(refused)?,
+            other => {
+                other.map_err(|e| why_no_layer(cx, layers, layer, mounts::fs_log(cx, config, e)))?
+            }
         }
     }
     for (key, value) in [(c"source", Some(c"overlay"))].iter().chain(options) {
@@ -49,8 +68,7 @@ pub fn new(
         sys::fsconfig(cx, config, command)
             .map_err(|e| why_no_option(*value, mounts::fs_log(cx, config, e)))?;
     }
-    sys::fsconfig(cx, config, FsConfig::Create).map_err(refused)?;
-    sys::fsmount(cx, config, libc::MOUNT_ATTR_NODEV).map_err(refused)
+    Ok(Some(new))
 }
 
 /// The kernel itself reports what is wrong with an option, except in this case.
@@ -72,23 +90,33 @@ fn new_by_number(
     options: &[Parameter],
     target: BorrowedFd,
 ) -> Result<OwnedFd, Error> {
-    let data = mount_data(layers, options)?;
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let stage = new_tmpfs(cx, None, 0)?;
     sys::mkdirat(cx, Some(stage.as_fd()), c"overlay", 0o700)?;
     sys::move_mount(cx, stage.as_fd(), target)?;
-    let made = mount_on(cx, stage.as_fd(), &data).map_err(|e| why(cx, layers, options, e));
+    let made = mount_on(cx, stage.as_fd(), layers, options);
     mounts::detach(cx, stage.as_fd())?;
     sys::fchdir(cx, here.as_fd())?;
     made
 }
 
-fn mount_on(cx: &Cx, stage: BorrowedFd, data: &CStr) -> Result<OwnedFd, Error> {
+fn mount_on(
+    cx: &Cx,
+    stage: BorrowedFd,
+    layers: &[Layer],
+    options: &[Parameter],
+) -> Result<OwnedFd, Error> {
+    let data = mount_data(layers, options)?;
     let point = cstring(format!("{}/overlay", stage.as_raw_fd()));
     sys::chdir(cx, c"/proc/self/fd")
         .map_err(|e| e.because("before Linux 6.13, layers are passed through /proc"))?;
     let overlay = Some(c"overlay");
-    sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(data))?;
+    let mount = || sys::mount(cx, overlay, &point, overlay, libc::MS_NODEV, Some(&data));
+    let again = || {
+        // What is mounted now is never used, and is detached with the tmpfs on which it is.
+        let _ = mount();
+    };
+    mount().map_err(|e| why(cx, layers, options, e, &again))?;
     sys::open_tree(cx, Some(stage), c"overlay", libc::OPEN_TREE_CLONE)
 }
 

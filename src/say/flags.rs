@@ -48,6 +48,7 @@ tables! {
     "Flags of the *at calls." AT:
         AT_EMPTY_PATH AT_RECURSIVE AT_SYMLINK_NOFOLLOW AT_NO_AUTOMOUNT AT_STATX_DONT_SYNC;
     "unlinkat(2)." UNLINK: AT_REMOVEDIR;
+    "lseek(2)." SEEK: SEEK_SET SEEK_CUR SEEK_END;
     "renameat2(2)." RENAME: RENAME_NOREPLACE RENAME_EXCHANGE RENAME_WHITEOUT;
     "faccessat2(2), which shares a bit with AT_REMOVEDIR." ACCESS_AT: AT_EACCESS;
     "The mode of faccessat2(2)." ACCESS: X_OK W_OK R_OK;

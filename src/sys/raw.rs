@@ -28,7 +28,7 @@ macro_rules! calls {
 calls! {
     capget capset chdir chroot clock_gettime clock_nanosleep clone clone3 close close_range dup3 execve execveat
     exit_group faccessat2 fchdir fchmod fchown fchownat fcntl flock fsconfig fsmount fsopen fstatfs getcwd getdents64
-    getpgid getpid getppid getsid ioctl keyctl kill memfd_create mkdirat mknodat mount mount_setattr move_mount
+    getpgid getpid getppid getsid ioctl keyctl kill lseek memfd_create mkdirat mknodat mount mount_setattr move_mount
     open_tree openat openat2 pidfd_open pivot_root ppoll prctl pread64 prlimit64 read readlinkat reboot recvfrom recvmsg
     renameat2 rt_sigaction rt_sigpending rt_sigprocmask rt_sigtimedwait seccomp sendfile sendmsg sendto setgroups
     sethostname setns setpgid setresgid setresuid setsid signalfd4 socket socketpair statfs statx symlinkat sync umask

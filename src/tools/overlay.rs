@@ -30,7 +30,7 @@ use crate::root::directories::{self, Last, Place};
 use crate::root::mount_namespace;
 use crate::root::mounts::{self, Parameter};
 use crate::root::overlay;
-use crate::root::overlay::layer::{Layer, open_directory};
+use crate::root::overlay::layer::{Layer, is_marked, open_directory};
 use crate::root::remove;
 use crate::say::error::Error;
 use crate::say::number::{decimal, fits, parse_size};
@@ -147,7 +147,8 @@ struct Made {
     mounts: Vec<OwnedFd>,
     /// The work directory, where it was made: the kernel has filled it.
     work: Option<OwnedFd>,
-    /// The work directory, where it was there: what is the kernel's in it is removed.
+    /// The work directory, where it was there: what is the kernel's in it is removed, if the call that failed got so
+    /// far as to mark it. Else it may be in use by another overlay.
     filled: Option<OwnedFd>,
 }
 
@@ -267,7 +268,8 @@ fn undo(cx: &Cx, made: Made) {
         results.push(here.and_then(|here| sys::fchdir(cx, here.as_fd())));
     }
     results.extend(made.work.map(|work| remove::empty(cx, work.as_fd())));
-    results.extend(made.filled.map(|directory| {
+    let filled = made.filled.filter(|work| is_marked(cx, work.as_fd()));
+    results.extend(filled.map(|directory| {
         let (name, path) = (c"work".into(), c"work".into());
         remove::remove_tree(cx, &Place { directory: directory.into(), name, path })
     }));

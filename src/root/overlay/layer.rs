@@ -40,8 +40,7 @@ impl Layer {
             Some(dir) => dir,
             None => open_directory(cx, option, path, libc::O_RDONLY)?,
         };
-        let mark = || sys::statx(cx, Some(dir.as_fd()), c"work/incompat/volatile", 0);
-        let is_used = key == c"workdir" && mark().is_ok();
+        let is_used = key == c"workdir" && is_marked(cx, dir.as_fd());
         Ok(Layer { key, shown, dir, is_used })
     }
 
@@ -69,6 +68,11 @@ impl Layer {
     pub fn is_lower(&self) -> bool {
         self.key == c"lowerdir+"
     }
+}
+
+/// Has a work directory the mark of a volatile overlay?
+pub fn is_marked(cx: &Cx, work: BorrowedFd) -> bool {
+    sys::statx(cx, Some(work), c"work/incompat/volatile", 0).is_ok()
 }
 
 /// Open a directory. In a dry run, an earlier step would perhaps have created a missing one.

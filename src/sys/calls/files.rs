@@ -11,7 +11,7 @@ use crate::say::flags;
 use crate::say::show;
 use crate::sys::arg::Arg;
 use crate::sys::context::Cx;
-use crate::sys::raw::{At, at, fd, flags, nr};
+use crate::sys::raw::{At, at, fd, flags, name, nr};
 use crate::sys::structs::*;
 
 /// `openat(dirfd, path, flags)`: open(2). Opening for writing is a change.
@@ -78,6 +78,12 @@ pub fn pread64(
 ) -> Result<usize, Error> {
     let cells = Cell::from_mut(buffer).as_slice_of_cells();
     cx.read(nr::pread64, &[fd(file), Arg::Buffer(cells), Arg::Size(offset)])
+}
+
+/// `lseek(fd, 0, SEEK_END)`: lseek(2). What is read next is what comes from here on.
+pub fn seek_to_end(cx: &Cx, file: BorrowedFd) -> Result<(), Error> {
+    let end = name(libc::SEEK_END, flags::SEEK);
+    cx.read(nr::lseek, &[fd(file), Arg::Size(0), end]).map(drop)
 }
 
 /// `write(fd, buf, count)`: write(2). Returns how many bytes were written.
