@@ -687,7 +687,8 @@ mod root {
         let output = inside("--lower l2 --lower l1 T").exits(125);
         let at = dir.path().display();
         let output = output.says(&format!(
-            "--lower l1 has mounts below it that this user namespace has inherited, and may not look under: {at}/l1/in, {at}/l1/more/deep"
+            "--lower l1 has mounts below it that this user namespace has inherited, and may not look under: \
+             {at}/l1/in, {at}/l1/more/deep"
         ));
         output
             .says("use directories without such mounts, or td-overlay outside the user namespace");

@@ -89,8 +89,8 @@ impl Spot<'_> {
     }
 }
 
-/// Which layer is the upper or work of an overlay in this mount namespace. (Of one that was mounted by paths that do not
-/// begin at the root, nobody knows which they were.)
+/// Which layer is the upper or work of an overlay in this mount namespace. (Of one that was mounted by paths that do
+/// not begin at the root, nobody knows which they were.)
 pub fn in_use(cx: &Cx, layers: &[Layer]) -> Cause {
     let mounts = mounts::own_list(cx).ok()?;
     for mount in mounts.iter().filter(|mount| mount.fstype == b"overlay") {
