@@ -108,6 +108,7 @@ impl Cli {
                 "--signal-mask" => self.word().and_then(|set| self.common.signal_mask(&set))?,
                 sys::LOCK => self.value().and_then(|fds| self.common.locks(&fds))?,
                 sys::PARENT => self.value().and_then(|fd| self.common.parent(&fd))?,
+                sys::HINT => self.common.handed.hint = Some(Box::leak(self.path()?.into())),
                 sys::SEALED => {
                     let path = self.optional().unwrap_or_default();
                     self.common.handed.sealed = Some(path.into_vec().leak());

@@ -126,6 +126,7 @@ pub mod process {
     pub mod terminal_inside;
     pub mod wait;
     pub mod waiting_parent;
+    pub mod why_no_prog;
     pub mod why_not_executed;
 }
 

@@ -48,7 +48,7 @@ pub use calls::terminals::*;
 pub use checked::Checked;
 pub use context::{Cx, Walked};
 pub use entry::{Start, cstring};
-pub use handed::{Handed, LOCK, PARENT, SEALED};
+pub use handed::{HINT, Handed, LOCK, PARENT, SEALED};
 pub use memory::Allocator;
 pub use output::{OF_TERMINAL, piece_for_terminal, print};
 pub use raw::{At, exit_now, standard_fd};

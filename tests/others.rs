@@ -120,11 +120,95 @@ fn every_option_that_a_row_names_is_one_of_the_tool_that_it_names() {
     }
 }
 
+/// PROG that is not found, and looks like an option: where the options have ended is said.
+#[test]
+fn an_option_behind_an_operand_is_found_to_be_one() {
+    for (line, end) in [
+        ("td-overlay --dry-run --lower / /tmp --work", None),
+        ("td-lock / --wait 3 true", Some("the options of td-lock end at /")),
+        ("td-lock -n / --wait 3 true", Some("the options of td-lock end at /")),
+        ("td-lock / -- --wait", None),
+        ("td-lock / nothing --wait", None),
+        ("td-exec -- --wait", None),
+        ("td-exec --hint=TEXT -- --wait", Some("TEXT")),
+        ("td-exec --hint=TEXT nothing --wait", None),
+    ] {
+        let mut words = line.split(' ');
+        let tool = words.next().expect("a tool");
+        let output = run(&mut td(tool, words));
+        let last = output.err().lines().last().unwrap_or_default().to_string();
+        match end {
+            Some(end) => {
+                assert_eq!((output.code, &*last), (Some(127), &*format!("{tool}: {end}")), "{line}")
+            }
+            None => assert!(!last.contains("end at") && !last.contains("TEXT"), "{line}: {output}"),
+        }
+    }
+}
+
 mod root {
     use std::process::Command;
 
     use super::common::cgroups::Cgroup;
+    use super::common::house::{HOLD, House};
     use super::*;
+
+    #[test]
+    fn an_option_of_td_run_behind_name_is_found_to_be_one() {
+        let house = House::new();
+        let told =
+            |option: &str| format!("{option} is an option of td-run: options come before NAME\n");
+        for (words, option) in [
+            (&["-m", "64M", "sh"][..], "-m"),
+            (&["-m64M", "sh"], "-m"),
+            (&["-it", "sh"], "-t"),
+            (&["--memory=64M", "sh"], "--memory"),
+            (&["--net", "host", "sh"], "--net"),
+            (&["-v", "/a:/b", "sh"], "-v"),
+            (&["-v=/a:/b", "sh"], "-v"),
+        ] {
+            for tool in [&["--no-init"][..], &[]] {
+                let output = run(&mut house.container(tool, words)).exits(127);
+                let last = output.err().lines().last().unwrap_or_default().to_string() + "\n";
+                assert!(last.ends_with(&told(option)), "{words:?}: {output}");
+            }
+        }
+        // What td-run does not have, and what is found, leads to no such line.
+        for words in [&["-x"][..], &["--nothing"], &["-1"], &["nothing", "-m"], &["--", "-m"]] {
+            let output = run(&mut house.container(&[], words)).exits(127);
+            assert!(!output.err().contains("option of td-run"), "{words:?}: {output}");
+        }
+        let program = house.image().join("bin/-m");
+        std::fs::write(&program, "#!/bin/sh\necho run \"$@\"; exit ${1#64}\n").expect("a program");
+        chmod(&program, 0o755);
+        let output = run(&mut house.container(&[], &["-m", "643"])).exits(3);
+        assert_eq!((output.out(), output.err()), ("run 643\n".into(), String::new()));
+        // It is its own status that it ends with.
+        let output = run(&mut house.container(&[], &["-m", "64127"])).exits(127);
+        assert_eq!(output.err(), "");
+    }
+
+    #[test]
+    fn td_enter_is_told_that_prog_is_a_container() {
+        let house = House::new();
+        let held = house.hold(&[], HOLD);
+        let state = house.state();
+        let mut cmd = td("td-enter", ["--state", text(&state), &house.name, "echo", "in"]);
+        let output = run(&mut cmd).exits(127);
+        let way = format!("td-enter --name {} PROG", house.name);
+        output.says(&format!("td-enter: {} is the name of a container\n", house.name)).says(&way);
+        // The way works; what is no container, or stands beside what is to be entered, is none.
+        let mut cmd =
+            td("td-enter", ["--state", text(&state), "--name", &house.name, "echo", "in"]);
+        assert_eq!(run(&mut cmd).ok().out(), "in\n");
+        let pid = std::process::id().to_string();
+        for words in [&["none"][..], &["-t", &pid, "-u", &house.name], &["--wd=/", &house.name]] {
+            let mut cmd = td("td-enter", ["--state", text(&state)]);
+            let output = run(cmd.args(words)).exits(127);
+            assert!(!output.err().contains("container"), "{output}");
+        }
+        held.go_on().ok();
+    }
 
     /// The way of a row, followed: the tool, an option of the row, and what a shell prints that does it. `$C` is the
     /// name of a cgroup. In the directory, `img` is an image, `mnt` the same mounted, and `a` an empty directory.

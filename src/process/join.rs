@@ -25,7 +25,7 @@ pub const PID: u64 = libc::CLONE_NEWPID as u64;
 pub const ALL: u64 = u64::MAX;
 
 /// What the command line asks for.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct Asked {
     /// The namespaces (CLONE_NEW*) of the process.
     pub namespaces: u64,

@@ -184,7 +184,8 @@ impl Found {
             sys::rt_sigprocmask(cx, libc::SIG_SETMASK, mask)?;
         }
         ready::say_ready(cx)?;
-        self.exec_prog(cx, &argv).inspect_err(|_| ready::say_failed(cx))
+        let failed = self.exec_prog(cx, &argv).inspect_err(|_| ready::say_failed(cx));
+        failed.map_err(|error| self.why_an_option(cx, error))
     }
 
     /// Execute PROG, which is not one of our tools.
@@ -249,6 +250,24 @@ impl Found {
         let name = plain(self.name.to_bytes());
         Err(Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)))
             .with_status(NOT_FOUND))
+    }
+
+    /// PROG was not found. Is it an option that stands behind an operand?
+    fn why_an_option(&self, cx: &Cx, error: Error) -> Error {
+        if error.status() != NOT_FOUND || !self.name.to_bytes().starts_with(b"-") {
+            return error;
+        }
+        if let Some(hint) = cx.handed().hint {
+            return error.because(&hint.to_string_lossy());
+        }
+        let (line, _) = cx.command_line();
+        let before = line.len().checked_sub(self.args.len() + 1).and_then(|i| line.get(i));
+        match before.map(|word| word.to_bytes()) {
+            Some(b"--") | None => error,
+            Some(operand) => {
+                error.because(["the options of ", cx.tool(), " end at ", &plain(operand)].concat())
+            }
+        }
     }
 
     /// PROG, one of our tools, sealed before the root changes, to be executed after.

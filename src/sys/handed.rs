@@ -1,6 +1,6 @@
 //! What one tool passes on to the next: as values, or as options if there is an execve(2) between them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
 use crate::say::show;
@@ -20,6 +20,10 @@ pub const SEALED: &str = "--sealed";
 /// internal: a tool that changes its ids needs it, because that clears the signal of PR_SET_PDEATHSIG(2const).
 pub const PARENT: &str = "--parent";
 
+/// `--hint=TEXT` tells the tool that executes PROG what to say if PROG is not found. It is internal: td-run knows its own
+/// options, and an option that stands behind NAME has become the name of PROG.
+pub const HINT: &str = "--hint";
+
 /// What a tool was handed, with what its own command line and its step have changed. A new list is created for each
 /// additional number: there are few, though memory is never freed.
 #[derive(Clone, Copy)]
@@ -38,6 +42,8 @@ pub struct Handed {
     pub sealed: Option<&'static [u8]>,
     /// See [`PARENT`].
     pub parent: Option<RawFd>,
+    /// See [`HINT`].
+    pub hint: Option<&'static CStr>,
 }
 
 impl Handed {
@@ -50,6 +56,7 @@ impl Handed {
         locks: &[],
         sealed: None,
         parent: None,
+        hint: None,
     };
 
     /// These values as options, for execve(2). Not `--sealed`: that is about this program alone.
@@ -80,6 +87,9 @@ impl Handed {
         }
         if !self.locks.is_empty() {
             options.push(numbers(LOCK, self.locks));
+        }
+        if let Some(hint) = self.hint {
+            options.push(cstring([HINT.as_bytes(), b"=", hint.to_bytes()].concat()));
         }
         for fd in self.ready {
             options.push(numbers("--ready", &[*fd]));

@@ -54,7 +54,7 @@ use crate::process::signals::Child;
 use crate::process::socket_pair::SocketPair;
 use crate::process::target::Target;
 use crate::process::terminal_inside::TerminalInside;
-use crate::process::wait;
+use crate::process::{wait, why_no_prog};
 use crate::root::working_directory;
 use crate::say::error::Error;
 use crate::say::show::plain;
@@ -186,7 +186,10 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     }
     match sealed {
         Some(file) => prog.exec_sealed(cx, &file),
-        None => prog.exec(cx),
+        None => prog.exec(cx).map_err(|e| {
+            let asked = opts.name.is_none().then_some(&opts.asked);
+            why_no_prog::why(cx, (asked, opts.state.as_deref()), opts.prog.name(), e)
+        }),
     }
 }
 
