@@ -166,6 +166,8 @@ mod root {
             (&["--net", "host", "sh"], "--net"),
             (&["-v", "/a:/b", "sh"], "-v"),
             (&["-v=/a:/b", "sh"], "-v"),
+            (&["--tmp-overlay", "sh"], "--tmp-overlay"),
+            (&["--trace"], "--trace"),
         ] {
             for tool in [&["--no-init"][..], &[]] {
                 let output = run(&mut house.container(tool, words)).exits(127);
