@@ -64,6 +64,7 @@ pub mod root {
     pub mod restrict;
     pub mod temporary_file;
     pub mod undo;
+    pub mod why_no_path;
     pub mod why_not_mounted;
     pub mod why_not_pivoted;
     pub mod working_directory;
@@ -104,6 +105,7 @@ pub mod process {
     pub mod child;
     pub mod container;
     pub mod descriptors;
+    pub mod explain;
     pub mod grace;
     pub mod join;
     pub mod lock;

@@ -18,6 +18,7 @@ pub mod entry;
 mod handed;
 pub mod memory;
 mod output;
+mod path_of;
 pub mod proc;
 mod raw;
 pub mod structs;

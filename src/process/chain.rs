@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_int};
 
 use crate::cli::Cli;
+use crate::process::explain;
 use crate::process::prog::Next;
 use crate::say::error::{Error, FAILED};
 use crate::say::show::plain;
@@ -78,6 +79,7 @@ fn end(cx: &Cx, result: Result<Next, Error>) -> ! {
             FAILED
         }
         Err(error) => {
+            let error = explain::explained(cx, error);
             cx.say(&error);
             error.status()
         }

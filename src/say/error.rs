@@ -1,6 +1,7 @@
 //! What is reported when something fails: the call, the errno, why, and the way out; and exit codes.
 
 use std::borrow::Cow;
+use std::ffi::CString;
 
 use syscalls::Errno;
 
@@ -37,6 +38,21 @@ impl Words for std::fmt::Arguments<'_> {
     }
 }
 
+/// What a call does with the file at a path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Use {
+    /// It looks it up, and what is there decides the rest: stat(2), O_PATH, a mount point.
+    Find,
+    /// It opens it for reading.
+    Read,
+    /// It opens it for writing.
+    Write,
+    /// It creates, replaces or removes the name in its directory.
+    Name,
+    /// It makes a directory the working directory or the root: chdir(2), chroot(2).
+    Enter,
+}
+
 /// A failure, to be reported on standard error before the tool ends. One word, and nothing to drop, for
 /// memory is never freed: both make the code of every call short.
 #[derive(Debug)]
@@ -48,6 +64,8 @@ struct Said {
     what: Cow<'static, str>,
     /// What the kernel answered; 0 where it was not the kernel that refused.
     errno: Errno,
+    /// The path that the call was given, if it was given one.
+    path: Option<(CString, Use)>,
     /// The violated precondition, a line each.
     why: Vec<String>,
     /// The way out.
@@ -59,12 +77,23 @@ struct Said {
 impl Error {
     fn new(what: Cow<'static, str>, errno: Errno) -> Error {
         let (why, way_out) = (Vec::new(), Vec::new());
-        Error(Box::leak(Box::new(Said { what, errno, why, way_out, status: FAILED })))
+        Error(Box::leak(Box::new(Said { what, errno, path: None, why, way_out, status: FAILED })))
     }
 
     /// A system call, as made, that failed with `errno`.
     pub fn call(call: Cow<'static, str>, errno: Errno) -> Error {
         Error::new(call, errno)
+    }
+
+    /// A call that failed was given this path, for such a use.
+    pub fn with_path(self, path: CString, used: Use) -> Error {
+        self.0.path = Some((path, used));
+        self
+    }
+
+    /// The path that the failed call was given, and what for.
+    pub fn path(&self) -> Option<&(CString, Use)> {
+        self.0.path.as_ref()
     }
 
     /// A refusal by td itself: a precondition that was checked and is not met.

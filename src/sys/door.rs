@@ -2,21 +2,23 @@
 //! reported.
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{OwnedFd, RawFd};
 
 use syscalls::Errno;
 
-use crate::say::error::Error;
+use crate::say::error::{Error, Use};
 use crate::say::flags;
 use crate::say::show;
 use crate::sys::arg::{self, Arg};
+use crate::sys::calls::files::readlinkat;
 use crate::sys::checked::Checked;
 use crate::sys::context::Cx;
-use crate::sys::entry::root_fd;
+use crate::sys::entry::{cstring, root_fd};
 use crate::sys::handed::Handed;
 use crate::sys::memory::refused_memory;
 use crate::sys::output::{has_room, hurry, raw_write};
+use crate::sys::path_of::path_of;
 use crate::sys::raw::{Call, at, nr, owned, raw};
 use crate::sys::structs::{RLimit, SigSet};
 
@@ -130,7 +132,13 @@ impl Cx {
 
     /// A call that has failed. What any of them may fail with is explained here.
     pub(in crate::sys) fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
-        let error = Error::call(arg::call(call.1, args, None).into(), errno);
+        let mut error = Error::call(arg::call(call.1, args, None).into(), errno);
+        if let Some((dirfd, path, used)) = path_of(call, args) {
+            error = match self.whole_path(dirfd, path, used, errno) {
+                Some(path) => error.with_path(path, used),
+                None => error,
+            };
+        }
         if errno != Errno::EMFILE {
             return error;
         }
@@ -141,6 +149,31 @@ impl Cx {
             ),
             Err(_) => error,
         }
+    }
+
+    /// A path that a call was given, with that of the directory where it begins. What was only looked at there has
+    /// none: td looks much from open directories, and knows what to make of what it finds.
+    fn whole_path(&self, dirfd: RawFd, path: &CStr, used: Use, errno: Errno) -> Option<CString> {
+        if dirfd == libc::AT_FDCWD || path.to_bytes().starts_with(b"/") {
+            return Some(path.into());
+        }
+        let refuses = [
+            Errno::EACCES,
+            Errno::EPERM,
+            Errno::EROFS,
+            Errno::ENOSPC,
+            Errno::EDQUOT,
+            Errno::EOVERFLOW,
+        ];
+        if matches!(used, Use::Find | Use::Read) || !refuses.contains(&errno) {
+            return None;
+        }
+        let mut whole = readlinkat(self, None, &cstring(format!("/proc/self/fd/{dirfd}"))).ok()?;
+        if !path.is_empty() {
+            whole.push(b'/');
+            whole.extend(path.to_bytes());
+        }
+        Some(cstring(whole))
     }
 
     /// `prlimit64(0, RLIMIT_NOFILE, NULL, limit)`: getrlimit(2).

@@ -129,7 +129,17 @@ pub struct StatFs {
 impl StatFs {
     /// Is no block left, or no inode? A file system that does not count them has none in all.
     pub fn is_full(&self) -> bool {
-        self.f_bavail == 0 && self.f_blocks > 0 || self.f_ffree == 0 && self.f_files > 0
+        self.has_no_block() || self.has_no_inode()
+    }
+
+    /// Is no block left for an ordinary user?
+    pub fn has_no_block(&self) -> bool {
+        self.f_bavail == 0 && self.f_blocks > 0
+    }
+
+    /// Is no inode left?
+    pub fn has_no_inode(&self) -> bool {
+        self.f_ffree == 0 && self.f_files > 0
     }
 }
 
