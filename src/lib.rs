@@ -54,10 +54,12 @@ pub mod root {
     pub mod fill;
     pub mod initramfs;
     pub mod kernel_log;
+    pub mod locked;
     pub mod mount_namespace;
     pub mod mountinfo;
     pub mod mounts;
     pub mod moves;
+    pub mod namespaced;
     pub mod overlay;
     pub mod path_resolution;
     pub mod remove;

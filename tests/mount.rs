@@ -504,9 +504,17 @@ mod root {
         let says = format!("the target lies below {} itself", text(dir));
         place.fails(&["--move", text(dir), "/new"], &says);
         place.fails(&["--move", text(&below), "/etc/passwd"], "etc/passwd is not a directory");
-        let locked =
-            format!("perhaps the mount of {} is locked: it was inherited from", text(&below));
-        nobody_fails(&place, "-r -m", &["--move", text(&below), "/new"], &["EINVAL", &locked]);
+        let locked = format!("the mount of {} is locked: it was inherited from", text(&below));
+        let move_it = ["--move", text(&below), "/new"];
+        nobody_fails(&place, "-r -m", &move_it, &["EINVAL", &format!("td-mount: {locked}")]);
+        // With another mount beside it, which may be the locked one, nobody can tell.
+        place.dir.dir("other/source/beside");
+        mount(["-t", "tmpfs", "tmpfs", text(&source.join("beside"))]);
+        nobody_fails(&place, "-r -m", &move_it, &["EINVAL", &format!("perhaps {locked}")]);
+        run(Command::new("umount").arg(source.join("beside"))).ok();
+        // What it advises.
+        let bind = ["--bind", text(&below), "/data"];
+        run(&mut fill_as_nobody(&place, "-r -m", &bind, &["true"])).ok();
         let unshared =
             start(&mut td("td-unshare", ["-m", "sh", "-c", "echo there; exec sleep 1000"]));
         unshared.prints("there");
@@ -1536,6 +1544,120 @@ mod root {
         assert_eq!(place.mounts(&out), ["data tmpfs ro,nosuid,nodev,noexec,nosymfollow"]);
     }
 
+    /// td-mount as root of a new user namespace and of `namespaces`, on a directory on a tmpfs of the test's own.
+    fn inside(dir: &TempDir, namespaces: &str, options: &str) -> Output {
+        let root = dir.dir("root");
+        let mut cmd = td("td-unshare", ["-r", "-m"]);
+        cmd.args(namespaces.split(' ').filter(|word| !word.is_empty())).arg("td-mount");
+        cmd.args(options.split(' ')).arg(root).arg("true").current_dir(dir.path());
+        run(&mut cmd)
+    }
+
+    #[test]
+    fn only_the_flag_that_is_locked_is_named() {
+        let dir = image_on_tmpfs("image");
+        let below = dir.dir("source/below");
+        mount(["-t", "tmpfs", "-o", "nosuid", "tmpfs", text(&below)]);
+        let after = |script: &str, options: &str| {
+            let script = format!("{script} && exec \"$@\"");
+            let mut cmd = td("td-unshare", ["-r", "-m", "sh", "-c", &script, "sh"]);
+            cmd.arg(bin("td-mount")).args(options.split(' ')).arg(dir.dir("root")).arg("true");
+            run(cmd.current_dir(dir.path()))
+        };
+        let at = text(&below);
+        let ro = format!("mount -o remount,bind,ro,nosuid {at}");
+        let output = after(&ro, "--bind source /s --options rw,suid").exits(125);
+        let locked = "which is locked in this user namespace\n";
+        let output = output.says(&format!("the mount on {at} is nosuid, {locked}"));
+        output.says("leave out --options suid");
+        after(&ro, "--bind source /s --options rw").ok();
+        // One that is covered cannot be tried.
+        let cover = format!("mount -t tmpfs tmpfs {at} && mount -o remount,bind,ro {at}");
+        let output = after(&cover, "--bind source /s --options rw,suid").exits(125);
+        output.says(&format!(
+            "perhaps the mount on {at} that another one covers is nosuid, {locked}"
+        ));
+        after(&cover, "--bind source /s --options rw").ok();
+    }
+
+    #[test]
+    fn what_shows_a_namespace_is_refused_for_that_namespace() {
+        let dir = image_on_tmpfs("image");
+        for (fs, options, name, namespace) in [
+            ("proc", "", "pid", "--pid"),
+            ("sysfs", "", "net", "--net"),
+            ("mqueue", "", "ipc", "--ipc"),
+            ("cgroup2", "", "cgroup", "--cgroup"),
+            ("cgroup", " --options memory", "cgroup", "--cgroup"),
+        ] {
+            let line = format!("--fs {fs} none /new{options}");
+            let output = inside(&dir, "", &line).exits(125).says("EPERM");
+            let why = format!("the {name} namespace belongs to another user namespace\n");
+            output.says(&why).says(&format!("run it inside td-unshare {namespace}"));
+            inside(&dir, namespace, &line).ok();
+            // Without any right it is not the namespace.
+            let mut cmd = Command::new("setpriv");
+            cmd.args(["--reuid=65534", "--clear-groups"]).arg(bin("td-mount"));
+            cmd.args(line.split(' ')).arg(dir.dir("root")).arg("true");
+            let output = run(&mut cmd).exits(125).says("EPERM").says("has no CAP_SYS_ADMIN");
+            assert!(!output.err().contains("namespace belongs"), "{output}");
+        }
+        inside(&dir, "", "--fs tmpfs none /new").ok();
+    }
+
+    #[test]
+    fn what_a_new_sysfs_or_proc_would_show_or_allow_is_named() {
+        let dir = image_on_tmpfs("image");
+        let (sysfs, proc) = ("--fs sysfs none /new", "--fs proc none /new");
+        // What is mounted where sysfs has a directory for that hides nothing.
+        assert!(own_mountinfo().contains(" /sys/fs/cgroup "));
+        inside(&dir, "--net", sysfs).ok();
+        mount(["-t", "tmpfs", "covers", "/sys/firmware"]);
+        let output = inside(&dir, "--net", sysfs).exits(125).says("EPERM");
+        let output =
+            output.says("sysfs would show what is covered in the existing one: /sys/firmware\n");
+        output.says("use --bind /sys /sys, or run it where nothing covers /sys");
+        inside(&dir, "--net", "--bind /sys /sys").ok();
+        run(Command::new("umount").arg("/sys/firmware")).ok();
+        mount(["-t", "tmpfs", "covers", "/proc/fs"]);
+        let output = inside(&dir, "--pid", proc).exits(125).says("EPERM");
+        output.says("proc would show what is covered in the existing one: /proc/fs\n");
+        inside(&dir, "--pid", "--bind /proc /proc").ok();
+        run(Command::new("umount").arg("/proc/fs")).ok();
+        inside(&dir, "--pid", proc).ok();
+        for flags in ["ro", "noatime", "ro,noatime"] {
+            mount(["-o", &format!("remount,bind,rw,relatime,{flags}"), "/sys"]);
+            let output = inside(&dir, "--net", sysfs).exits(125).says("EPERM");
+            let why =
+                format!("the existing sysfs is {flags}, which is locked in this user namespace");
+            let output = output.says(&why).says(&format!("--options {flags}"));
+            assert!(!output.err().contains("covered"), "{output}");
+            inside(&dir, "--net", &format!("{sysfs} --options {flags}")).ok();
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_not_mapped_is_named_where_the_kernel_refuses_it() {
+        let dir = image_on_tmpfs("image");
+        for (line, id) in [
+            ("--fs devpts none /new --options newinstance,gid=", "gid"),
+            ("--fs tmpfs none /new --options uid=", "uid"),
+            ("--tmpfs /new --options gid=", "gid"),
+        ] {
+            let output = inside(&dir, "", &format!("{line}5")).exits(125).says("EINVAL");
+            let output = output.says(&format!("{id} 5 is not mapped in this user namespace\n"));
+            output.says("leave it out, or use an id that is mapped");
+            inside(&dir, "", &format!("{line}0")).ok();
+        }
+        // It is there, and another option was refused first.
+        let output = inside(&dir, "", "--tmpfs /new --options size=x,gid=5").exits(125);
+        assert!(!output.err().contains("is not mapped"), "{output}");
+        let root = dir.dir("root");
+        let words = ["--tmpfs", "/new", "--options", "gid=x", text(&root), "true"];
+        let output = run(&mut td("td-mount", words)).exits(125).says("EINVAL");
+        assert!(!output.err().contains("is not mapped"), "{output}");
+    }
+
     #[test]
     fn where_group_5_is_not_mapped_a_terminal_has_the_group_of_its_opener() {
         let (place, _) = nobodys();
@@ -1665,7 +1787,8 @@ mod root {
             run(&mut place.fill(&["--tmpfs", "/run", "--tmpfs", "/etc/passwd"], &["true"]));
         run(Command::new("mount").args(["-t", "proc", "proc", "/proc"])).ok();
         by_root.ok();
-        user.exits(125).says("must not show more than an existing one, and none is mounted");
+        user.exits(125)
+            .says("must not show more than an existing one, and perhaps none is mounted");
         let undone = undone.exits(125).err();
         assert!(!undone.contains("not undone"), "{undone}");
         assert!(!place.now().iter().any(|m| m.starts_with("run")), "it was undone without /proc");

@@ -665,9 +665,22 @@ mod root {
     #[test]
     fn a_locked_new_root_is_bound_unless_that_is_forbidden() {
         let place = Place::new();
-        run(&mut place.td("-r td-pivot --no-bind {T}/mnt true")).exits(125).says("EINVAL").says(
-            "mnt is locked: it was inherited from another user namespace (mount_namespaces(7))",
+        let dir = place.path("");
+        let why = format!(
+            "the mount of {dir}mnt is locked: it was inherited from another user namespace (mount_namespaces(7))"
         );
+        let no_bind = "-r td-pivot --no-bind {T}/mnt true";
+        let output = run(&mut place.td(no_bind)).exits(125).says("EINVAL");
+        output.says(&format!("td-pivot: {why}")).says("leave out --no-bind");
+        // Where another mount beside it may be the one that is locked, nobody can tell.
+        mount(["-t", "tmpfs", "tmpfs", text(&place.0.dir("beside"))]);
+        run(&mut place.td(no_bind)).exits(125).says(&format!("td-pivot: perhaps {why}"));
+        run(Command::new("umount").arg(place.path("beside"))).ok();
+        // One of its own is not locked.
+        let pivot = bin("td-pivot");
+        let pivot = text(&pivot);
+        let script = format!("mount --bind {dir}img {dir}mnt && {pivot} --no-bind {dir}mnt true");
+        run(place.td("-r sh -c").arg(script)).ok();
         run(&mut place.td("-r td-pivot {T}/mnt true")).ok();
         run(&mut place.td("-r td-pivot {T}/img true")).ok();
     }
@@ -681,6 +694,38 @@ mod root {
         run(&mut place.td("chroot {T}/img /bin/td-pivot /tmp true"))
             .exits(125)
             .says("EINVAL")
-            .says("the current root is not a mount point: this process is in a chroot(2)");
+            .says("the current root is not a mount point: this process is in a chroot(2)")
+            .says("run td-pivot before the chroot");
+        run(&mut place.td("td-pivot {T}/img true")).ok();
+    }
+
+    #[test]
+    fn a_shared_mount_above_the_root_is_not_seen_and_perhaps_the_cause() {
+        let place = Place::new();
+        fs::copy(bin("td-pivot"), place.path("mnt/bin/td-pivot")).expect("a copy");
+        for (fs, at) in [("proc", "mnt/proc"), ("tmpfs", "mnt/tmp")] {
+            mount(["-t", fs, fs, &place.path(at)]);
+        }
+        image(&place.0.dir("mnt/tmp/new"));
+        mount(["--bind", &place.path("mnt/tmp/new"), &place.path("mnt/tmp/new")]);
+        let pivot = "--propagation unchanged chroot {T}/mnt /bin/td-pivot --no-bind /tmp/new true";
+        run(&mut place.td(pivot)).ok();
+        mount(["--make-shared", place.path("").trim_end_matches('/')]);
+        let output = run(&mut place.td(pivot)).exits(125).says("EINVAL");
+        output.says("td-pivot: perhaps the mount that holds the current root is shared\n");
+    }
+
+    #[test]
+    fn a_new_root_in_another_mount_namespace_is_not_taken_for_a_locked_one() {
+        let place = Place::new();
+        let other =
+            start(Command::new("unshare").args(["-m", "sh", "-c", "echo there; sleep 100"]));
+        other.prints("there");
+        let theirs = format!("/proc/{}/root{}/mnt", other.pid(), text(place.0.path()));
+        let output = run(&mut place.td(&format!("td-pivot --no-bind {theirs} true"))).exits(125);
+        let output =
+            output.says("EINVAL").says(&format!("{theirs} is not below the current root\n"));
+        assert!(!output.err().contains("locked"), "{output}");
+        other.kill(libc::SIGKILL);
     }
 }

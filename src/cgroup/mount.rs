@@ -8,11 +8,10 @@ use syscalls::Errno;
 
 use crate::cgroup::file::join;
 use crate::cgroup::proc_pid_cgroup::{fields, names};
-use crate::ids::user_namespace;
 use crate::root::fill::Root;
 use crate::root::mountinfo::{self, Mount};
 use crate::root::mounts::{self, Parameter, new_fs};
-use crate::root::why_not_mounted;
+use crate::root::why_not_mounted::why;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text;
@@ -104,7 +103,8 @@ fn new_version_1(cx: &Cx, controllers: &[u8], attr: u64) -> Result<OwnedFd, Erro
 /// A hierarchy of version 1, by its controllers, in a directory of their names. One of several is found by
 /// each of their names.
 fn version_1(cx: &Cx, root: &mut Root, controllers: &[u8], attr: u64) -> Result<(), Error> {
-    let hierarchy = new_version_1(cx, controllers, attr).map_err(|e| why(cx, c"cgroup", e))?;
+    let hierarchy =
+        new_version_1(cx, controllers, attr).map_err(|e| why(cx, c"cgroup", &[], attr, e))?;
     let mut directories = Vec::new();
     for controller in names(controllers) {
         directories.push(controller.strip_prefix(b"name=").unwrap_or(controller));
@@ -129,7 +129,7 @@ fn version_2(
     // A mount without these options would remove them from a mounted hierarchy.
     let mounts = mountinfo::list_if_any(cx)?;
     let hierarchy = new_version_2(cx, &mounts, options, attr);
-    let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", e))?;
+    let hierarchy = hierarchy.map_err(|e| why(cx, c"cgroup2", options, attr, e))?;
     root.attach_on(hierarchy, path, RESOLVE_NO_SYMLINKS)
 }
 
@@ -152,16 +152,4 @@ fn kept(mounts: &[Mount]) -> Vec<CString> {
     let v2 = mounts.iter().find(|mount| mount.fstype == b"cgroup2");
     let words = text::split(v2.map_or(b"", |mount| mount.super_options), b',');
     words.filter(|word| !matches!(*word, b"" | b"rw" | b"ro")).map(cstring).collect()
-}
-
-/// Why there is no hierarchy: look at our rights, over the cgroup namespace too.
-fn why(cx: &Cx, fstype: &CStr, error: Error) -> Error {
-    let is_ours = |ns| !user_namespace::is_foreign(cx, ns);
-    if error.is(Errno::EPERM) && is_ours(c"/proc/self/ns/mnt") && !is_ours(c"/proc/self/ns/cgroup")
-    {
-        return error
-            .because("the cgroup namespace belongs to another user namespace")
-            .way_out("run it inside td-unshare --cgroup");
-    }
-    why_not_mounted::why(cx, fstype, &[], error)
 }

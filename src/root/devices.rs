@@ -167,5 +167,5 @@ fn why_no_devtmpfs(cx: &Cx, error: Error) -> Error {
             .because("devtmpfs belongs to the whole machine: a user namespace cannot mount it")
             .way_out("use --dev, which has only harmless devices");
     }
-    why_not_mounted::why(cx, c"devtmpfs", &[], error)
+    why_not_mounted::why(cx, c"devtmpfs", &[], 0, error)
 }

@@ -9,7 +9,7 @@ use syscalls::Errno;
 
 use crate::ids::caps::{self, CAP_SYS_CHROOT};
 use crate::root::mountinfo::{self, Mount};
-use crate::root::mounts;
+use crate::root::{locked, mounts};
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::structs::{MountAttr, Statx};
@@ -31,9 +31,7 @@ pub fn cover(cx: &Cx, old_root: BorrowedFd, bind: bool) -> Result<(), Error> {
         }
         // By elimination: the kernel does not show locks.
         Err(e) if e.is(Errno::EINVAL) => {
-            return Err(e
-                .because(mounts::perhaps_locked("NEW_ROOT"))
-                .way_out("leave out --no-bind"));
+            return Err(e.because(locked::perhaps("NEW_ROOT")).way_out("leave out --no-bind"));
         }
         other => other.map(|()| here)?,
     };

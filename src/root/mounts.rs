@@ -1,18 +1,18 @@
 //! Mounts that are not attached yet: new file systems, and copies; and why one is not created, copied or moved.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
 use crate::ids::caps::CAP_SYS_ADMIN;
 use crate::ids::user_namespace;
+use crate::root::locked::{self, why_locked};
 use crate::root::mountinfo::{Mount, list, list_in};
 use crate::say::error::Error;
 use crate::say::show::{ascii, plain};
-use crate::say::text::split;
 use crate::sys::structs::MountAttr;
-use crate::sys::{self, Cx, FsConfig, cstring};
+use crate::sys::{self, Cx, FsConfig};
 
 /// The mounts of this mount namespace, even if no proc is mounted.
 pub fn own_list(cx: &Cx) -> Result<Vec<Mount>, Error> {
@@ -73,59 +73,6 @@ pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<Owne
     Ok(tree)
 }
 
-/// The flags that a user namespace may not remove from inherited mounts, as mountinfo shows them.
-const LOCKED: [(u64, &str); 5] = [
-    (libc::MOUNT_ATTR_RDONLY, "ro"),
-    (libc::MOUNT_ATTR_NOSUID, "nosuid"),
-    (libc::MOUNT_ATTR_NODEV, "nodev"),
-    (libc::MOUNT_ATTR_NOEXEC, "noexec"),
-    (libc::MOUNT_ATTR__ATIME, "relatime"),
-];
-
-/// Why a copy `tree` does not lose an attribute: try each mount of it alone, for no file shows what is locked.
-fn why_locked(cx: &Cx, file: BorrowedFd, tree: BorrowedFd, attr: MountAttr, error: Error) -> Error {
-    if !error.is(Errno::EPERM) || user_namespace::is_initial(cx) {
-        return error;
-    }
-    let link = cstring(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let (Ok(mounts), Ok(stat), Ok(path)) = (
-        list(cx, c"/proc/self/mountinfo"),
-        sys::fstatx(cx, file),
-        sys::readlinkat(cx, None, &link),
-    ) else {
-        return error;
-    };
-    let above = path.strip_suffix(b"/").unwrap_or(&path);
-    for mount in &mounts {
-        let has = |word: &str| split(mount.options, b',').any(|w| w == word.as_bytes());
-        let lost = |(bit, word): &&(u64, &str)| attr.attr_clr & bit != 0 && has(word);
-        let Some((bit, word)) = LOCKED.iter().find(lost) else { continue };
-        let refuses = |mount: BorrowedFd| {
-            sys::mount_setattr(cx, mount, 0, attr).is_err_and(|e| e.is(Errno::EPERM))
-        };
-        let flags = libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW;
-        let flags = libc::OPEN_TREE_CLONE | flags as u32;
-        let is_locked = match mount.point.strip_prefix(above) {
-            _ if mount.id == stat.mnt_id => refuses(tree),
-            // In a tree that is nowhere only its root is changed alone.
-            Some([b'/', name @ ..]) => sys::open_tree(cx, Some(file), &cstring(name), flags)
-                .is_ok_and(|mount| refuses(mount.as_fd())),
-            _ => false,
-        };
-        if is_locked {
-            let point = plain(mount.point);
-            let why =
-                format!("the mount on {point} is {word}, which is locked in this user namespace");
-            let error = error.because(why);
-            return match *bit {
-                libc::MOUNT_ATTR_NODEV => error.way_out("keep the mount flags: --dev-bind SRC DST"),
-                _ => error,
-            };
-        }
-    }
-    error
-}
-
 /// Why a mount cannot be copied: look at it.
 fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
     if !error.is(Errno::EINVAL) {
@@ -141,12 +88,6 @@ fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
         }
         Some(_) => error,
     }
-}
-
-/// The cause that is left if there is no other: no file shows that a mount is locked.
-pub fn perhaps_locked(name: &str) -> String {
-    let why = " is locked: it was inherited from another user namespace (mount_namespaces(7))";
-    ["perhaps the mount of ", name, why].concat()
 }
 
 /// Why what is mounted on `source` cannot be moved: look at it, at what holds it, and at the target.
@@ -184,12 +125,14 @@ pub fn why_not_moved(
         Some(Some(parent)) if parent.shared => error
             .because(format_args!("the mount that holds {shown} is shared"))
             .way_out("run it inside td-unshare --mount, or make that mount private first"),
-        // The cause that is left is a lock, which the kernel does not show: all mounts that a user namespace inherited
-        // are locked.
-        _ if !user_namespace::is_initial(cx) => error
-            .because(perhaps_locked(&shown))
-            .way_out(format_args!("bind it instead: td-mount --bind {shown} DST")),
-        _ => error,
+        _ => {
+            match find(from.mnt_id).and_then(|mount| locked::because(cx, &mounts, mount, &shown)) {
+                Some(why) => error
+                    .because(why)
+                    .way_out(format_args!("bind it instead: td-mount --bind {shown} DST")),
+                None => error,
+            }
+        }
     }
 }
 

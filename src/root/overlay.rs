@@ -49,7 +49,7 @@ pub fn new(
 /// The configuration of an overlay: its layers and options. `None`: this kernel does not take layers as descriptors.
 fn configured(cx: &Cx, layers: &[Layer], options: &[Parameter]) -> Result<Option<OwnedFd>, Error> {
     let new =
-        sys::fsopen(cx, c"overlay").map_err(|e| why_no_file_system(cx, c"overlay", &[], e))?;
+        sys::fsopen(cx, c"overlay").map_err(|e| why_no_file_system(cx, c"overlay", &[], 0, e))?;
     let config = new.as_fd();
     for (i, layer) in layers.iter().enumerate() {
         cx.expects(if i == 0 { &[Errno::EOPNOTSUPP, Errno::EINVAL] } else { &[] });

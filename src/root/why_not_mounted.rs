@@ -6,10 +6,12 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::ids::user_namespace;
-use crate::root::mountinfo::{self, Mount};
+use crate::root::mountinfo;
 use crate::root::mounts::{self, Parameter};
+use crate::root::namespaced::why_no_view;
 use crate::say::error::{Error, why_unreachable};
-use crate::say::show::{plain, unsigned};
+use crate::say::number::id;
+use crate::say::show::{number, plain, unsigned};
 use crate::say::text::{lines, split};
 use crate::sys::{self, Cx, cstring};
 
@@ -31,8 +33,12 @@ const MARKED: usize = 0x10048;
 /// fsconfig(2) takes a key and a value of so many bytes each.
 const LONGEST: usize = 255;
 
-/// Why there is no file system of type `fstype` with `options`, of which `source` may be a device.
-pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], error: Error) -> Error {
+/// Why there is no file system of type `fstype` with `options` on a mount with `attr` (MOUNT_ATTR_*). Its source may be
+/// a device.
+pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], attr: u64, error: Error) -> Error {
+    if let Some(why) = unmapped(cx, options, &error) {
+        return error.because(why).way_out("leave it out, or use an id that is mapped");
+    }
     let is_long = |text: &CStr| text.count_bytes() > LONGEST;
     if options.iter().any(|(key, value)| is_long(key) || value.is_some_and(is_long)) {
         return error.because("an option or SRC may have at most 255 bytes");
@@ -53,8 +59,30 @@ pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], error: Error) -> Error
     };
     match is_of_device {
         true => why_not_of(cx, &shown, source, error),
-        false => mounts::why(cx, error),
+        false => why_no_view(cx, fstype, options, attr, error),
     }
+}
+
+/// Which id of the options has no id in this user namespace, if that is what the kernel has refused: it tells at once,
+/// or before Linux 6.6 only when it creates the file system.
+fn unmapped(cx: &Cx, options: &[Parameter], error: &Error) -> Option<String> {
+    if !error.is(Errno::EINVAL) || user_namespace::is_initial(cx) {
+        return None;
+    }
+    [("uid", c"/proc/self/uid_map"), ("gid", c"/proc/self/gid_map")].iter().find_map(
+        |(key, map)| {
+            let is_refused = match error.what().contains("FSCONFIG_SET") {
+                true => error.what().contains(&["\"", key, "\""].concat()),
+                false => true,
+            };
+            let (_, value) = options.iter().find(|(k, _)| k.to_bytes() == key.as_bytes())?;
+            let id = id(value.filter(|_| is_refused)?.to_bytes())?;
+            let map = sys::read_file(cx, None, map).ok()?;
+            let why =
+                || [key, " ", &number(id.into()), " is not mapped in this user namespace"].concat();
+            (!user_namespace::is_mapped(&map, id)).then(why)
+        },
+    )
 }
 
 /// Does a file system take a device? The lines of `/proc/filesystems` are `nodev` or nothing, a tab, and a
@@ -151,45 +179,6 @@ fn mark(cx: &Cx, source: &CStr) -> Result<Option<&'static str>, Error> {
 /// Has a file system of type `fstype` the mark of `name`? Three have one.
 fn is_kind_of(name: &str, fstype: &str) -> bool {
     name == fstype || name == "ext4" && matches!(fstype, "ext2" | "ext3")
-}
-
-/// Why there is no proc: look at the pid namespace, then at the procs that are there.
-pub fn why_no_proc(cx: &Cx, error: Error) -> Error {
-    if !error.is(Errno::EPERM) || user_namespace::is_foreign(cx, c"/proc/self/ns/mnt") {
-        return mounts::why(cx, error);
-    }
-    if user_namespace::is_foreign(cx, c"/proc/self/ns/pid") {
-        let error = error.because("the pid namespace belongs to another user namespace");
-        let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
-        // Until its first process is there, a new one cannot be looked at.
-        return match (inode(c"/proc/self/ns/pid_for_children"), inode(c"/proc/self/ns/pid")) {
-            (_, None) => error,
-            (children, own) if children == own => error.way_out("run it inside td-unshare --pid"),
-            _ => error.way_out("the new pid namespace starts with the next child: fork first"),
-        };
-    }
-    match hidden(cx) {
-        Err(e) if !e.is(Errno::ENOENT) => mounts::why(cx, error),
-        Err(_) | Ok(None) => {
-            error.because("a new proc must not show more than an existing one, and none is mounted")
-        }
-        Ok(Some(hidden)) if hidden.is_empty() => mounts::why(cx, error),
-        Ok(Some(hidden)) => error
-            .because(format!("a new proc would show what is covered in the existing one: {hidden}"))
-            .way_out("use --bind /proc /proc, or run it where nothing covers /proc"),
-    }
-}
-
-/// Where something is mounted on a part of a proc. `None`: there is no proc.
-fn hidden(cx: &Cx) -> Result<Option<String>, Error> {
-    let mounts = mountinfo::list(cx, c"/proc/self/mountinfo")?;
-    let is_proc = |m: &&Mount| m.fstype == b"proc" && m.root == b"/";
-    let procs: Vec<&Mount> = mounts.iter().filter(is_proc).collect();
-    // A directory that is there only to be mounted on has nothing to hide.
-    let hides = |m: &&Mount| m.fstype != b"binfmt_misc" && m.fstype != b"autofs";
-    let children = mounts.iter().filter(|m| procs.iter().any(|proc| proc.id == m.parent));
-    let points: Vec<String> = children.filter(hides).map(|m| plain(m.point)).collect();
-    Ok((!procs.is_empty()).then(|| points.join(", ")))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use syscalls::Errno;
 
-use crate::ids::user_namespace;
+use crate::root::locked;
 use crate::root::mountinfo::Mount;
 use crate::root::mounts;
 use crate::say::error::Error;
@@ -63,10 +63,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     }
     if !root.is_mount_root() {
         let what = "the current root is not a mount point: this process is in a chroot(2)";
-        return cause(
-            what.into(),
-            "pivot before the chroot, or mount something on the current root",
-        );
+        return cause(what.into(), "run td-pivot before the chroot");
     }
     let is_initramfs = line(root.mnt_id).is_some_and(|mount| mount.id == mount.parent);
     if is_initramfs && (bind || new_root.is_mount_root()) {
@@ -81,17 +78,27 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
     if !new_root.is_mount_root() {
         return bound(format!("{name} is not a mount point"));
     }
-    if !is_seen || user_namespace::is_initial(cx) {
+    if !is_seen || !error.is(Errno::EINVAL) {
         return None;
     }
-    // By elimination: the kernel does not show locks.
-    bound(mounts::perhaps_locked(&name))
+    let Some(mount) = line(new_root.mnt_id) else {
+        return cause(format!("{name} is not below the current root"), "");
+    };
+    // What lies above the current root is not in mountinfo.
+    let is_above_seen = line(root.mnt_id).is_none_or(|root| parent(root).is_some());
+    match locked::because(cx, &list, mount, &name) {
+        Some(why) if is_above_seen || !why.starts_with("perhaps") => bound(why),
+        Some(why) => bound([&why, ", or the mount that holds the current root is shared"].concat()),
+        None if is_above_seen => None,
+        None => cause("perhaps the mount that holds the current root is shared".into(), ""),
+    }
 }
 
 /// The error with its cause and the way out.
 pub fn explain(cx: &Cx, cause: Option<Cause>, error: Error) -> Error {
     match cause {
         None => mounts::why(cx, error),
+        Some(Cause { because, way_out: "", .. }) => error.because(because),
         Some(cause) => error.because(cause.because).way_out(cause.way_out),
     }
 }

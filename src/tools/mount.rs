@@ -55,8 +55,9 @@ use crate::root::dry_run::open_source;
 use crate::root::fill::Root;
 use crate::root::mount_namespace;
 use crate::root::mounts::{Parameter, copy_tree, new_fs};
+use crate::root::namespaced::why_no_view;
 use crate::root::restrict;
-use crate::root::why_not_mounted::{self, why_no_proc};
+use crate::root::why_not_mounted;
 use crate::say::error::Error;
 use crate::say::number::fits;
 use crate::say::show::{self, plain};
@@ -249,7 +250,8 @@ fn mount(cx: &Cx, root: &mut Root, op: &Op) -> Result<(), Error> {
     let target = op.target.as_c_str();
     match &op.what {
         Proc => {
-            let proc = new_fs(cx, c"proc", &keys, op.attr).map_err(|e| why_no_proc(cx, e))?;
+            let proc = new_fs(cx, c"proc", &keys, op.attr)
+                .map_err(|e| why_no_view(cx, c"proc", &keys, op.attr, e))?;
             root.attach_on(proc, target, RESOLVE_NO_SYMLINKS)
         }
         Dev => devices::mount_own(cx, root, op.attr),
@@ -290,7 +292,7 @@ fn new_of_type(
     if attr & MOUNT_ATTR_RDONLY != 0 {
         keys.push((c"ro", None));
     }
-    new_fs(cx, fstype, &keys, attr).map_err(|e| why_not_mounted::why(cx, fstype, &keys, e))
+    new_fs(cx, fstype, &keys, attr).map_err(|e| why_not_mounted::why(cx, fstype, &keys, attr, e))
 }
 
 /// Unless its options say otherwise, a tmpfs gets the mode and the owner of the directory that it covers, so that a
