@@ -96,6 +96,7 @@ pub mod cgroup {
     pub mod tree;
     pub mod value;
     pub mod wanted;
+    pub mod why_no_value;
     pub mod why_not_made;
 }
 

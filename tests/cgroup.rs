@@ -505,6 +505,100 @@ mod root {
             assert!(!output.err().contains("it takes"), "{output}");
         }
 
+        /// The path of a file of a cgroup.
+        fn file(controller: &str, cgroup: &str, file: &str) -> String {
+            v1(controller).join(&cgroup[1..]).join(file).display().to_string()
+        }
+
+        #[test]
+        fn less_time_than_below_is_explained_by_the_cgroup_that_has_more() {
+            let own = Cgroup::new("lesstime");
+            let (middle, below) = (own.below("a"), own.below("a/b"));
+            run(&mut cgroup(["--cpus", "2", &own.0])).ok();
+            run(&mut cgroup(["--cpus", "0.5", &below])).ok();
+            // The one between them has no limit.
+            assert_eq!(read(&middle, "cpu.cfs_quota_us"), "-1");
+            let quota = |cgroup: &str| file("cpu", cgroup, "cpu.cfs_quota_us");
+            let why = format!("below it, {} is more: 50000 in a period of 100000", quota(&below));
+            for options in [["--cpus", "0.2"], ["--set", "cpu.cfs_quota_us=20000"]] {
+                let args = options.into_iter().chain([own.0.as_str()]);
+                let output = run(&mut cgroup(args)).exits(125).says("EINVAL").says(&why);
+                let output = output.says("lower that first, or ask for more");
+                assert!(!output.err().contains("allows only"), "{output}");
+            }
+            // The one above has a limit too, which is not what is in the way.
+            let output = run(&mut cgroup(["--cpus", "0.2", &middle])).exits(125).says(&why);
+            assert!(!output.err().contains("allows only"), "{output}");
+            // In a period of another length it is not more.
+            let fits = ["--set", "cpu.cfs_period_us=10000", "--set", "cpu.cfs_quota_us=5000"];
+            run(&mut cgroup(fits.into_iter().chain([below.as_str()]))).ok();
+            run(&mut cgroup(["--cpus", "0.5", &own.0])).ok();
+            run(&mut cgroup(["--cpus", "0.1", &below])).ok();
+            run(&mut cgroup(["--cpus", "0.2", &own.0])).ok();
+            let output = run(&mut cgroup(["--cpus", "0.3", &below])).exits(125);
+            let why = format!("{} allows only 20000 in a period of 100000", quota(&own.0));
+            output.says(&why).says("raise that first, or ask for less");
+            run(&mut cgroup(["--cpus", "0.3", &own.0])).ok();
+            run(&mut cgroup(["--cpus", "0.3", &below])).ok();
+        }
+
+        #[test]
+        fn a_quota_or_a_period_out_of_range_blames_no_other_cgroup() {
+            let own = Cgroup::new("range");
+            run(&mut cgroup(["--cpus", "1", &own.0])).ok();
+            let below = own.below("a");
+            run(&mut cgroup(["--cpus", "1", &below])).ok();
+            for (set, why) in [
+                ("cpu.cfs_period_us=999", "a period has from 1000 to 1000000 microseconds"),
+                ("cpu.cfs_period_us=1000001", "a period has from 1000 to 1000000 microseconds"),
+                ("cpu.cfs_quota_us=999", "a quota has at least 1000 microseconds, or is -1"),
+            ] {
+                let output = run(&mut cgroup(["--set", set, &below])).exits(125).says("EINVAL");
+                let output = output.says(why);
+                assert!(!output.err().contains(" only "), "{output}");
+            }
+            run(&mut cgroup(["--set", "cpu.cfs_quota_us=1000", &below])).ok();
+            // A shorter period is more time.
+            run(&mut cgroup(["--cpus", "1", &below])).ok();
+            let output = run(&mut cgroup(["--set", "cpu.cfs_period_us=10000", &below])).exits(125);
+            output.says(&format!("{} allows only 100000", file("cpu", &own.0, "cpu.cfs_quota_us")));
+        }
+
+        #[test]
+        fn time_for_real_time_scheduling_is_that_of_the_cgroup_above() {
+            let own = Cgroup::new("rt");
+            run(&mut cgroup(["--set", "cpu.rt_runtime_us=0", &own.0])).ok();
+            let below = own.below("a");
+            let output = run(&mut cgroup(["--set", "cpu.rt_runtime_us=1000", &below])).exits(125);
+            let level = file("cpu", &own.0, "cpu.rt_runtime_us");
+            output.says("EINVAL").says(&format!("{level} allows only 0 in a period of 1000000"));
+            let output =
+                run(&mut cgroup(["--set", "cpu.rt_runtime_us=1000001", &own.0])).exits(125);
+            output.says("cpu.rt_runtime_us cannot exceed cpu.rt_period_us");
+        }
+
+        #[test]
+        fn processors_are_explained_by_the_cgroup_above_or_below() {
+            let own = Cgroup::new("cpus");
+            let one = own.below("a");
+            let cpus = |cgroup: &str| file("cpuset", cgroup, "cpuset.cpus");
+            run(&mut cgroup(["--cpuset-cpus", "0-1", &own.0])).ok();
+            run(&mut cgroup(["--cpuset-cpus", "0-1", &one])).ok();
+            let output = run(&mut cgroup(["--cpuset-cpus", "0", &own.0])).exits(125).says("EBUSY");
+            let output = output.says(&format!("below it, {} is more: 0-1", cpus(&one)));
+            output.says("lower that first, or ask for more");
+            run(&mut cgroup(["--cpuset-cpus", "0", &one])).ok();
+            run(&mut cgroup(["--cpuset-cpus", "0", &own.0])).ok();
+            let output = run(&mut cgroup(["--cpuset-cpus", "1", &one])).exits(125).says("EACCES");
+            output.says(&format!("{} allows only 0", cpus(&own.0))).says("raise that first");
+            run(&mut cgroup(["--cpuset-cpus", "0-1", &own.0])).ok();
+            run(&mut cgroup(["--cpuset-cpus", "1", &one])).ok();
+            // What is not a list is not too much.
+            let output = run(&mut cgroup(["--cpuset-cpus", "x", &one])).exits(125).says("EINVAL");
+            let output = output.says("--cpuset-cpus takes a list of existing processors");
+            assert!(!output.err().contains("allows only"), "{output}");
+        }
+
         /// The old one is not visible any more, so no process could move back to it.
         #[test]
         fn nobody_goes_in_where_its_own_cgroup_is_outside_of_what_is_mounted() {

@@ -30,6 +30,8 @@ pub struct File {
 pub const MEMSW: &[u8] = b"memory.memsw.limit_in_bytes";
 /// Microseconds a period, on version 1.
 pub const QUOTA: &[u8] = b"cpu.cfs_quota_us";
+/// That period, in microseconds.
+pub const PERIOD: &[u8] = b"cpu.cfs_period_us";
 
 const fn file(name: &'static str) -> File {
     File { name, taken: name }

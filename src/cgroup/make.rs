@@ -15,8 +15,9 @@ use crate::cgroup::hierarchies::Hierarchy;
 use crate::cgroup::limits::{MEMSW, QUOTA};
 use crate::cgroup::value::{FileValue, Value};
 use crate::cgroup::wanted::{Used, Wanted};
+use crate::cgroup::why_no_value::why_no_value;
 use crate::cgroup::why_not_made::{
-    why_no_directory, why_no_file, why_no_value, why_not_delegated, why_not_moved,
+    why_no_directory, why_no_file, why_not_delegated, why_not_moved,
 };
 use crate::cgroup::{cpuset, device_limits, freezer, tree};
 use crate::root::temporary_file::TemporaryFile;

@@ -7,7 +7,6 @@ use syscalls::Errno;
 use crate::cgroup::device_limits;
 use crate::cgroup::file::{join, parent, read_word, shown_word, sum, why_refused};
 use crate::cgroup::hierarchies::Hierarchy;
-use crate::cgroup::limits::QUOTA;
 use crate::cgroup::proc_pid_cgroup::why_on_v1;
 use crate::cgroup::value::FileValue;
 use crate::say::error::Error;
@@ -88,42 +87,6 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> E
         Some(_) => [&controller, " of this kernel's version 2 has no such file"].concat(),
         None => [&controller, " is on version 1 here, which has no such file"].concat(),
     })
-}
-
-/// Why a value was not accepted.
-pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
-    if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
-        let Some(used) = shown_word(cx, cgroup, b"memory.usage_in_bytes") else { return error };
-        return error
-            .because(format_args!("the cgroup uses {used} bytes, of which too few can be freed"));
-    }
-    if let (true, b"io", Some(device)) = (error.is(Errno::ENODEV), write.controller, &write.device)
-    {
-        return device_limits::why_no_device(cx, device, error);
-    }
-    let refused = [Errno::EINVAL, Errno::ERANGE, Errno::EACCES].iter().any(|e| error.is(*e));
-    let (true, Some(asked)) = (refused, write.asked) else { return error };
-    let most = match write.file {
-        b"memory.limit_in_bytes" => shown_word(cx, cgroup, b"memory.memsw.limit_in_bytes"),
-        _ => None,
-    };
-    if let Some(most) = most {
-        return error
-            .because(format_args!("it cannot exceed memory.memsw.limit_in_bytes, which is {most}"))
-            .way_out("set both: --memory-swap");
-    }
-    let (of_time, of_list) = (write.file == QUOTA, write.controller == b"cpuset");
-    let error = if of_time { error } else { error.because(asked.takes()) };
-    // A cgroup cannot have more time, processors or memory nodes than those above it.
-    let mut level = parent(cgroup);
-    while let Some(value) = shown_word(cx, &level, write.file).filter(|_| of_time || of_list) {
-        if of_list || value != "-1" {
-            let above = plain(join(&level, write.file).to_bytes());
-            return error.because(format_args!("{above} allows only {value}"));
-        }
-        level = parent(&level);
-    }
-    error
 }
 
 /// Version 1: a new cgroup has no time for processes with real-time scheduling, sched(7).
