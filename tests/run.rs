@@ -360,9 +360,24 @@ mod root {
             give_fd(&mut cmd, 50, ready);
             let output = run(&mut cmd).exits(125);
             let output = output.says("SIGKILL ended the process before it became PROG");
-            output.says("the process that was to become PROG was killed by the memory limit");
+            let output =
+                output.says("the process that was to become PROG was killed by the memory limit");
+            output.says("the steps before PROG ran in this cgroup: 2M is enough for them\n");
             assert_eq!(fs::read_to_string(file).expect("a file"), "");
         }
+    }
+
+    /// Also with all that td-run can be asked for. And a limit that COMMAND has reached is not one of the steps.
+    #[test]
+    fn two_megabytes_are_enough_for_the_steps() {
+        let house = House::of(Who::Root);
+        let all = ["-m2M", "--read-only", "--tmpfs", "/t", "-e", "A=b", "-w", "/tmp", "-u", "5:6"];
+        for options in [&["-m2M"][..], &["-m2M", "--no-init"], &["-m2M", "--keep"], &all] {
+            let output = run(&mut house.container(options, &["true"])).ok();
+            assert_eq!(output.err(), "", "{options:?}");
+        }
+        let output = house.sh(&["-m2M"], "exec tail -n 1 /dev/zero").exits(137);
+        assert_eq!(output.err(), "td-unshare: PROG was killed by the memory limit of 2M\n");
     }
 
     #[test]

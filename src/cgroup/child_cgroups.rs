@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 
 use crate::cgroup::memberships::{self, Memberships};
+use crate::cgroup::oom::Killed;
 use crate::cgroup::record::{self, Record};
 use crate::cgroup::{hierarchies, oom, places, tree};
 use crate::say::error::Error;
@@ -67,8 +68,8 @@ impl<'a> ChildCgroups<'a> {
         self.record.as_ref().map_or(Ok(()), |record| record.release(cx))
     }
 
-    /// How a process was killed because memory ran out, in words. `None`: none was, as far as they show.
-    pub fn how_killed(&self, cx: &Cx) -> Option<String> {
+    /// How a process was killed because memory ran out. `None`: none was, as far as they show.
+    pub fn how_killed(&self, cx: &Cx) -> Option<Killed> {
         match (&self.record, &self.asked.remove) {
             (Some(record), _) => record.memory().and_then(|(memory, limited, leaf)| {
                 oom::how_killed_in(cx, memory, &limited, &leaf)

@@ -13,9 +13,17 @@ use crate::say::show;
 use crate::say::text::lines;
 use crate::sys::{self, Cx};
 
-/// How a process was killed because memory ran out, in words, as far as the cgroup `limited` and the cgroup
+/// How a process was killed because memory ran out.
+pub struct Killed {
+    /// In words, which follow the name of the process.
+    pub how: String,
+    /// The limit that was reached, in bytes, if it is one of the cgroup that was asked about.
+    pub limit: Option<u64>,
+}
+
+/// How a process was killed because memory ran out, as far as the cgroup `limited` and the cgroup
 /// `leaf` below it, where the processes were, can tell. `None`: they have counted none.
-pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<String> {
+pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<Killed> {
     let hierarchies = hierarchies::list(cx).ok()?;
     let memory = hierarchies::of_controller(&hierarchies, b"memory")?;
     let directory = |typed| memory.directory(&places::name(&hierarchies, typed).ok()?);
@@ -23,7 +31,7 @@ pub fn how_killed(cx: &Cx, limited: &CStr, leaf: &CStr) -> Option<String> {
 }
 
 /// How a process was killed, of the directories of both cgroups in the hierarchy of memory.
-pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -> Option<String> {
+pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -> Option<Killed> {
     // If a file cannot be read, its limit is not assumed to be unreached.
     let unread = Cell::new(false);
     let count = |cgroup: &CStr, file: &[u8], key: &[u8]| {
@@ -48,9 +56,10 @@ pub fn how_killed_in(cx: &Cx, memory: &Hierarchy, limited: &CStr, leaf: &CStr) -
     } else {
         swap.filter(|_| limit(b"memory.memsw.max_usage_in_bytes") >= swap)
     };
-    Some(match reached {
+    let how = match reached {
         Some(limit) => format!("was killed by the memory limit of {}", show::size(limit)),
         None if unread.get() => "was killed because memory ran out".into(),
         None => "was killed because the memory of the machine or of another cgroup ran out".into(),
-    })
+    };
+    Some(Killed { how, limit: reached })
 }

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 
 use crate::cgroup::child_cgroups::{self, ChildCgroups};
 use crate::cgroup::memberships::Memberships;
+use crate::cgroup::oom::Killed;
 use crate::cli::{Cli, Prog};
 use crate::ids::id_maps::IdMaps;
 use crate::process::map_child_ids::{self, Remove};
@@ -22,7 +23,7 @@ use crate::root::remove;
 use crate::root::temporary_file::TemporaryFile;
 use crate::say::error::{Error, FAILED};
 use crate::say::number::int;
-use crate::say::show::plain;
+use crate::say::show::{plain, size};
 use crate::say::text;
 use crate::sys::structs::WaitStatus;
 use crate::sys::{self, Cx, cstring};
@@ -119,6 +120,9 @@ fn named(cli: &mut Cli, option: &str) -> Result<CString, Error> {
         cli.usage(format_args!("{option} {typed}: must end in a name other than . and .."))
     })
 }
+
+/// The memory that is enough for td's steps between the clone and PROG, in bytes: they need a quarter of it.
+const ENOUGH: u64 = 2 << 20;
 
 /// What the parent has created outside of the new namespaces, and how the child ended.
 pub struct WaitingParent<'a> {
@@ -277,13 +281,20 @@ impl<'a> WaitingParent<'a> {
         if self.status == 0 {
             return;
         }
-        if let Some(how) = self.cgroups.how_killed(cx) {
+        if let Some(Killed { how, limit }) = self.cgroups.how_killed(cx) {
             let who = match self.status {
                 _ if !self.ran => "the process that was to become ",
                 KILLED => "",
                 _ => "a process of ",
             };
-            cx.say(&Error::refusal(format_args!("{who}{} {how}", self.prog.shown())));
+            let said = Error::refusal(format_args!("{who}{} {how}", self.prog.shown()));
+            let few = !self.ran && limit.is_some_and(|limit| limit < ENOUGH);
+            let enough = [
+                "the steps before PROG ran in this cgroup: ",
+                &size(ENOUGH),
+                " is enough for them",
+            ];
+            cx.say(&if few { said.way_out(enough.concat()) } else { said });
         }
     }
 
