@@ -555,7 +555,7 @@ mod root {
             "td-tty",
             "--log-out",
             "script -qec 'td-tty echo shown | tee a/log; td-tty echo more | tee -a a/log' /dev/null </dev/null \
-                >/dev/null; grep -o \"shown\|more\" a/log",
+                >/dev/null; grep -o 'shown' a/log; grep -o more a/log",
             "shown\nmore",
         ),
         ("td-cgroup", "-g", "td-cgroup --memory 64M $C grep -c memory.*td-test /proc/self/cgroup", "1"),
