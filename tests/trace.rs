@@ -444,6 +444,53 @@ mod root {
         }
     }
 
+    /// The lines of a trace: what separates the step from the looking, and the call before it.
+    fn separators(line: &str, status: i32) -> Vec<(String, String)> {
+        let output = run(&mut as_words(line)).exits(status).err();
+        let lines: Vec<&str> = output.lines().collect();
+        let found = lines.windows(2).filter(|pair| is_separator(pair[1]));
+        found.map(|pair| (pair[0].to_string(), pair[1].to_string())).collect()
+    }
+
+    fn as_words(line: &str) -> Command {
+        let mut words = line.split(' ');
+        td(words.next().expect("a tool"), words)
+    }
+
+    #[test]
+    fn a_line_separates_the_step_from_what_looks_for_the_cause() {
+        private_mounts();
+        let cause = |tool: &str| format!("--- {tool}: looking for the cause ---");
+        for (line, tool, call, status) in [
+            (
+                "td-unshare -m td-mount --trace --bind /nowhere /a / true",
+                "td-mount",
+                "openat(",
+                125,
+            ),
+            ("td-lock --trace /nowhere/x true", "td-lock", "openat(", 125),
+            ("td-exec --trace /etc/passwd", "td-exec", "rt_sigaction(SIGPIPE", 126),
+            ("td-enter --trace --net=/etc/passwd true", "td-enter", "setns(", 125),
+        ] {
+            let found = separators(line, status);
+            assert_eq!(found.len(), 1, "{line}: {found:?}");
+            assert!(found[0].0.starts_with(call), "{line}: {found:?}");
+            assert_eq!(found[0].1, cause(tool), "{line}");
+        }
+        // Where a fallback follows, the step goes on.
+        let dir = image_on_tmpfs("mnt");
+        let line = format!("td-unshare -m td-pivot --trace {} true", text(&dir.join("img")));
+        let found = separators(&line, 0);
+        assert!(found.len() == 2 && found[0].0.starts_with("pivot_root("), "{found:?}");
+        assert_eq!(found[0].1, cause("td-pivot"));
+        assert_eq!(found[1].1, "--- td-pivot: back to the step ---");
+        // A failure that is expected, or that calls for no look, has no such line.
+        let line = format!("td-unshare -m td-pivot --trace {} true", text(&dir.join("mnt")));
+        assert_eq!(separators(&line, 0), []);
+        assert_eq!(separators("td-exec --trace nothing-of-this-name", 127), []);
+        assert_eq!(separators("td-exec --trace --chdir=/ --user root true", 0), []);
+    }
+
     #[test]
     fn td_cgroup_traces_what_strace_sees() {
         traces_what_strace_sees(CGROUP);

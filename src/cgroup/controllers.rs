@@ -208,6 +208,7 @@ fn move_each(cx: &Cx, pids: &[i32], to: &CStr) -> Result<(), Error> {
 
 /// Why a controller was not turned on.
 fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
+    let _looking = cx.looking();
     let (name, shown) = (plain(controller), plain(level.to_bytes()));
     match error.errno() {
         Some(Errno::ENOENT | Errno::EINVAL) => {
@@ -232,6 +233,7 @@ fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
 }
 
 fn why_in_the_way(cx: &Cx, level: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     let pids = tree::processes(cx, None, &procs(level)).unwrap_or_default();
     if pids.is_empty() {
         return error;

@@ -192,6 +192,7 @@ pub fn device_of(value: &[u8]) -> &[u8] {
 
 /// Why the kernel does not know this device: look at the devices that it has.
 pub fn why_no_device(cx: &Cx, device: &[u8], error: Error) -> Error {
+    let _looking = cx.looking();
     let device = ascii(device);
     let path = ["/sys/dev/block/", &device].concat();
     match sys::statx(cx, None, &cstring(path.as_str()), 0) {

@@ -152,6 +152,7 @@ const OVERFLOW: u32 = 65534;
 
 /// Why a file or directory may not be written to: whose is it?
 pub fn why_refused(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(path.to_bytes());
     match error.errno() {
         Some(Errno::EROFS) => {

@@ -62,6 +62,7 @@ fn freeze_in(cx: &Cx, place: &ExistingCgroup, frozen: bool) -> Result<(), Error>
 }
 
 fn why_not(cx: &Cx, place: &ExistingCgroup, frozen: bool, above: Option<Above>) -> Error {
+    let _looking = cx.looking();
     let shown = plain(place.directory.to_bytes());
     if let Some(above) = above {
         let what = format!("{shown} stays frozen, because {} is frozen", above.shown());

@@ -43,6 +43,7 @@ pub fn name_on_v1(controller: &[u8]) -> &[u8] {
 
 /// A controller is not there for version 2 when version 1 has it.
 pub fn why_on_v1(cx: &Cx, controller: &[u8], error: Error) -> Error {
+    let _looking = cx.looking();
     if !matches!(bound_to_v1(cx, controller), Ok(true)) {
         return error;
     }

@@ -22,6 +22,7 @@ const LESS: &str = "lower that first, or ask for more";
 
 /// Why a value was not accepted.
 pub fn why_no_value(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
+    let _looking = cx.looking();
     if error.is(Errno::EBUSY) && write.file.starts_with(b"memory.") {
         let Some(used) = shown_word(cx, cgroup, b"memory.usage_in_bytes") else { return error };
         return error
@@ -97,6 +98,7 @@ fn why_no_time(
     files: (&[u8], &[u8]),
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     let Some(mut asked) = Time::of(cx, cgroup, files).filter(|_| error.is(Errno::EINVAL)) else {
         return error;
     };
@@ -164,6 +166,7 @@ fn more_below(
 
 /// Version 1: a cpuset has what the one above it has or less, and what those below it have or more.
 fn why_no_list(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
+    let _looking = cx.looking();
     let text = write.text();
     let Some(asked) = ranges(&text) else { return takes(write, error) };
     let has = |cgroup: &CStr| {

@@ -17,6 +17,7 @@ use crate::sys::{self, Cx};
 
 /// No hierarchy has this controller.
 pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
+    let _looking = cx.looking();
     let name = plain(controller);
     let error = Error::refusal(format_args!("{name}: no mounted hierarchy has this controller"));
     if controller == b"cgroup" {
@@ -27,6 +28,7 @@ pub fn why_nowhere(cx: &Cx, controller: &[u8]) -> Error {
 
 /// Why a cgroup was not given away.
 pub fn why_not_delegated(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match (error.errno(), cx.start.euid) {
         (Some(Errno::EPERM), we @ 1..) => {
             let mut why = String::from("only root may delegate a cgroup; this process has uid");
@@ -39,6 +41,7 @@ pub fn why_not_delegated(cx: &Cx, error: Error) -> Error {
 
 /// Why a cgroup was not made.
 pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     let above = parent(directory);
     if !error.is(Errno::EAGAIN) {
         return why_refused(cx, &above, error);
@@ -67,6 +70,7 @@ pub fn why_no_directory(cx: &Cx, directory: &CStr, error: Error) -> Error {
 
 /// Why the file of a limit is not there.
 pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::ENOENT) {
         return error;
     }
@@ -91,6 +95,7 @@ pub fn why_no_file(cx: &Cx, cgroup: &CStr, write: &FileValue, error: Error) -> E
 
 /// Version 1: a new cgroup has no time for processes with real-time scheduling, sched(7).
 pub fn why_no_realtime(cx: &Cx, cgroup: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EINVAL) {
         return error;
     }
@@ -113,6 +118,7 @@ pub fn why_no_realtime(cx: &Cx, cgroup: &CStr, error: Error) -> Error {
 
 /// Why this process did not get into the cgroup.
 pub fn why_not_moved(cx: &Cx, hierarchy: &Hierarchy, name: &[u8], error: Error) -> Error {
+    let _looking = cx.looking();
     let cgroup = &hierarchy.directory(name).unwrap_or_default();
     let shown = plain(cgroup.to_bytes());
     match error.errno() {

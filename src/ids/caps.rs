@@ -74,6 +74,7 @@ pub fn set(cx: &Cx, set: u64, ambient: bool) -> Result<(), Error> {
 
 /// Why `set` was refused: look whether all of it is in those of our own sets that it must be in.
 fn why_beyond(cx: &Cx, set: u64, what: &str, of: fn(&CapData) -> u64, error: Error) -> Error {
+    let _looking = cx.looking();
     let own = sys::capget(cx).map_or(ALL, |own| of(&own));
     let mut names = String::new();
     for cap in (0..64).filter(|cap| (set & !own) >> cap & 1 == 1) {
@@ -93,6 +94,7 @@ fn shown(cap: u64) -> String {
 
 /// Why a call was refused that needs `cap`: look whether we have it.
 pub fn why(cx: &Cx, cap: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     let lacks = |caps: CapData| caps.effective() >> cap & 1 == 0;
     match flags::name(flags::CAPS, cap) {
         Some(name) if error.is(Errno::EPERM) && sys::capget(cx).is_ok_and(lacks) => {

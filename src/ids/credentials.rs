@@ -80,6 +80,7 @@ pub fn set_ids(cx: &Cx, user: &User, keep_caps: bool) -> Result<(), Error> {
 
 /// Why ids were not taken: look whether they are mapped, and whether we may.
 fn why(cx: &Cx, map: &CStr, ids: &[u32], cap: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     let text = sys::read_file(cx, None, map).unwrap_or_default();
     match ids.iter().find(|id| !is_mapped(&text, **id)) {
         Some(id) if error.is(Errno::EINVAL) && !text.is_empty() => {

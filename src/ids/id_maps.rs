@@ -248,6 +248,7 @@ impl Map {
 
     /// Why that program, which has said something itself, ended with a status that is not 0.
     pub fn why_not_written(&self, cx: &Cx, status: u8) -> Error {
+        let _looking = cx.looking();
         let program = plain(self.kind.program.to_bytes());
         let shown = show::number(status.into());
         let error = Error::refusal(format_args!("{program}: exit status {shown}"));
@@ -281,6 +282,7 @@ impl Map {
 
     /// Why the kernel took no map.
     fn why(&self, cx: &Cx, error: Error) -> Error {
+        let _looking = cx.looking();
         const LINES: usize = 340; // UID_GID_MAP_MAX_EXTENTS of linux/user_namespace.h
         const BYTES: usize = 4095; // kernel/user_namespace.c
         for (i, range) in self.ranges.iter().enumerate() {

@@ -54,6 +54,7 @@ pub fn restricted(cx: &Cx) -> Option<&'static str> {
 
 /// Why the ids of a new user namespace were not mapped; `root`: uid 0 outside was among them.
 pub fn why_not_mapped(cx: &Cx, root: bool, error: Error) -> Error {
+    let _looking = cx.looking();
     if sys::statx(cx, None, c"/proc/self", 0).is_err_and(|e| e.is(Errno::ENOENT)) {
         return error.because("ids are mapped through /proc, which must be mounted");
     }

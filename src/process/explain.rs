@@ -6,6 +6,7 @@ use crate::sys::Cx;
 
 /// A failure with its cause, where that can be seen. One that has a cause stays as it is.
 pub fn explained(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is_unexplained() {
         return error;
     }

@@ -146,6 +146,7 @@ pub fn join(cx: &Cx, joins: &[Join]) -> Result<(), Error> {
 
 /// Why a namespace was not joined.
 fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(join.path.to_bytes());
     match error.errno() {
         Some(Errno::ESRCH) => error.because(format_args!("{shown} has ended")),
@@ -157,6 +158,7 @@ fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
 
 /// Is FILE not a namespace, or not a namespace that can be joined?
 fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
+    let _looking = cx.looking();
     let kind = match sys::ns_get_nstype(cx, join.file.as_fd()) {
         Ok(kind) => kind,
         Err(e) if e.is(Errno::ENOTTY) => {
@@ -182,6 +184,7 @@ fn why_not_this(cx: &Cx, join: &Join, shown: &str, error: Error) -> Error {
 
 /// Which right is missing?
 fn why_forbidden(cx: &Cx, join: &Join, kinds: u64, shown: &str, error: Error) -> Error {
+    let _looking = cx.looking();
     if kinds == USER {
         return error
             .because(format_args!(

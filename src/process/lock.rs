@@ -73,6 +73,7 @@ pub fn same(cx: &Cx, file: &Statx) -> Result<Option<BorrowedFd<'static>>, Error>
 
 /// What is locked, and by whom: `x is locked by process 12 (y)`.
 pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
+    let _looking = cx.looking();
     let by = match holder {
         1.. => [" is locked by process ", &tree::names(cx, &[holder])].concat(),
         0 => " is locked by a process of another pid namespace".into(),
@@ -83,6 +84,7 @@ pub fn why(cx: &Cx, what: &str, holder: i32) -> String {
 
 /// What is locked by flock(2), and by whom. The kernel does not name the holder of such a lock.
 pub fn why_held(cx: &Cx, what: &str, file: &Statx) -> String {
+    let _looking = cx.looking();
     let Some(pid) = owner(cx, file) else {
         return [what, " is locked: /proc/locks does not show by whom"].concat();
     };

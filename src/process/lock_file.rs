@@ -116,6 +116,7 @@ fn parent(file: &CStr) -> Option<CString> {
 
 /// Why there is no descriptor where we want one.
 fn why_no_number(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match sys::getrlimit(cx, libc::RLIMIT_NOFILE as u64, flags::RLIMIT) {
         Ok(limit) => {
             let most = limit.soft;
@@ -130,6 +131,7 @@ fn why_no_number(cx: &Cx, error: Error) -> Error {
 
 /// Why FILE was not opened.
 fn why(cx: &Cx, file: &LockFile, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(file.path.to_bytes());
     if error.is(Errno::EMFILE) {
         return why_no_number(cx, error);
@@ -166,6 +168,7 @@ fn unfit(file: &LockFile, stat: &Statx) -> Option<&'static str> {
 
 /// Why FILE, which is not there, was not made.
 fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
+    let _looking = cx.looking();
     let directory = parent(&file.path).unwrap_or_else(|| CString::from(c"."));
     let shown = plain(directory.to_bytes());
     match sys::statx(cx, None, &directory, 0) {
@@ -181,6 +184,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
 
 /// Whose is it?
 fn why_refused(cx: &Cx, shown: &str, stat: &Statx, error: Error) -> Error {
+    let _looking = cx.looking();
     let (owner, mode, we) = (stat.uid, stat.permissions(), cx.start.euid);
     error.because(format_args!(
         "{shown} belongs to uid {owner} (mode {mode:04o}); this process has uid {we}"

@@ -39,6 +39,7 @@ const NO_MOUNT_POINT: &str = "/ is not a mount point: this process is in a chroo
 /// Why clone3(2) or unshare(2) made none of the namespaces `wanted` (CLONE_NEW*), or no process in the
 /// cgroup `into`.
 pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
+    let _looking = cx.looking();
     match (error.errno(), into) {
         (Some(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES), Some(cgroup)) => {
             why_not_placed(cgroup.to_bytes(), error)
@@ -57,6 +58,7 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
 
 /// In the order of the kernel: the user namespace is made first, and gives the right to the others.
 fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     let privileged = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
     if wanted & libc::CLONE_NEWUSER as u64 == 0 {
         return match privileged {
@@ -90,6 +92,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
 
 /// When nothing else is found: is there a filter for system calls, as container engines set?
 fn why_filtered(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match status(cx, b"Seccomp:\t") {
         Some(mode) if mode == b"2" => error
             .because("a seccomp filter is set for this process; no other cause was found")
@@ -99,6 +102,7 @@ fn why_filtered(cx: &Cx, error: Error) -> Error {
 }
 
 fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     if wanted & libc::CLONE_NEWPID as u64 != 0 && children_elsewhere(cx) {
         return error
             .because("this process has already created a pid namespace for its children")
@@ -115,6 +119,7 @@ fn why_invalid(cx: &Cx, wanted: u64, error: Error) -> Error {
 }
 
 fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
+    let _looking = cx.looking();
     let pids = status(cx, b"NSpid:\t").unwrap_or_default();
     let depth = split(&pids, b'\t').count();
     if wanted & libc::CLONE_NEWPID as u64 != 0 && depth > MAX_DEPTH {
@@ -146,6 +151,7 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
 
 /// Why there was no new process: the cgroup or the user has too many.
 fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
+    let _looking = cx.looking();
     let hierarchies = hierarchies::list(cx).unwrap_or_default();
     if let Some(pids) = hierarchies::of_controller(&hierarchies, b"pids") {
         // On version 1 the child goes there by itself.
@@ -224,6 +230,7 @@ fn remove_pin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
 
 /// Why a namespace was not bound to a file.
 fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
         return mounts::why(cx, error);
     }
@@ -261,6 +268,7 @@ pub fn enter_time(cx: &Cx, offsets: &[String]) -> Result<(), Error> {
 
 /// Why a clock did not take an offset: time_namespaces(7).
 fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
+    let _looking = cx.looking();
     match error.errno() {
         Some(Errno::ERANGE) if negative => error.because("the clock would be negative"),
         Some(Errno::ERANGE) => {
@@ -272,6 +280,7 @@ fn why_no_offset(cx: &Cx, negative: bool, error: Error) -> Error {
 
 /// Why the mounts of a new mount namespace kept their propagation.
 pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     if error.is(Errno::EINVAL) && in_chroot(cx) {
         return error.because(NO_MOUNT_POINT).way_out("add --propagation unchanged");
     }
@@ -280,6 +289,7 @@ pub fn why_not_propagated(cx: &Cx, error: Error) -> Error {
 
 /// Why a host name was not set.
 pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
+    let _looking = cx.looking();
     const MOST: usize = 64; // __NEW_UTS_LEN of linux/utsname.h
     match name.len() {
         length if length > MOST => error.because(format_args!(
@@ -292,6 +302,7 @@ pub fn why_not_named(cx: &Cx, name: &[u8], error: Error) -> Error {
 
 /// Why the loopback interface did not come up.
 pub fn why_not_up(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     caps::why(cx, CAP_NET_ADMIN, error)
 }
 

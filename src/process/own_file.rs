@@ -103,6 +103,7 @@ fn known_path(cx: &Cx) -> Result<Option<CString>, Error> {
 
 /// Why [`path`] is not known. `None`: nothing but that the program lies nowhere in this root.
 pub fn why_unknown(cx: &Cx) -> Option<Error> {
+    let _looking = cx.looking();
     if cx.sealed().is_some() { None } else { proc::root(cx).err().map(why_not_found) }
 }
 
@@ -193,5 +194,6 @@ fn read_only(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
 
 /// Why one of our tools was not executed. That is a failure of ours, and not of PROG.
 pub fn why_no_tool(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     why_not_executed::why(cx, path, error).with_status(FAILED)
 }

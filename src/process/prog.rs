@@ -254,6 +254,7 @@ impl Found {
 
     /// PROG was not found. Is it an option that stands behind an operand?
     fn why_an_option(&self, cx: &Cx, error: Error) -> Error {
+        let _looking = cx.looking();
         if error.status() != NOT_FOUND || !self.name.to_bytes().starts_with(b"-") {
             return error;
         }

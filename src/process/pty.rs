@@ -92,6 +92,7 @@ fn open_device(cx: &Cx, root: BorrowedFd) -> Option<OwnedFd> {
 const MOUNT: &str = "mount devices: td-mount --dev";
 
 fn why_no_devpts(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match sys::statx(cx, None, c"/dev/pts", 0) {
         Err(looked) => error.because(why_unreachable("/dev/pts", &looked)).way_out(MOUNT),
         Ok(_) => error,
@@ -110,6 +111,7 @@ fn why_not_opened(error: Error) -> Error {
 
 /// TIOCSCTTY(2const) has two preconditions.
 fn why_no_session(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match (sys::getpid(cx), sys::getsid(cx)) {
         (Ok(pid), Ok(session)) if pid != session && error.is(Errno::EPERM) => error
             .because("this process does not lead a session")

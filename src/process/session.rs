@@ -115,6 +115,7 @@ fn console(cx: &Cx) -> Result<CString, Error> {
 const NAME_ONE: &str = "name the terminal: --ctty=/dev/ttyS0";
 
 fn why_unknown(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     let error = match sys::statx(cx, None, c"/sys/class/tty", 0) {
         Err(e) if e.is(Errno::ENOENT) => {
             error.because("sysfs, which names the console, is not mounted on /sys")
@@ -126,6 +127,7 @@ fn why_unknown(cx: &Cx, error: Error) -> Error {
 
 /// Why there is no new session: setsid(2) has one precondition.
 fn why_no_session(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     match (sys::getpid(cx), sys::getpgid(cx, 0)) {
         (Ok(pid), Ok(group)) if pid == group && error.is(Errno::EPERM) => error
             .because("this process is the leader of a process group")
@@ -135,6 +137,7 @@ fn why_no_session(cx: &Cx, error: Error) -> Error {
 }
 
 fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(device.to_bytes());
     match (sys::statx(cx, None, device, 0), error.errno()) {
         (Err(looked), _) => error.because(why_unreachable(&shown, &looked)),
@@ -152,6 +155,7 @@ fn is_no_terminal(shown: &str, error: Error) -> Error {
 
 /// Why a terminal does not control our session, which is new.
 fn why_not_ours(cx: &Cx, device: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(device.to_bytes());
     if error.is(Errno::ENOTTY) {
         return is_no_terminal(&shown, error); // it is what the request is answered by other files

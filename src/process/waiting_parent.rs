@@ -196,6 +196,7 @@ impl<'a> WaitingParent<'a> {
 
     /// Why there is no child, which was to have these new namespaces (CLONE_NEW*).
     pub fn why_no_child(&self, cx: &Cx, namespaces: u64, error: Error) -> Error {
+        let _looking = cx.looking();
         namespaces::why(cx, namespaces, self.cgroups.clone_into().as_deref(), error)
     }
 

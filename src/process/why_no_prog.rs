@@ -15,6 +15,7 @@ pub fn why(
     prog: &CStr,
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     let enters_nothing = asked.is_some_and(|asked| *asked == Asked::default());
     if error.status() != NOT_FOUND || !enters_nothing || prog.to_bytes().contains(&b'/') {
         return error;

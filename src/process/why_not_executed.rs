@@ -14,6 +14,7 @@ use crate::sys::{self, Cx};
 
 /// Why a program was not executed: look at it. 127 where there is none, else 126.
 pub fn why(cx: &Cx, path: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     // That is ours, whatever the program is.
     if let Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) = error.errno() {
         return error;

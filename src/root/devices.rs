@@ -162,6 +162,7 @@ pub fn is_device(stat: &Statx, number: u64) -> bool {
 }
 
 fn why_no_devtmpfs(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     if error.is(Errno::EPERM) && !user_namespace::is_initial(cx) {
         return error
             .because("devtmpfs belongs to the whole machine: a user namespace cannot mount it")

@@ -45,6 +45,7 @@ pub fn why_locked(
     attr: MountAttr,
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EPERM) || user_namespace::is_initial(cx) {
         return error;
     }

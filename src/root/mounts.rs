@@ -75,6 +75,7 @@ pub fn copy_tree(cx: &Cx, file: BorrowedFd, set: u64, clear: u64) -> Result<Owne
 
 /// Why a mount cannot be copied: look at it.
 fn why_no_copy(cx: &Cx, file: BorrowedFd, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EINVAL) {
         return why(cx, error);
     }
@@ -98,6 +99,7 @@ pub fn why_not_moved(
     target: BorrowedFd,
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     let (Ok(from), Ok(to)) = (sys::fstatx(cx, mount), sys::fstatx(cx, target)) else {
         return error;
     };
@@ -138,6 +140,7 @@ pub fn why_not_moved(
 
 /// Why a mount, old or new, was refused: look at our rights.
 pub fn why(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EPERM) {
         return error;
     }

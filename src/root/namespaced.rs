@@ -43,6 +43,7 @@ pub fn why_no_view(
     attr: u64,
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     let known = error.why().len();
     let error = mounts::why(cx, error);
     if !error.is(Errno::EPERM) || error.why().len() > known {
@@ -64,6 +65,7 @@ pub fn why_no_view(
 }
 
 fn why_foreign_pids(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     let error = error.because("the pid namespace belongs to another user namespace");
     let inode = |path| sys::statx(cx, None, path, 0).map(|stat| stat.ino).ok();
     // Until its first process is there, a new one cannot be looked at.
@@ -83,6 +85,7 @@ fn why_too_revealing(
     attr: u64,
     error: Error,
 ) -> Error {
+    let _looking = cx.looking();
     let name = ascii(fstype.to_bytes());
     let flags = [
         (MOUNT_ATTR_RDONLY, "ro"),

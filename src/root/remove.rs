@@ -121,6 +121,7 @@ fn remove_entries(
 
 /// Why something is not removed.
 fn why(cx: &Cx, directory: BorrowedFd, name: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     match sys::statx(cx, Some(directory), name, libc::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) if error.is(Errno::EBUSY) && stat.is_mount_root() => {
             let what = format!("{} {MOUNTED}", plain(name.to_bytes()));

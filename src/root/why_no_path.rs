@@ -22,6 +22,7 @@ const LONGEST: [usize; 2] = [255, libc::PATH_MAX as usize - 1];
 
 /// A failed call with the cause that its path shows, if it does.
 pub fn explained(cx: &Cx, error: Error) -> Error {
+    let _looking = cx.looking();
     let (Some((path, used)), Some(errno)) = (error.path(), error.errno()) else { return error };
     let (path, used) = (path.clone(), *used);
     match why(cx, &path, used, errno) {
@@ -32,6 +33,7 @@ pub fn explained(cx: &Cx, error: Error) -> Error {
 
 /// Why a call that used the file at `path` returned `errno`. `None`: the path does not show it.
 pub fn why(cx: &Cx, path: &CStr, used: Use, errno: Errno) -> Option<String> {
+    let _looking = cx.looking();
     let bytes = path.to_bytes();
     match errno {
         Errno::ENOENT if bytes.is_empty() => return Some("an empty path names no file".into()),

@@ -36,6 +36,7 @@ const LONGEST: usize = 255;
 /// Why there is no file system of type `fstype` with `options` on a mount with `attr` (MOUNT_ATTR_*). Its source may be
 /// a device.
 pub fn why(cx: &Cx, fstype: &CStr, options: &[Parameter], attr: u64, error: Error) -> Error {
+    let _looking = cx.looking();
     if let Some(why) = unmapped(cx, options, &error) {
         return error.because(why).way_out("leave it out, or use an id that is mapped");
     }
@@ -97,6 +98,7 @@ fn takes_device(known: &[u8], fstype: &CStr) -> Option<bool> {
 
 /// Why there is no file system `fstype` of the device `source`: look at it.
 fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
+    let _looking = cx.looking();
     if error.is(Errno::EPERM) {
         return match user_namespace::is_initial(cx) {
             true => mounts::why(cx, error),
@@ -146,6 +148,7 @@ fn is_read_only(cx: &Cx, number: &str) -> bool {
 
 /// Who uses a device: a visible mount, or another user with exclusive access.
 fn why_in_use(cx: &Cx, source: &CStr, number: &str, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(source.to_bytes());
     let Ok(text) = sys::read_file(cx, None, c"/proc/self/mountinfo") else { return error };
     let mut lines = lines(text.leak());

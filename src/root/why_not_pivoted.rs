@@ -31,6 +31,7 @@ pub enum Fallback {
 /// Look for it. Causes that a bind does not remove come first, in whatever order the kernel checks them. The new root,
 /// `typed` by the user, is the working directory; `bind`: it may be bound on itself.
 pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> Option<Cause> {
+    let _looking = cx.looking();
     if !error.is(Errno::EINVAL) && !error.is(Errno::EBUSY) {
         return None;
     }
@@ -96,6 +97,7 @@ pub fn why(cx: &Cx, typed: &CStr, bind: bool, put_old: &CStr, error: &Error) -> 
 
 /// The error with its cause and the way out.
 pub fn explain(cx: &Cx, cause: Option<Cause>, error: Error) -> Error {
+    let _looking = cx.looking();
     match cause {
         None => mounts::why(cx, error),
         Some(Cause { because, way_out: "", .. }) => error.because(because),

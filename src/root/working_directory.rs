@@ -26,6 +26,7 @@ pub fn enter_of_others(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error>
 }
 
 fn why(cx: &Cx, directory: &CStr, uid: u32, error: Error) -> Error {
+    let _looking = cx.looking();
     let shown = plain(directory.to_bytes());
     let who = || ["uid ", &number(uid.into()), " may not search "].concat();
     match sys::statx(cx, None, directory, 0) {

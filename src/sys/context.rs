@@ -55,6 +55,8 @@ pub struct Cx {
     pub(in crate::sys) mountinfo: Cell<Option<&'static [u8]>>,
     /// Where hierarchies of cgroups are mounted, as far as it was checked since this process has last changed a mount.
     pub hierarchies: Cell<Vec<CString>>,
+    /// How many functions look for the cause of a failure, one within the other; and is that in the trace?
+    pub(in crate::sys) looking: Cell<(u32, bool)>,
     /// See [`Cx::expects`].
     pub(in crate::sys) expected: Cell<&'static [Errno]>,
     /// In a dry run: would a session have been started, and would it have a terminal?
@@ -88,6 +90,7 @@ impl Cx {
             made_mount_namespace: Cell::default(),
             mountinfo: Cell::default(),
             hierarchies: Cell::default(),
+            looking: Cell::default(),
             expected: Cell::default(),
             dry_session: Cell::default(),
             sigpipe: Cell::default(),
@@ -113,6 +116,7 @@ impl Cx {
     pub fn end_step(&self) {
         self.held.take();
         self.walked.take();
+        self.looking.take();
     }
 
     /// Keep a descriptor open to the end of the step, as one that is close-on-exec and that nobody owns would be.

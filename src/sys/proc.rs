@@ -42,6 +42,7 @@ pub fn line(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
 
 /// Why a file below /proc could not be opened: is none mounted there, which `why` says?
 pub fn why_missing(cx: &Cx, why: &str, error: Error) -> Error {
+    let _looking = cx.looking();
     let is_there = || sys::statx(cx, None, c"/proc/self", 0);
     match error.is(Errno::ENOENT) && is_there().is_err_and(|e| e.is(Errno::ENOENT)) {
         true => error.because(why),

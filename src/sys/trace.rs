@@ -13,6 +13,16 @@ use crate::sys::output::raw_write;
 use crate::sys::raw::{Call, nr, raw, sigaction};
 use crate::sys::structs::{PollFd, SigAction, TimeSpec};
 
+/// See [`Cx::looking`].
+pub struct Looking<'a>(&'a Cx);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        let (depth, is_said) = self.0.looking.get();
+        self.0.looking.set((depth.saturating_sub(1), is_said));
+    }
+}
+
 impl Cx {
     /// From here on this is a process that td created: its pid, in its own pid namespace, is printed before each line.
     /// (In a dry run, no process was created.)
@@ -86,6 +96,26 @@ impl Cx {
         }
     }
 
+    /// What is called while this lives is no part of the step: it looks for the cause of a failure. A line of the trace
+    /// separates it from the step.
+    #[must_use]
+    pub fn looking(&self) -> Looking<'_> {
+        let (depth, is_said) = self.looking.get();
+        self.looking.set((depth + 1, is_said));
+        Looking(self)
+    }
+
+    /// The line between the step and the looking, before the first call of either: as strace(1) writes what is no call.
+    fn separate(&self) {
+        let (depth, is_said) = self.looking.get();
+        if is_said != (depth > 0) {
+            self.looking.set((depth, depth > 0));
+            let what =
+                if is_said { ": back to the step ---" } else { ": looking for the cause ---" };
+            self.line(&["--- ", self.tool(), what].concat());
+        }
+    }
+
     /// A line of the trace, or of a dry run, which has no result.
     pub(in crate::sys) fn print(
         &self,
@@ -93,6 +123,7 @@ impl Cx {
         args: &[Arg],
         result: Option<Result<usize, Errno>>,
     ) {
+        self.separate();
         let mut text = self.text.take();
         text.clear();
         arg::append_call(call.1, args, result.and_then(Result::ok), &mut text);

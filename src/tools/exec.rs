@@ -297,6 +297,7 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
 
 /// Why a limit was not set: look at the one that is.
 fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
+    let _looking = cx.looking();
     match sys::getrlimit(cx, resource, flags::RLIMIT) {
         Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
             .because(format_args!("the hard limit is {}, and this would raise it", old.hard)),

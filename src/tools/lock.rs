@@ -182,6 +182,7 @@ fn record(opts: &Opts, key: &CStr) -> Flock {
 
 /// Say who has the lock. Of a key, it may have become free meanwhile.
 fn conflict(cx: &Cx, opts: &Opts, file: BorrowedFd, error: Error) -> Result<(), Error> {
+    let _looking = cx.looking();
     let shown = plain(opts.file.path.to_bytes());
     let Some(key) = &opts.key else {
         let stat = sys::fstatx(cx, file)?;

@@ -82,10 +82,20 @@ pub fn calls(text: &str) -> Vec<Call> {
     lines.map(call).collect()
 }
 
+/// Does a line of the trace separate the step from what is called to find the cause of a failure?
+pub fn is_separator(line: &str) -> bool {
+    let line = line
+        .split_once("] ")
+        .filter(|(pid, _)| pid.starts_with("[pid "))
+        .map_or(line, |(_, rest)| rest);
+    line.starts_with("--- td-") && line.ends_with(" ---")
+}
+
 /// The calls in a trace of ours, by the pid that stands before them: 0 for none.
 pub fn traced(text: &str) -> BTreeMap<i32, Vec<Call>> {
     let mut processes: BTreeMap<i32, Vec<Call>> = BTreeMap::new();
-    for line in text.lines() {
+    // Between the step and what looks for a cause there is a line.
+    for line in text.lines().filter(|line| !is_separator(line)) {
         let (pid, line) = match line.strip_prefix("[pid ").and_then(|rest| rest.split_once("] ")) {
             Some((pid, rest)) => (pid.parse().expect("a pid"), rest),
             None => (0, line),

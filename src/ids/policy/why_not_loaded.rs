@@ -14,6 +14,7 @@ const MOST: usize = 32768;
 
 /// Why a program of so many instructions was not loaded.
 pub fn why(cx: &Cx, length: usize, error: Error) -> Error {
+    let _looking = cx.looking();
     match error.errno() {
         Some(Errno::EACCES) if !may(cx) => error
             .because("this process has neither no_new_privs nor CAP_SYS_ADMIN")

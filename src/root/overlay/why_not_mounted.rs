@@ -30,6 +30,7 @@ pub fn why(
     error: Error,
     again: &dyn Fn(),
 ) -> Error {
+    let _looking = cx.looking();
     let found = match error.errno() {
         Some(Errno::EPERM) => return mounts::why(cx, error),
         Some(Errno::ELOOP) => place::overlapping(cx, layers),
@@ -64,6 +65,7 @@ pub fn why(
 
 /// Why the kernel does not take a layer.
 pub fn why_no_layer(cx: &Cx, layers: &[Layer], layer: &Layer, error: Error) -> Error {
+    let _looking = cx.looking();
     if !error.is(Errno::EINVAL) {
         return mounts::why(cx, error);
     }
