@@ -793,6 +793,34 @@ mod root {
         }
 
         #[test]
+        fn a_controller_that_no_cgroup_above_the_namespace_passes_down_is_explained() {
+            let own = Cgroup::new("notpassed");
+            let below = own.below("a");
+            let script = "umount -l \"$1\" && mount -t cgroup2 c \"$1\" && \"$2\" --set hugetlb.2MB.max=0 /x true";
+            let inside = || {
+                let unshare = ["td-unshare", "--mount", "--cgroup", "--into-cgroup", &below];
+                let mut cmd = cgroup(["--stay", &below].into_iter().chain(unshare));
+                cmd.args(["sh", "-c", script, "sh"]).arg(v2()).arg(bin("td-cgroup"));
+                run(&mut cmd)
+            };
+            let outside = "a cgroup above it, outside this cgroup namespace, does not pass it down";
+            let output = inside().exits(125).says("ENOENT").says("does not offer hugetlb");
+            output.says(&format!("td-cgroup: {outside}\n"));
+            // It is passed down, and processes are in the way.
+            run(&mut cgroup(["--set", "hugetlb.2MB.max=0", &below])).ok();
+            let output = inside().exits(125).says("EBUSY").says("has processes of its own");
+            assert!(!output.err().contains("does not"), "{output}");
+            // One that the kernel does not have is passed down by nobody.
+            let script = script.replace("hugetlb.2MB.max=0", "nonsense.x=1");
+            let unshare = ["td-unshare", "--mount", "--cgroup", "sh", "-c", &script, "sh"];
+            let mut cmd = cgroup(["--stay", &below].into_iter().chain(unshare));
+            let output = run(cmd.arg(v2()).arg(bin("td-cgroup"))).exits(125).says("EINVAL");
+            assert!(!output.err().contains(outside), "{output}");
+            drop(own);
+            restore_hugetlb();
+        }
+
+        #[test]
         fn a_controller_that_is_not_offered_is_explained() {
             private_mounts();
             let own = Cgroup::new("offered");

@@ -8,7 +8,8 @@ use syscalls::Errno;
 
 use crate::cgroup::file::{self, join, named, procs, read_word, shown_word, why_refused};
 use crate::cgroup::hierarchies::{CONTROLLERS, Hierarchy};
-use crate::cgroup::proc_pid_cgroup::why_on_v1;
+use crate::cgroup::mount;
+use crate::cgroup::proc_pid_cgroup::{bound_to_v1, why_on_v1};
 use crate::cgroup::tree::{self, DYING, TimeLeft};
 use crate::cgroup::wanted::Wanted;
 use crate::say::error::Error;
@@ -206,6 +207,11 @@ fn move_each(cx: &Cx, pids: &[i32], to: &CStr) -> Result<(), Error> {
     Ok(())
 }
 
+/// Is the root of what is mounted here not that of the machine?
+fn is_root_of_namespace(cx: &Cx) -> bool {
+    sys::statx(cx, None, c"/proc/self/ns/cgroup", 0).is_ok() && !mount::in_initial_namespace(cx)
+}
+
 /// Why a controller was not turned on.
 fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
     let _looking = cx.looking();
@@ -219,7 +225,15 @@ fn why_not_on(cx: &Cx, level: &CStr, controller: &[u8], error: Error) -> Error {
             let offered = if offered.is_empty() { "none" } else { &offered };
             let error =
                 error.because(format_args!("{shown} does not offer {name}; it offers: {offered}"));
-            why_on_v1(cx, controller, error)
+            let is_on_v2 = matches!(bound_to_v1(cx, controller), Ok(false));
+            let error = why_on_v1(cx, controller, error);
+            // ENOENT is only of a controller that the kernel has, and a cgroup has what the one above it passes down.
+            match error.is(Errno::ENOENT) && is_on_v2 && is_root_of_namespace(cx) {
+                true => error.because(
+                    "a cgroup above it, outside this cgroup namespace, does not pass it down",
+                ),
+                false => error,
+            }
         }
         Some(Errno::EBUSY) => why_in_the_way(cx, level, error),
         Some(Errno::EOPNOTSUPP) => match shown_word(cx, level, b"cgroup.type") {
