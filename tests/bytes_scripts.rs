@@ -120,7 +120,7 @@ fn a_script_is_called_by_any_name() {
     for word in words_for_shell().filter(|word| word.len() < 200) {
         let dir = TempDir::new();
         let ours = ["bench", "build", "install", "test", "test-vm"];
-        for name in ["td-run", "td-rootfs", "td-mkinitramfs"].iter().chain(&ours) {
+        for name in ["td-run", "td-rootfs", "td-mkinitramfs", "td-doctor"].iter().chain(&ours) {
             let copy = dir.path().join(&word);
             fs::copy(format!("{SCRIPTS}/{name}"), &copy).expect("a copy");
             let mut cmd = script(&format!("{SCRIPTS}/{name}"), ["none"]);
@@ -240,7 +240,7 @@ fn each_script_that_repeats_a_word_has_the_same_way_to_show_it() {
         text[start..].split_inclusive("\n}\n").next().expect("a function").to_string()
     };
     let ours = ["bench", "build", "demo", "install", "test", "test-vm"];
-    for name in ["td-rootfs", "td-mkinitramfs"].into_iter().chain(ours) {
+    for name in ["td-rootfs", "td-mkinitramfs", "td-doctor"].into_iter().chain(ours) {
         assert_eq!(show(name), show("td-run"), "{name}");
     }
 }
