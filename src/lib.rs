@@ -109,6 +109,7 @@ pub mod process {
     pub mod container;
     pub mod descriptors;
     pub mod explain;
+    pub mod filter;
     pub mod grace;
     pub mod join;
     pub mod lock;

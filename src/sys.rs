@@ -19,6 +19,7 @@ mod handed;
 pub mod memory;
 mod output;
 mod path_of;
+pub mod probe;
 pub mod proc;
 mod raw;
 pub mod structs;

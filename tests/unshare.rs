@@ -1568,7 +1568,7 @@ mod root {
     }
 
     #[test]
-    fn a_seccomp_filter_is_named_when_nothing_else_is_found() {
+    fn a_seccomp_filter_that_refuses_namespaces_is_named() {
         private_mounts();
         for errno in [libc::EPERM, libc::ENOSYS] {
             for options in ["-m", "-U", "-p"] {
@@ -1579,7 +1579,7 @@ mod root {
                     errno,
                 );
                 let output = run(&mut cmd).exits(125);
-                let output = output.says("a seccomp filter is set for this process");
+                let output = output.says("a seccomp filter of this process refuses ");
                 assert_eq!(output.out(), "");
             }
         }

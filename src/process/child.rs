@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::cgroup::memberships::Memberships;
+use crate::process::explain;
 use crate::process::ready::{Ran, Ready};
 use crate::process::wait;
 use crate::say::error::{Error, FAILED};
@@ -66,7 +67,7 @@ pub fn spawn_for(
     // After a failure the parent does what the caller of this function does.
     let set_up = set_up_child(cx, parent, &sigchld, (!is_first).then_some(mask));
     if let Err(error) = set_up.and_then(|()| ready.of_child(cx)) {
-        cx.say(&error);
+        cx.say(&explain::explained(cx, error));
         sys::exit(cx, FAILED);
     }
     Ok(Side::Child)
@@ -167,6 +168,7 @@ pub fn run_helper(cx: &Cx, flags: u64, part: Box<Part<'_>>) -> Result<u8, Error>
         let Err(error) = die_with_parent(cx, parent).and_then(|()| part(Side::Child)) else {
             sys::exit(cx, 0)
         };
+        let error = explain::explained(cx, error);
         cx.say(&error);
         sys::exit(cx, error.status());
     }

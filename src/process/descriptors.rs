@@ -17,6 +17,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::process::explain;
 use crate::say::error::Error;
 use crate::say::show;
 use crate::sys::{self, Cx};
@@ -46,7 +47,9 @@ pub fn stay_alone(cx: &Cx, keep: &[Option<RawFd>], rest: &sys::Rest) -> ! {
     let mut kept = cx.locks().to_vec();
     kept.extend(cx.trace_fd());
     kept.extend(keep.iter().flatten());
-    sys::stay_alone(cx, &kept, rest)
+    sys::stay_alone(cx, &kept, &|closed| {
+        rest(closed).map_err(|error| explain::explained(cx, error))
+    })
 }
 
 /// Refuse a lock on a descriptor that is not one of `keep`, where PROG gets another root: closed, the lock would be

@@ -45,7 +45,6 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
             why_not_placed(cgroup.to_bytes(), error)
         }
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
-        (Some(Errno::ENOSYS), _) => why_filtered(cx, error),
         (Some(Errno::EINVAL), _) => why_invalid(cx, wanted, error),
         (Some(Errno::ENOSPC), _) => why_too_many(cx, wanted, error),
         (Some(Errno::EAGAIN), _) => why_no_process(cx, into, error),
@@ -62,7 +61,7 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
     let privileged = sys::capget(cx).is_ok_and(|own| own.effective() >> CAP_SYS_ADMIN & 1 == 1);
     if wanted & libc::CLONE_NEWUSER as u64 == 0 {
         return match privileged {
-            true => why_filtered(cx, error),
+            true => error,
             false => caps::why(cx, CAP_SYS_ADMIN, error)
                 .way_out("add --map-root-user: root of a new user namespace has it"),
         };
@@ -86,17 +85,6 @@ fn why_forbidden(cx: &Cx, wanted: u64, error: Error) -> Error {
     }
     match user_namespace::restricted(cx) {
         Some(what) if !privileged => error.because(what).way_out(user_namespace::SYSCTL),
-        _ => why_filtered(cx, error),
-    }
-}
-
-/// When nothing else is found: is there a filter for system calls, as container engines set?
-fn why_filtered(cx: &Cx, error: Error) -> Error {
-    let _looking = cx.looking();
-    match status(cx, b"Seccomp:\t") {
-        Some(mode) if mode == b"2" => error
-            .because("a seccomp filter is set for this process; no other cause was found")
-            .way_out("let the filter allow clone3(2) and unshare(2)"),
         _ => error,
     }
 }

@@ -1,5 +1,6 @@
 //! What is reported when something fails: the call, the errno, why, and the way out; and exit codes.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::ffi::CString;
 
@@ -72,12 +73,15 @@ struct Said {
     way_out: Vec<String>,
     /// The tool's exit status.
     status: u8,
+    /// See [`Error::with_call`].
+    call: Option<&'static dyn Any>,
 }
 
 impl Error {
     fn new(what: Cow<'static, str>, errno: Errno) -> Error {
         let (why, way_out) = (Vec::new(), Vec::new());
-        Error(Box::leak(Box::new(Said { what, errno, path: None, why, way_out, status: FAILED })))
+        let said = Said { what, errno, path: None, call: None, why, way_out, status: FAILED };
+        Error(Box::leak(Box::new(said)))
     }
 
     /// A system call, as made, that failed with `errno`.
@@ -94,6 +98,24 @@ impl Error {
     /// The path that the failed call was given, and what for.
     pub fn path(&self) -> Option<&(CString, Use)> {
         self.0.path.as_ref()
+    }
+
+    /// The call with its arguments, for [`crate::sys::probe`], which alone knows what that is.
+    pub fn with_call(self, call: &'static dyn Any) -> Error {
+        self.0.call = Some(call);
+        self
+    }
+
+    /// That call.
+    pub fn call_made(&self) -> Option<&'static dyn Any> {
+        self.0.call
+    }
+
+    /// Forget why, and the way out: what was found now comes before all that.
+    pub fn without_cause(self) -> Error {
+        self.0.why.clear();
+        self.0.way_out.clear();
+        self
     }
 
     /// A refusal by td itself: a precondition that was checked and is not met.

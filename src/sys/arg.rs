@@ -89,6 +89,8 @@ pub(in crate::sys) enum Arg<'a> {
     OwnEnv(Vector, usize),
     /// The null pointer.
     Null,
+    /// An address where nothing is, nor can be: what the kernel would read or write there is EFAULT.
+    Nowhere,
     /// The number of ids, and a list of them.
     Ids(&'a [u32]),
     /// A structure that the kernel reads.
@@ -141,10 +143,31 @@ impl Arg<'_> {
             Arg::Bytes(b) => address(b),
             Arg::Ids(ids) => ids.len(),
             Arg::Null => 0,
+            Arg::Nowhere => usize::MAX,
             Arg::In(s) | Arg::InSized(s) => address(s),
             Arg::InOut(s) | Arg::Out(s) | Arg::OutIf(s) => address(s),
             Arg::Buffer(b) | Arg::PathBuffer(b) | Arg::Entries(b) => address(b),
         }
+    }
+
+    /// The same, with no address in it that is any: a number, and the size that belongs to an address, stay.
+    pub(in crate::sys) fn without_address(&self) -> [Option<Arg<'static>>; 2] {
+        let number = match *self {
+            Arg::Int(n) => Arg::Int(n),
+            Arg::Size(n) => Arg::Size(n),
+            Arg::Fd(fd) => Arg::Fd(fd),
+            Arg::Mode(mode) => Arg::Mode(mode),
+            Arg::FileMode(mode) => Arg::FileMode(mode),
+            Arg::Dev(n) => Arg::Dev(n),
+            Arg::Flags(n, table) => Arg::Flags(n, table),
+            Arg::Name(n, table) => Arg::Name(n, table),
+            Arg::Open(n) => Arg::Open(n),
+            Arg::Clone(n) => Arg::Clone(n),
+            Arg::Null => Arg::Null,
+            Arg::Ids(ids) => return [Some(Arg::Size(ids.len())), Some(Arg::Nowhere)],
+            _ => return [Some(Arg::Nowhere), self.second().map(Arg::Size)],
+        };
+        [Some(number), None]
     }
 
     /// Append the text. What the kernel fills in is shown when the call has returned `Some` number.

@@ -19,6 +19,7 @@ use crate::sys::handed::Handed;
 use crate::sys::memory::refused_memory;
 use crate::sys::output::{has_room, hurry, raw_write};
 use crate::sys::path_of::path_of;
+use crate::sys::probe;
 use crate::sys::raw::{Call, at, nr, owned, raw};
 use crate::sys::structs::{RLimit, SigSet};
 
@@ -132,7 +133,8 @@ impl Cx {
 
     /// A call that has failed. What any of them may fail with is explained here.
     pub(in crate::sys) fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
-        let mut error = Error::call(arg::call(call.1, args, None).into(), errno);
+        let error = Error::call(arg::call(call.1, args, None).into(), errno);
+        let mut error = probe::remember(call, args, error);
         if let Some((dirfd, path, used)) = path_of(call, args) {
             error = match self.whole_path(dirfd, path, used, errno) {
                 Some(path) => error.with_path(path, used),
