@@ -139,7 +139,7 @@ fn policies_that_are_too_long_together_and_one_that_refuses_seccomp_are_named() 
     ];
     run(&mut td("td-exec", words))
         .exits(125)
-        .says("perhaps an already loaded policy refuses seccomp(2)");
+        .says("a seccomp filter of this process refuses seccomp(2)");
 }
 
 #[test]

@@ -33,10 +33,6 @@ pub fn why(cx: &Cx, length: usize, error: Error) -> Error {
             )),
             _ => error,
         },
-        // Refused by a policy, the call never reaches the code that answers otherwise.
-        _ if matches!(field(cx, b"Seccomp:"), Field::Number(2)) => {
-            error.because("perhaps an already loaded policy refuses seccomp(2)")
-        }
         _ => error,
     }
 }

@@ -59,10 +59,9 @@ pub fn prctl_get_no_new_privs(cx: &Cx) -> Result<bool, Error> {
     cx.read(nr::prctl, &args).map(|set| set == 1)
 }
 
-/// `prctl(PR_GET_SECCOMP, 0, 0, 0, 0)`: PR_GET_SECCOMP(2const). 2: a filter is loaded. EINVAL: this kernel has none.
+/// `prctl(PR_GET_SECCOMP)`: PR_GET_SECCOMP(2const). 2: a filter is loaded. EINVAL: this kernel has none.
 pub fn prctl_get_seccomp(cx: &Cx) -> Result<usize, Error> {
-    let zero = Arg::Size(0);
-    cx.read(nr::prctl, &[name(libc::PR_GET_SECCOMP, flags::PRCTL), zero, zero, zero, zero])
+    cx.read(nr::prctl, &[name(libc::PR_GET_SECCOMP, flags::PRCTL)])
 }
 
 /// `seccomp(SECCOMP_SET_MODE_FILTER, 0, program)`: seccomp(2). The kernel runs the program before each system call of
