@@ -24,16 +24,9 @@ pub fn among(cx: &Cx, layers: &[Layer], options: &[Parameter]) -> Cause {
         let why = [&shown(one), " and ", &shown(other), " exclude each other"].concat();
         Some((why, "leave out one of them"))
     };
-    let verifies = is(c"verity", c"on") || is(c"verity", c"require");
-    if verifies && is(c"metacopy", c"off") {
-        return pair(c"verity", c"metacopy");
-    }
     let follows = value(c"redirect_dir").filter(|value| !redirects(cx, value, has_upper));
     if follows.is_some() && is(c"metacopy", c"on") {
         return pair(c"metacopy", c"redirect_dir");
-    }
-    if follows.is_some() && verifies {
-        return pair(c"verity", c"redirect_dir");
     }
     if is(c"nfs_export", c"on") && (has_upper || is(c"redirect_dir", c"nofollow")) {
         if is(c"index", c"off") {
@@ -48,7 +41,6 @@ pub fn among(cx: &Cx, layers: &[Layer], options: &[Parameter]) -> Cause {
     let key = match value(c"redirect_dir") {
         Some(value) if !is_nofollow(cx, value) => c"redirect_dir",
         _ if is(c"metacopy", c"on") => c"metacopy",
-        _ if verifies => c"verity",
         _ => return None,
     };
     let why = match user_namespace::is_initial(cx) {
