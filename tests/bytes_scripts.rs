@@ -100,7 +100,7 @@ fn td_mkinitramfs_prints_no_byte_that_is_not_plain() {
 fn the_scripts_of_the_checkout_print_no_byte_that_is_not_plain() {
     // With the last word each of them refuses the line before it does anything.
     let wrong = ["--no-such-option".as_ref()];
-    for name in ["bench", "build", "install", "test-vm"] {
+    for name in ["bench", "build", "fuzz", "install", "test-vm"] {
         each_line(name, &[], &wrong, &[]);
     }
     // Behind `--` the last word would be one more filter: all tests would be built, and their log be that of the run
@@ -119,7 +119,7 @@ fn the_scripts_of_the_checkout_print_no_byte_that_is_not_plain() {
 fn a_script_is_called_by_any_name() {
     for word in words_for_shell().filter(|word| word.len() < 200) {
         let dir = TempDir::new();
-        let ours = ["bench", "build", "install", "test", "test-vm"];
+        let ours = ["bench", "build", "fuzz", "install", "test", "test-vm"];
         for name in ["td-run", "td-rootfs", "td-mkinitramfs", "td-doctor"].iter().chain(&ours) {
             let copy = dir.path().join(&word);
             fs::copy(format!("{SCRIPTS}/{name}"), &copy).expect("a copy");
@@ -239,7 +239,7 @@ fn each_script_that_repeats_a_word_has_the_same_way_to_show_it() {
         let start = text.find("\nshow() {\n").unwrap_or_else(|| panic!("{name} shows words"));
         text[start..].split_inclusive("\n}\n").next().expect("a function").to_string()
     };
-    let ours = ["bench", "build", "demo", "install", "test", "test-vm"];
+    let ours = ["bench", "build", "demo", "fuzz", "install", "test", "test-vm"];
     for name in ["td-rootfs", "td-mkinitramfs", "td-doctor"].into_iter().chain(ours) {
         assert_eq!(show(name), show("td-run"), "{name}");
     }
