@@ -658,7 +658,7 @@ mod root {
     #[test]
     fn names_a_layer_of_another_mount_namespace() {
         let dir = place();
-        let other = start(Command::new("unshare").args(["-m", "sh", "-c", "echo; sleep 100"]));
+        let other = start(Command::new("unshare").args(["-m", "sh", "-c", "echo; exec sleep 100"]));
         other.prints("\n");
         let lower = format!("/proc/{}/root{}/l1", other.pid(), dir.path().display());
         let line = format!("--lower {lower} --lower l2 T");

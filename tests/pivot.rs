@@ -719,7 +719,7 @@ mod root {
     fn a_new_root_in_another_mount_namespace_is_not_taken_for_a_locked_one() {
         let place = Place::new();
         let other =
-            start(Command::new("unshare").args(["-m", "sh", "-c", "echo there; sleep 100"]));
+            start(Command::new("unshare").args(["-m", "sh", "-c", "echo there; exec sleep 100"]));
         other.prints("there");
         let theirs = format!("/proc/{}/root{}/mnt", other.pid(), text(place.0.path()));
         let output = run(&mut place.td(&format!("td-pivot --no-bind {theirs} true"))).exits(125);
