@@ -24,6 +24,7 @@
 /// How values are shown and read: calls, flags, capabilities and errnos as strace writes them; numbers, lines and
 /// programs as the kernel reads them.
 pub mod say {
+    pub mod elf;
     pub mod error;
     pub mod flags;
     pub mod format;
@@ -109,6 +110,7 @@ pub mod process {
     pub mod container;
     pub mod descriptors;
     pub mod explain;
+    pub mod file_to_execute;
     pub mod filter;
     pub mod grace;
     pub mod join;
@@ -120,6 +122,7 @@ pub mod process {
     pub mod own_file;
     pub mod pid_file;
     pub mod process_1;
+    pub mod processes;
     pub mod prog;
     pub mod pty;
     pub mod ready;
@@ -132,6 +135,7 @@ pub mod process {
     pub mod terminal_inside;
     pub mod wait;
     pub mod waiting_parent;
+    pub mod why_no_child;
     pub mod why_no_prog;
     pub mod why_not_executed;
 }

@@ -16,6 +16,7 @@ mod context;
 mod door;
 pub mod entry;
 mod handed;
+mod limits;
 pub mod memory;
 mod output;
 mod path_of;

@@ -489,10 +489,10 @@ mod root {
             ("noexec/script", "{} is on a file system that is mounted noexec"),
             ("script", "{} exists, but its interpreter /nowhere/interpreter does not"),
             ("crlf", "{} exists, but its interpreter \"/bin/sh\\r\" does not"),
-            ("loader", "{} exists, but its interpreter /nowhere/ld.so does not"),
+            ("loader", "{} exists, but its loader /nowhere/ld.so does not exist in this root"),
             ("text", "{} has no #! line and is not an ELF program"),
             ("text", "if it is a shell script: sh {}"),
-            ("empty", "{} has no #! line and is not an ELF program"),
+            ("empty", "{} is empty"),
             ("foreign", "{} is a program for EM_RISCV, which this machine cannot run"),
         ]
     }

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use common::pty::Pty;
 use common::*;
@@ -1166,7 +1167,7 @@ mod root {
         let pid = ended.pid().to_string();
         assert!(ended_within(ended.pid(), LIMIT));
         // It has ended, and waits to be reaped.
-        let says = format!("process {pid} does not exist");
+        let says = format!("process {pid} has ended");
         run(&mut td("td-enter", ["-t", &pid, "-a", "true"])).exits(125).says(&says);
         ended = start(&mut sh(""));
         ended.wait().ok();
@@ -1177,8 +1178,16 @@ mod root {
         // It ends while it is being entered.
         let target = target(&mut td_unshare("-n"));
         let cmd = enter(&target, "-n", "true");
+        // One that lives has not ended, whatever setns(2) says.
         let (output, _) = strace::strace(&["-e", "inject=setns:error=ESRCH"], &cmd);
-        output.exits(125).says(&format!("/proc/{} has ended", target.pid));
+        let output = output.exits(125).says("ESRCH (");
+        assert!(!output.err().contains("has ended"), "{output}");
+        let dir = TempDir::new();
+        let late = ["-e", "inject=setns:delay_enter=6000000"];
+        let entry = start(&mut strace::under_strace(&late, &cmd, &dir));
+        std::thread::sleep(Duration::from_secs(3));
+        kill(target.pid, libc::SIGKILL);
+        entry.wait().exits(125).says("ESRCH (").says(&format!("/proc/{} has ended", target.pid));
         // A pid of another /proc.
         run(&mut td("td-unshare", ["-p", "td-enter", "-t", "1", "-a", "true"]))
             .exits(125)

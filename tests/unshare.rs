@@ -1727,7 +1727,7 @@ mod root {
         let user = "setpriv --reuid 12346 --regid 12346 --clear-groups prlimit --nproc=1:1";
         refused(
             &format!("{user} {} -r -p echo ran", td.display()),
-            &["EAGAIN (", "perhaps RLIMIT_NPROC is reached: it allows this user 1 processes"],
+            &["EAGAIN (", "RLIMIT_NPROC allows uid 12346 1 processes and threads, and 1 exist"],
         );
     }
 

@@ -96,8 +96,16 @@ fn programs(data: &[u8]) {
     let lies_there = |part: &[u8]| part.is_empty() || data.windows(part.len()).any(|w| w == part);
     match format_of(data) {
         Format::Script(interpreter) => assert!(data.starts_with(b"#!") && lies_there(interpreter)),
-        Format::Elf(_, loader) => {
-            assert!(data.starts_with(b"\x7fELF") && loader.is_none_or(lies_there));
+        Format::BadLine(_) => assert!(data.starts_with(b"#!")),
+        Format::Elf(elf) => {
+            assert!(data.starts_with(b"\x7fELF"));
+            let damage = elf.damage(data.len() as u64);
+            let (at, size) = elf.table();
+            let table = usize::try_from(at).ok().and_then(|at| data.get(at..));
+            // What is not damaged has all of its program headers.
+            assert!(damage.is_some() || table.is_some_and(|table| table.len() >= size));
+            elf.loader(table.unwrap_or_default());
+            elf.loader(data);
         }
         Format::Unknown => assert!(!data.starts_with(b"#!") && !data.starts_with(b"\x7fELF")),
     }

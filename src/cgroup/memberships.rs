@@ -64,6 +64,11 @@ impl Memberships {
         self.tasks.iter().try_for_each(|tasks| tasks.enter(cx))
     }
 
+    /// The cgroup of version 2 where a child starts, as `/proc/PID/cgroup` has it.
+    pub fn start(&self) -> Option<&[u8]> {
+        self.v2.as_ref().map(|_| self.v2_cgroup.as_slice())
+    }
+
     /// Without CLONE_INTO_CGROUP the child moves itself to the version 2 cgroup too, by its cgroup.procs.
     /// Returns whether it has one.
     pub fn without_clone3(&mut self, cx: &Cx) -> Result<bool, Error> {

@@ -8,6 +8,7 @@ use crate::cgroup::memberships::Memberships;
 use crate::process::explain;
 use crate::process::ready::{Ran, Ready};
 use crate::process::wait;
+use crate::process::why_no_child;
 use crate::say::error::{Error, FAILED};
 use crate::sys::structs::{SigAction, SigSet};
 use crate::sys::{self, Cx};
@@ -79,10 +80,10 @@ pub fn spawn_for(
 fn clone(cx: &Cx, flags: u64, cgroups: &mut Memberships) -> Result<i32, Error> {
     match sys::clone3(cx, flags, cgroups.v2.as_ref().map(AsFd::as_fd)) {
         Err(e) if e.is(Errno::ENOSYS) || e.is(Errno::EPERM) && flags == 0 => {}
-        other => return other,
+        other => return other.map_err(|e| why_no_child::why(cx, cgroups.start(), e)),
     }
     let later = if cgroups.without_clone3(cx)? { libc::CLONE_NEWCGROUP as u64 } else { 0 };
-    sys::clone(cx, flags & !later)
+    sys::clone(cx, flags & !later).map_err(|e| why_no_child::why(cx, None, e))
 }
 
 /// Die with the parent, whose pidfd is passed on. Leave the locks of the chain to the parent, and restore the caller's

@@ -149,7 +149,10 @@ fn why(cx: &Cx, join: &Join, kinds: u64, error: Error) -> Error {
     let _looking = cx.looking();
     let shown = plain(join.path.to_bytes());
     match error.errno() {
-        Some(Errno::ESRCH) => error.because(format_args!("{shown} has ended")),
+        // A pidfd is readable when its process has ended.
+        Some(Errno::ESRCH) if sys::readable(cx, join.file.as_fd()).unwrap_or(false) => {
+            error.because(format_args!("{shown} has ended"))
+        }
         Some(Errno::EINVAL) => why_not_this(cx, join, &shown, error),
         Some(Errno::EPERM) => why_forbidden(cx, join, kinds, &shown, error),
         _ => error,

@@ -6,16 +6,14 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::cgroup::memberships::why_not_placed;
-use crate::cgroup::{file, hierarchies, places};
 use crate::ids::caps::{self, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_TIME};
 use crate::ids::user_namespace;
 use crate::root::mountinfo;
 use crate::root::mounts;
 use crate::say::error::Error;
-use crate::say::flags::{self, Names, Table};
 use crate::say::show::{self, ascii, plain};
 use crate::say::text::split;
-use crate::sys::proc::{self, number, path, status};
+use crate::sys::proc::{self, path, status};
 use crate::sys::{self, Cx};
 
 /// The kinds, by their bits for clone(2), their names in `/proc/self/ns` and `/proc/sys/user`, and their options.
@@ -47,10 +45,6 @@ pub fn why(cx: &Cx, wanted: u64, into: Option<&CStr>, error: Error) -> Error {
         (Some(Errno::EPERM | Errno::EACCES), _) => why_forbidden(cx, wanted, error),
         (Some(Errno::EINVAL), _) => why_invalid(cx, wanted, error),
         (Some(Errno::ENOSPC), _) => why_too_many(cx, wanted, error),
-        (Some(Errno::EAGAIN), _) => why_no_process(cx, into, error),
-        (Some(Errno::ENOMEM), _) if children_elsewhere(cx) => error
-            .because("process 1 of the pid namespace for new children has ended")
-            .way_out("create a new one: unshare --pid --fork"),
         _ => error,
     }
 }
@@ -134,41 +128,6 @@ fn why_too_many(cx: &Cx, wanted: u64, mut error: Error) -> Error {
     match wanted & libc::CLONE_NEWUSER as u64 {
         0 => error,
         _ => error.because("or user namespaces are nested 32 deep, the maximum"),
-    }
-}
-
-/// Why there was no new process: the cgroup or the user has too many.
-fn why_no_process(cx: &Cx, into: Option<&CStr>, error: Error) -> Error {
-    let _looking = cx.looking();
-    let hierarchies = hierarchies::list(cx).unwrap_or_default();
-    if let Some(pids) = hierarchies::of_controller(&hierarchies, b"pids") {
-        // On version 1 the child goes there by itself.
-        let into =
-            into.filter(|_| pids.v2).and_then(|typed| places::name(&hierarchies, typed).ok());
-        let (levels, _) = pids.levels(&into.unwrap_or_default()).unwrap_or_default();
-        for level in levels {
-            let read = |file| number(&sys::read_file(cx, None, &file::join(&level, file)).ok()?);
-            match (read(b"pids.max"), read(b"pids.current")) {
-                (Some(most), Some(now)) if now >= most => {
-                    let level = plain(level.to_bytes());
-                    let [most, now] = [most, now].map(show::number);
-                    return error.because(format_args!(
-                        "{level}/pids.max allows {most} processes, and {now} exist"
-                    ));
-                }
-                _ => {}
-            }
-        }
-    }
-    // By elimination: the kernel does not show how many processes the user has.
-    const NPROC: Table =
-        &Names { values: &[flags::fitting(libc::RLIMIT_NPROC as u64)], names: "RLIMIT_NPROC" };
-    match sys::getrlimit(cx, libc::RLIMIT_NPROC as u64, NPROC) {
-        Ok(limit) if limit.soft != libc::RLIM64_INFINITY => error.because(format_args!(
-            "perhaps RLIMIT_NPROC is reached: it allows this user {} processes",
-            show::number(limit.soft)
-        )),
-        _ => error,
     }
 }
 

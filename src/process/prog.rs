@@ -8,6 +8,7 @@ use syscalls::Errno;
 
 use crate::cli::Prog;
 use crate::process::descriptors;
+use crate::process::file_to_execute;
 use crate::process::own_file::{self, Seal};
 use crate::process::ready;
 use crate::process::why_not_executed;
@@ -220,10 +221,7 @@ impl Found {
         // An empty name does not name a program, though it would be found in every directory.
         let directories = split(path, b':').filter(|_| !self.name.is_empty());
         for directory in directories {
-            let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
-            file.push(b'/');
-            file.extend(self.name.to_bytes());
-            let file = cstring(file);
+            let file = in_directory(directory, self.name);
             match may_execute(cx, &file) {
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENOTDIR) => {}
                 Err(e) => refused = refused.or(Some((file, e))),
@@ -248,8 +246,16 @@ impl Found {
             sys::exit_now(0);
         }
         let name = plain(self.name.to_bytes());
-        Err(Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)))
-            .with_status(NOT_FOUND))
+        let error = Error::refusal(format_args!("{name}: not found in PATH, {}", plain(path)));
+        let mut links =
+            split(path, b':').filter(|_| !self.name.is_empty()).filter_map(|directory| {
+                file_to_execute::dangling(cx, &in_directory(directory, self.name))
+            });
+        Err(match links.next() {
+            Some(link) => error.because(link + ", which does not exist in this root"),
+            None => error,
+        }
+        .with_status(NOT_FOUND))
     }
 
     /// PROG was not found. Is it an option that stands behind an operand?
@@ -285,6 +291,12 @@ impl Found {
         let path = self.file(cx)?.unwrap_or_default();
         Err(sys::execve_dry(cx, &path, &self.argv(cx, None, None)))
     }
+}
+
+/// A name in a directory of PATH, where an empty one is the working directory.
+fn in_directory(directory: &[u8], name: &CStr) -> CString {
+    let directory = if directory.is_empty() { b"." } else { directory };
+    cstring([directory, b"/", name.to_bytes()].concat())
 }
 
 /// May this process execute the file? False: only execve(2) can tell, because a policy refuses faccessat2(2).

@@ -29,13 +29,15 @@ impl Target {
     /// Hold the process `pid`.
     pub fn open(cx: &Cx, pid: i32) -> Result<Target, Error> {
         // A pidfd is opened by the numbers of our own pid namespace; `/proc` may show another.
-        let seen = sys::readlinkat(cx, None, c"/proc/self")?;
+        let seen = sys::readlinkat(cx, None, c"/proc/self").map_err(|e| {
+            proc::why_missing(cx, "processes are found through /proc, which must be mounted", e)
+        })?;
         if number(&seen) != Some(sys::getpid(cx)?) {
             return Err(Error::refusal("/proc shows another pid namespace")
                 .way_out("mount a new one: td-mount --proc /"));
         }
-        let pidfd = sys::pidfd_open(cx, pid).map_err(|e| why(pid, e))?;
-        let dir = open_process(cx, pid)?;
+        let pidfd = sys::pidfd_open(cx, pid).map_err(|e| why_no_process(cx, pid, e))?;
+        let dir = open_process(cx, pid).map_err(|e| why(cx, pid, Some(&pidfd), e))?;
         let target = Target { pid, pidfd, dir };
         target.lives(cx)?;
         Ok(target)
@@ -44,9 +46,14 @@ impl Target {
     /// It has not ended: so what was looked at was this process, and no other with its pid.
     pub fn lives(&self, cx: &Cx) -> Result<(), Error> {
         match sys::readable(cx, self.pidfd.as_fd())? {
-            true => Err(Error::refusal(no_process(self.pid))),
+            true => Err(Error::refusal(format_args!("process {} has ended", self.pid))),
             false => Ok(()),
         }
+    }
+
+    /// Why it cannot be looked into.
+    fn why(&self, cx: &Cx, error: Error) -> Error {
+        why(cx, self.pid, Some(&self.pidfd), error)
     }
 
     /// Its directory in `/proc`, by name.
@@ -74,17 +81,17 @@ impl Target {
     /// Open its `root` or `cwd`.
     pub fn directory(&self, cx: &Cx, name: &CStr) -> Result<OwnedFd, Error> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
-        sys::openat(cx, Some(self.dir.as_fd()), name, flags).map_err(|e| why(self.pid, e))
+        sys::openat(cx, Some(self.dir.as_fd()), name, flags).map_err(|e| self.why(cx, e))
     }
 
     /// A file of its directory in `/proc`, whole.
     pub fn read(&self, cx: &Cx, name: &CStr) -> Result<Vec<u8>, Error> {
-        sys::read_file(cx, Some(self.dir.as_fd()), name).map_err(|e| why(self.pid, e))
+        sys::read_file(cx, Some(self.dir.as_fd()), name).map_err(|e| self.why(cx, e))
     }
 
     /// Open a file of its directory in `/proc`.
     pub fn open_file(&self, cx: &Cx, name: &CStr) -> Result<OwnedFd, Error> {
-        sys::openat(cx, Some(self.dir.as_fd()), name, libc::O_RDONLY).map_err(|e| why(self.pid, e))
+        sys::openat(cx, Some(self.dir.as_fd()), name, libc::O_RDONLY).map_err(|e| self.why(cx, e))
     }
 
     /// Are all its ids this one?
@@ -102,23 +109,57 @@ impl Target {
     }
 
     pub fn stat(&self, cx: &Cx, name: &CStr) -> Result<Statx, Error> {
-        sys::statx(cx, Some(self.dir.as_fd()), name, 0).map_err(|e| why(self.pid, e))
+        sys::statx(cx, Some(self.dir.as_fd()), name, 0).map_err(|e| self.why(cx, e))
     }
 }
 
 fn open_process(cx: &Cx, pid: i32) -> Result<OwnedFd, Error> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    sys::openat(cx, None, &path(&["/proc/", &pid.to_string()]), flags).map_err(|e| why(pid, e))
+    sys::openat(cx, None, &path(&["/proc/", &pid.to_string()]), flags)
 }
 
 fn no_process(pid: i32) -> String {
     ["process ", &pid.to_string(), " does not exist"].concat()
 }
 
+/// Why there is no pidfd of a process: a thread has a number too, which is not that of a process.
+fn why_no_process(cx: &Cx, pid: i32, error: Error) -> Error {
+    let _looking = cx.looking();
+    // Before Linux 6.16 a thread is EINVAL.
+    if !matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL)) {
+        return error;
+    }
+    let status = path(&["/proc/", &pid.to_string(), "/status"]);
+    let group =
+        sys::read_file(cx, None, &status).ok().and_then(|text| number(field(&text, b"Tgid:")));
+    match group {
+        Some(group) if group != pid => error
+            .because(format_args!("{pid} is a thread of process {group}, and not a process"))
+            .way_out(format_args!("name the process: --target {group}")),
+        None if error.is(Errno::ESRCH) => error.because(no_process(pid)),
+        _ => error,
+    }
+}
+
 /// Why a process cannot be looked into: proc(5) asks for the right to trace it.
-fn why(pid: i32, error: Error) -> Error {
+fn why(cx: &Cx, pid: i32, pidfd: Option<&OwnedFd>, error: Error) -> Error {
+    let _looking = cx.looking();
     match error.errno() {
-        Some(Errno::ESRCH | Errno::ENOENT) => error.because(no_process(pid)),
+        Some(Errno::ESRCH | Errno::ENOENT) => {
+            // It may have ended since; else proc hides it, or has no such file.
+            let lives = pidfd.map(|pidfd| sys::readable(cx, pidfd.as_fd()));
+            match lives {
+                Some(Ok(true)) => error.because(no_process(pid)),
+                Some(Ok(false))
+                    if sys::statx(cx, None, &path(&["/proc/", &pid.to_string()]), 0).is_err() =>
+                {
+                    error.because(format_args!(
+                        "process {pid} exists, but /proc does not show it: see hidepid in proc(5)"
+                    ))
+                }
+                _ => error,
+            }
+        }
         Some(Errno::EACCES | Errno::EPERM) => error
             .because(format_args!("this process may not trace process {pid}"))
             .way_out("enter as root, or as the user who created its user namespace"),

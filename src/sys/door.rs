@@ -1,15 +1,12 @@
 //! The door itself: the one place where a step begins, and where its calls are made, printed by a dry run, and
 //! reported.
 
-use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{OwnedFd, RawFd};
 
 use syscalls::Errno;
 
 use crate::say::error::{Error, Use};
-use crate::say::flags;
-use crate::say::show;
 use crate::sys::arg::{self, Arg};
 use crate::sys::calls::files::readlinkat;
 use crate::sys::checked::Checked;
@@ -21,7 +18,7 @@ use crate::sys::output::{has_room, hurry, raw_write};
 use crate::sys::path_of::path_of;
 use crate::sys::probe;
 use crate::sys::raw::{Call, at, nr, owned, raw};
-use crate::sys::structs::{RLimit, SigSet};
+use crate::sys::structs::SigSet;
 
 impl Cx {
     /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as
@@ -141,16 +138,7 @@ impl Cx {
                 None => error,
             };
         }
-        if errno != Errno::EMFILE {
-            return error;
-        }
-        match self.limit_of_files() {
-            Ok(limit) => error.because(
-                ["as many files are open as RLIMIT_NOFILE allows: ", &show::number(limit.soft)]
-                    .concat(),
-            ),
-            Err(_) => error,
-        }
+        self.explained(call, errno, error)
     }
 
     /// A path that a call was given, with that of the directory where it begins. What was only looked at there has
@@ -176,14 +164,6 @@ impl Cx {
             whole.extend(path.to_bytes());
         }
         Some(cstring(whole))
-    }
-
-    /// `prlimit64(0, RLIMIT_NOFILE, NULL, limit)`: getrlimit(2).
-    fn limit_of_files(&self) -> Result<RLimit, Error> {
-        let limit = Cell::new(RLimit { soft: 0, hard: 0 });
-        let resource = Arg::Name(libc::RLIMIT_NOFILE as u64, flags::RLIMIT);
-        self.read(nr::prlimit64, &[Arg::Size(0), resource, Arg::Null, Arg::Out(&limit)])?;
-        Ok(limit.get())
     }
 
     /// Say something on standard error, in one write. What cannot be written is lost, and changes

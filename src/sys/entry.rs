@@ -167,3 +167,9 @@ pub(super) fn root_fd() -> Result<OwnedFd, Errno> {
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     raw(nr::openat, &[at(None), Arg::Path(c"/"), Arg::Open(flags as u64)]).map(owned)
 }
+
+/// How large a page is, in bytes.
+pub(in crate::sys) fn page_size() -> u64 {
+    // SAFETY: it takes a number, and returns one.
+    unsafe { libc::getauxval(libc::AT_PAGESZ) }
+}

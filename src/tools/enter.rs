@@ -339,12 +339,15 @@ fn change_directory(cx: &Cx, opts: &Opts, opened: &Opened, uid: u32) -> Result<(
     }
 }
 
-/// Why there is no child: fork(2) has one reason more where it goes to another pid namespace.
+/// Why there is no child. What is seen here is the container's, which could show anything: limits are not looked at.
 fn why_no_child(opened: &Opened, error: Error) -> Error {
     match error.errno() {
         Some(Errno::ENOMEM) if opened.joins(PID) => {
-            error.because("process 1 of the pid namespace has ended")
+            error.because("perhaps process 1 of the pid namespace has ended, or memory has run out")
         }
+        Some(Errno::EAGAIN) => error.because(
+            "perhaps a limit of processes is reached: pids.max of a cgroup, RLIMIT_NPROC, or kernel.pid_max there",
+        ),
         _ => error,
     }
 }

@@ -34,11 +34,14 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
+use syscalls::Errno;
+
 use crate::cli::{Cli, Prog, Word, others};
 use crate::ids::caps::{self, CAP_SYS_RESOURCE};
 use crate::ids::credentials;
 use crate::ids::passwd::{Databases, User};
 use crate::ids::policy::{self, Confinement, Policy};
+use crate::ids::user_namespace;
 use crate::process::chain::{self, Tool};
 use crate::process::descriptors;
 use crate::process::prog::{Found, Next};
@@ -47,8 +50,9 @@ use crate::root::working_directory;
 use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::number::parse_size;
+use crate::say::show;
 use crate::sys::structs::RLimit;
-use crate::sys::{self, Cx, cstring};
+use crate::sys::{self, Cx, cstring, proc};
 
 /// The tool.
 pub const TOOL: Tool = Tool {
@@ -295,12 +299,35 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
     if user.is_some() { working_directory::entered(done) } else { done.map(|()| true) }
 }
 
-/// Why a limit was not set: look at the one that is.
+/// Why a limit was not set: look at the one that is, and at the kernel's own of descriptors, which binds root too.
 fn why_no_limit(cx: &Cx, resource: u64, limit: RLimit, error: Error) -> Error {
+    if !error.is(Errno::EPERM) {
+        return error;
+    }
     let _looking = cx.looking();
+    if resource == libc::RLIMIT_NOFILE as u64 {
+        let most = sys::read_file(cx, None, c"/proc/sys/fs/nr_open").ok();
+        if let Some(most) =
+            most.and_then(|text| proc::number(&text)).filter(|most| limit.hard > *most)
+        {
+            let most = show::number(most);
+            return error
+                .because(
+                    ["fs.nr_open is ", &most, ": nobody may have a higher hard limit"].concat(),
+                )
+                .way_out("lower it, or raise fs.nr_open: sysctl(8)");
+        }
+    }
     match sys::getrlimit(cx, resource, flags::RLIMIT) {
-        Ok(old) if limit.hard > old.hard => caps::why(cx, CAP_SYS_RESOURCE, error)
-            .because(format_args!("the hard limit is {}, and this would raise it", old.hard)),
+        Ok(old) if limit.hard > old.hard => {
+            let error = match user_namespace::is_initial(cx) {
+                true => caps::why(cx, CAP_SYS_RESOURCE, error),
+                false => error.because(
+                    "raising a hard limit takes CAP_SYS_RESOURCE in the initial user namespace",
+                ),
+            };
+            error.because(format_args!("the hard limit is {}, and this would raise it", old.hard))
+        }
         _ => error,
     }
 }

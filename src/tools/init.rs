@@ -226,7 +226,8 @@ fn wait_for_prog(cx: &Cx, opts: &Opts, child: &Child, ran: &Ran, grace: Option<G
 /// Limits of processes are seen outside.
 fn why_no_child(error: Error) -> Error {
     match error.errno() {
-        Some(Errno::EAGAIN) => error.because(
+        // Unless one is seen to be reached.
+        Some(Errno::EAGAIN) if error.why().iter().all(|why| why.contains("perhaps ")) => error.because(
             "process 1 and PROG are two processes: perhaps a limit such as --pids 1 allows fewer",
         ),
         _ => error,

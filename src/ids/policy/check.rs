@@ -261,8 +261,8 @@ fn machine_of(cx: &Cx, path: &CStr) -> Option<(CString, u16, bool)> {
         let head = sys::read_head(cx, &path).ok()?;
         match format_of(&head) {
             Format::Script(interpreter) => path = cstring(interpreter),
-            Format::Elf(machine, _) => return Some((path, machine, head.get(4) == Some(&1))),
-            Format::Unknown => return None,
+            Format::Elf(elf) => return Some((path, elf.machine, elf.is_32)),
+            Format::BadLine(_) | Format::Unknown => return None,
         }
     }
     None

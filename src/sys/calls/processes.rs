@@ -57,16 +57,17 @@ fn fork(cx: &Cx, call: Call, args: &[Arg], bits: u64) -> Result<i32, Error> {
 
 /// `execve(path, argv, envp)`: execve(2), in the environment of [`Cx::env`]. Returns when it failed, and in a dry run.
 pub fn execve(cx: &Cx, path: &CStr, argv: &[CString]) -> Result<(), Error> {
-    let (argv, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
-    exec(cx, nr::execve, &[Arg::Path(path), Arg::Strs(&argv), env_arg(cx, env.as_ref())])
+    let (strings, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
+    let args = [Arg::Path(path), Arg::Strs(&strings), env_arg(cx, env.as_ref())];
+    exec(cx, nr::execve, &args).map_err(|e| cx.why_too_long(path, argv, e))
 }
 
 /// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: execveat(2), of an open file; else as [`execve`].
 pub fn execveat(cx: &Cx, file: BorrowedFd, argv: &[CString]) -> Result<(), Error> {
-    let (argv, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
+    let (strings, env) = (Strings::new(argv), cx.changed_env().map(Strings::new));
     let empty = flags(libc::AT_EMPTY_PATH, flags::AT);
-    let args = [fd(file), Arg::Path(c""), Arg::Strs(&argv), env_arg(cx, env.as_ref()), empty];
-    exec(cx, nr::execveat, &args)
+    let args = [fd(file), Arg::Path(c""), Arg::Strs(&strings), env_arg(cx, env.as_ref()), empty];
+    exec(cx, nr::execveat, &args).map_err(|e| cx.why_too_long(c"", argv, e))
 }
 
 /// In a dry run, execute the next tool for real: it prints its own calls, and makes none either.
