@@ -471,7 +471,8 @@ mod root {
         #[test]
         fn a_full_cgroup_is_named_by_every_tool_that_forks() {
             private_mounts();
-            let other = start(Command::new("unshare").args(["-p", "-f", "sleep", "1000"]));
+            let other =
+                start(Command::new("unshare").args(["-p", "-f", "--kill-child", "sleep", "1000"]));
             let first = wait_for("a child", || children_of(other.pid()).pop());
             for tool in FORKS {
                 let tool = tool.replace("PID", &first.to_string());
