@@ -449,7 +449,7 @@ mod root {
                 .exits(127)
                 .says("execve(\"/nowhere/program\", [\"/nowhere/program\"], ")
                 .says(": ENOENT (No such file or directory)")
-                .says("/nowhere/program does not exist");
+                .says(": /nowhere does not exist in this root\n");
             assert_named(tool.name, &output);
         });
     }

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::root::why_no_path;
-use crate::say::error::{Error, Use, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::say::text::split_name;
 use crate::sys::structs::{StatFs, Statx};
@@ -14,9 +14,12 @@ use crate::sys::{self, Cx, cstring};
 
 /// Why statx(2) did not reach a file that is to be executed: the component that failed.
 pub fn why_unreached(cx: &Cx, path: &CStr, looked: &Error) -> String {
-    let errno = looked.errno().filter(|errno| *errno != Errno::ENOENT);
-    let why = errno.and_then(|errno| why_no_path::why(cx, path, Use::Find, errno));
-    why.unwrap_or_else(|| why_unreachable(&plain(path.to_bytes()), looked))
+    // Where a link leads is said beside it.
+    let is_link = || sys::statx(cx, None, path, libc::AT_SYMLINK_NOFOLLOW).is_ok();
+    if looked.is(Errno::ENOENT) && is_link() {
+        return plain(path.to_bytes()) + " does not exist in this root";
+    }
+    why_unreachable(cx, path, looked)
 }
 
 /// Where a path that does not exist is a symbolic link: where that leads, to the end.

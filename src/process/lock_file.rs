@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use syscalls::Errno;
 
 use crate::root::directories::{self, Made, Place};
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::flags;
 use crate::say::show::plain;
 use crate::sys::structs::Statx;
@@ -143,7 +144,7 @@ fn why(cx: &Cx, file: &LockFile, error: Error) -> Error {
     if stat.file_type() == libc::S_IFLNK && !file.by_byte {
         stat = match sys::statx(cx, None, &file.path, 0) {
             Err(e) if e.is(Errno::ENOENT) => stat,
-            Err(e) => return error.because(why_unreachable(&shown, &e)),
+            Err(e) => return error.because(why_unreachable(cx, &file.path, &e)),
             Ok(target) => target,
         };
     }
@@ -176,7 +177,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
         Ok(stat) if error.is(Errno::EACCES) => why_refused(cx, &shown, &stat, error),
         Ok(_) => error,
         Err(looked) => {
-            let error = error.because(why_unreachable(&shown, &looked));
+            let error = error.because(why_unreachable(cx, &directory, &looked));
             if looked.is(Errno::ENOENT) { error.way_out("create it: --mkdir") } else { error }
         }
     }

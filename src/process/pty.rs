@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::root::dry_run::or_stand_in;
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::sys::structs::{Beginning, WinSize};
 use crate::sys::{self, Cx};
 
@@ -94,7 +95,7 @@ const MOUNT: &str = "mount devices: td-mount --dev";
 fn why_no_devpts(cx: &Cx, error: Error) -> Error {
     let _looking = cx.looking();
     match sys::statx(cx, None, c"/dev/pts", 0) {
-        Err(looked) => error.because(why_unreachable("/dev/pts", &looked)).way_out(MOUNT),
+        Err(looked) => error.because(why_unreachable(cx, c"/dev/pts", &looked)).way_out(MOUNT),
         Ok(_) => error,
     }
 }

@@ -7,7 +7,8 @@ use syscalls::Errno;
 
 use crate::ids::caps::CAP_SYS_ADMIN;
 use crate::ids::policy::Confinement;
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::number::decimal;
 use crate::say::show::{self, ascii, plain};
 use crate::say::text;
@@ -140,7 +141,7 @@ fn why_not_opened(cx: &Cx, device: &CStr, error: Error) -> Error {
     let _looking = cx.looking();
     let shown = plain(device.to_bytes());
     match (sys::statx(cx, None, device, 0), error.errno()) {
-        (Err(looked), _) => error.because(why_unreachable(&shown, &looked)),
+        (Err(looked), _) => error.because(why_unreachable(cx, device, &looked)),
         (Ok(stat), _) if stat.file_type() != libc::S_IFCHR => is_no_terminal(&shown, error),
         (Ok(_), Some(Errno::ENXIO | Errno::ENODEV)) => {
             error.because(format_args!("the device of {shown} does not exist"))

@@ -10,7 +10,7 @@ use crate::root::mountinfo;
 use crate::root::mounts;
 use crate::root::path_resolution::Paths;
 use crate::root::undo::Done;
-use crate::say::error::Error;
+use crate::say::error::{Error, Use};
 use crate::say::text;
 use crate::sys::structs::MountAttr;
 use crate::sys::{self, Cx, cstring};
@@ -186,8 +186,10 @@ impl<'a> Root<'a> {
         };
         match made {
             Err(e) if e.is(Errno::EEXIST) => return Ok(()), // another was quicker; it is looked at
-            other => other
-                .map_err(|e| e.because(format_args!("{shown} does not exist, and is needed")))?,
+            other => other.map_err(|e| {
+                let needed = [&shown, " does not exist, and is needed"].concat();
+                self.paths.why_not(path, Use::Create, e).because(needed)
+            })?,
         }
         let flags = if dir { libc::AT_REMOVEDIR } else { 0 };
         if self.cx.dry() {

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::root::dry_run::or_stand_in;
 use crate::root::mounts::why_not_moved;
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
@@ -49,7 +50,7 @@ fn source(cx: &Cx, path: &CStr) -> Result<OwnedFd, Error> {
         let shown = plain(path.to_bytes());
         match sys::statx(cx, None, path, 0) {
             Ok(_) => e.because(format_args!("{shown} is not a directory")),
-            Err(looked) => e.because(why_unreachable(&shown, &looked)),
+            Err(looked) => e.because(why_unreachable(cx, path, &looked)),
         }
     })
 }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use syscalls::Errno;
 
 use crate::root::dry_run::or_stand_in;
-use crate::say::error::Error;
+use crate::root::why_no_path::{self, Start};
+use crate::say::error::{Error, Subject, Use};
 use crate::say::show::plain;
 use crate::sys::structs::Statx;
 use crate::sys::{self, Cx, cstring};
@@ -84,31 +85,36 @@ impl<'a> Paths<'a> {
 
     /// Why a path cannot be used: look at what it leads to.
     pub fn why(&self, path: &CStr, error: Error) -> Error {
-        let at_path = || {
-            let file = self.look_up(path, libc::O_NOFOLLOW, 0).ok()?;
-            sys::fstatx(self.cx, file.as_fd()).ok()
-        };
-        let shown = self.name(path);
-        let is_link = |stat: Statx| stat.file_type() == libc::S_IFLNK;
-        if error.is(Errno::ELOOP) && at_path().is_some_and(is_link) {
-            return error.because(format_args!("{shown} is a symbolic link in the image"));
-        }
         let magic = || self.look_up(path, 0, libc::RESOLVE_NO_MAGICLINKS);
         if error.is(Errno::EXDEV) && magic().is_err_and(|e| e.is(Errno::ELOOP)) {
-            let what = "leads through a magic link (symlink(7))";
-            return error.because(format_args!("{shown} {what}"));
+            let shown = self.name(path);
+            return error.because(format_args!("{shown} leads through a magic link (symlink(7))"));
         }
-        // The path itself, or what it leads through.
-        let mut rest = Some(path.to_bytes()).filter(|_| error.is(Errno::ENOTDIR));
-        while let Some(part) = rest {
-            let path = cstring(part);
-            let file =
-                self.look_up(&path, 0, 0).and_then(|file| sys::fstatx(self.cx, file.as_fd()));
-            if file.is_ok_and(|stat| !stat.is_dir()) {
-                return error.because(format_args!("{} is not a directory", self.name(&path)));
-            }
-            rest = part.rsplitn(2, |b| *b == b'/').nth(1);
-        }
-        error
+        let error = match error.is(Errno::ELOOP).then(|| self.first_link(path)).flatten() {
+            Some(link) => error.because([&link, " is a symbolic link in the image"].concat()),
+            None => error,
+        };
+        self.why_not(path, Use::Find, error)
+    }
+
+    /// The first link of a path.
+    fn first_link(&self, path: &CStr) -> Option<String> {
+        let path = path.to_bytes();
+        let is_end = |end: &usize| matches!(path.get(*end), None | Some(b'/'));
+        let parts = (1..=path.len()).filter(is_end).filter_map(|end| path.get(..end));
+        let link = parts.map(cstring).find(|part| {
+            let file = self.look_up(part, libc::O_NOFOLLOW, 0);
+            let stat = file.and_then(|file| sys::fstatx(self.cx, file.as_fd()));
+            stat.is_ok_and(|stat| stat.file_type() == libc::S_IFLNK)
+        });
+        link.map(|link| self.name(&link))
+    }
+
+    /// Why the file at a path cannot be used so: the component that failed, or what the file there refuses.
+    pub fn why_not(&self, path: &CStr, used: Use, error: Error) -> Error {
+        let root = self.path.to_bytes();
+        let start = Start::within(self.cx, self.dir.as_fd(), root, libc::RESOLVE_IN_ROOT);
+        let follows = used == Use::Find;
+        why_no_path::why(&start, &Subject { path: path.into(), used, follows }, error)
     }
 }

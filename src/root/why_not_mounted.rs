@@ -9,7 +9,8 @@ use crate::ids::user_namespace;
 use crate::root::mountinfo;
 use crate::root::mounts::{self, Parameter};
 use crate::root::namespaced::why_no_view;
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::number::id;
 use crate::say::show::{number, plain, unsigned};
 use crate::say::text::{lines, split};
@@ -108,7 +109,7 @@ fn why_not_of(cx: &Cx, fstype: &str, source: &CStr, error: Error) -> Error {
     let shown = plain(source.to_bytes());
     let stat = match sys::statx(cx, None, source, 0) {
         Ok(stat) => stat,
-        Err(looked) => return error.because(why_unreachable(&shown, &looked)),
+        Err(looked) => return error.because(why_unreachable(cx, source, &looked)),
     };
     if stat.file_type() != libc::S_IFBLK {
         let error = error.because([&shown, " is not a block device"].concat());

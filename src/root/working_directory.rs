@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::say::error::{Error, why_unreachable};
+use crate::root::why_no_path::why_unreachable;
+use crate::say::error::Error;
 use crate::say::show::{number, plain};
 use crate::sys::{self, Cx};
 
@@ -36,10 +37,7 @@ fn why(cx: &Cx, directory: &CStr, uid: u32, error: Error) -> Error {
             error.because([&shown, " leads through a magic link (symlink(7))"].concat())
         }
         Ok(_) => error,
-        Err(looked) if looked.is(Errno::EACCES) => {
-            error.because([&who(), "a directory on the way to ", &shown].concat())
-        }
-        Err(looked) => error.because(why_unreachable(&shown, &looked)),
+        Err(looked) => error.because(why_unreachable(cx, directory, &looked)),
     }
 }
 

@@ -48,10 +48,25 @@ pub enum Use {
     Read,
     /// It opens it for writing.
     Write,
-    /// It creates, replaces or removes the name in its directory.
-    Name,
+    /// It opens it, and creates it first where it does not exist: O_CREAT.
+    Open,
+    /// It creates it: mkdir(2), mknod(2).
+    Create,
+    /// It removes or replaces its name: unlink(2), rename(2).
+    Remove,
     /// It makes a directory the working directory or the root: chdir(2), chroot(2).
     Enter,
+}
+
+/// The path that a call was given.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The path, absolute or relative to the working directory.
+    pub path: CString,
+    /// What the call does with the file there.
+    pub used: Use,
+    /// Does it follow a symbolic link that the path ends in?
+    pub follows: bool,
 }
 
 /// A failure, to be reported on standard error before the tool ends. One word, and nothing to drop, for
@@ -66,7 +81,7 @@ struct Said {
     /// What the kernel answered; 0 where it was not the kernel that refused.
     errno: Errno,
     /// The path that the call was given, if it was given one.
-    path: Option<(CString, Use)>,
+    path: Option<Subject>,
     /// The violated precondition, a line each.
     why: Vec<String>,
     /// The way out.
@@ -89,14 +104,14 @@ impl Error {
         Error::new(call, errno)
     }
 
-    /// A call that failed was given this path, for such a use.
-    pub fn with_path(self, path: CString, used: Use) -> Error {
-        self.0.path = Some((path, used));
+    /// A call that failed was given this path.
+    pub fn with_path(self, path: Subject) -> Error {
+        self.0.path = Some(path);
         self
     }
 
-    /// The path that the failed call was given, and what for.
-    pub fn path(&self) -> Option<&(CString, Use)> {
+    /// The path that the failed call was given.
+    pub fn path(&self) -> Option<&Subject> {
         self.0.path.as_ref()
     }
 
@@ -189,21 +204,5 @@ impl Error {
         add(&[what, &*errno].concat());
         [why, way_out].into_iter().flatten().for_each(|line| add(line));
         text
-    }
-}
-
-/// Why statx(2) did not find a path.
-pub fn why_unreachable(shown: &str, looked: &Error) -> String {
-    match looked.errno() {
-        Some(Errno::ENOENT) => [shown, " does not exist in this root"].concat(),
-        Some(Errno::EACCES) => {
-            format!("no permission to search a directory on the way to {shown}")
-        }
-        Some(Errno::ENOTDIR) => {
-            format!("a component on the way to {shown} is not a directory")
-        }
-        Some(Errno::ELOOP) => format!("the symbolic links on the way to {shown} form a loop"),
-        Some(errno) => format!("{shown} cannot be examined: {}", show::errno(errno)),
-        None => format!("{shown} cannot be examined"),
     }
 }

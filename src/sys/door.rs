@@ -1,14 +1,16 @@
 //! The door itself: the one place where a step begins, and where its calls are made, printed by a dry run, and
 //! reported.
 
-use std::ffi::{CStr, CString};
+use std::cell::Cell;
+use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 
 use syscalls::Errno;
 
-use crate::say::error::{Error, Use};
+use crate::say::error::{Error, Subject, Use};
+use crate::say::flags;
 use crate::sys::arg::{self, Arg};
-use crate::sys::calls::files::readlinkat;
+use crate::sys::calls::files::{readlinkat, statx};
 use crate::sys::checked::Checked;
 use crate::sys::context::Cx;
 use crate::sys::entry::{cstring, root_fd};
@@ -18,7 +20,7 @@ use crate::sys::output::{has_room, hurry, raw_write};
 use crate::sys::path_of::path_of;
 use crate::sys::probe;
 use crate::sys::raw::{Call, at, nr, owned, raw};
-use crate::sys::structs::SigSet;
+use crate::sys::structs::{SigSet, Statx};
 
 impl Cx {
     /// Begin a step: that of `tool`, whose command line is `args`. `handed` is what the step before handed on, as
@@ -132,9 +134,9 @@ impl Cx {
     pub(in crate::sys) fn failed(&self, call: Call, args: &[Arg], errno: Errno) -> Error {
         let error = Error::call(arg::call(call.1, args, None).into(), errno);
         let mut error = probe::remember(call, args, error);
-        if let Some((dirfd, path, used)) = path_of(call, args) {
-            error = match self.whole_path(dirfd, path, used, errno) {
-                Some(path) => error.with_path(path, used),
+        if let Some((dirfd, given)) = path_of(call, args) {
+            error = match self.whole_path(dirfd, &given, errno) {
+                Some(path) => error.with_path(Subject { path, ..given }),
                 None => error,
             };
         }
@@ -143,9 +145,10 @@ impl Cx {
 
     /// A path that a call was given, with that of the directory where it begins. What was only looked at there has
     /// none: td looks much from open directories, and knows what to make of what it finds.
-    fn whole_path(&self, dirfd: RawFd, path: &CStr, used: Use, errno: Errno) -> Option<CString> {
-        if dirfd == libc::AT_FDCWD || path.to_bytes().starts_with(b"/") {
-            return Some(path.into());
+    fn whole_path(&self, dirfd: RawFd, given: &Subject, errno: Errno) -> Option<CString> {
+        let path = given.path.to_bytes();
+        if dirfd == libc::AT_FDCWD || path.starts_with(b"/") {
+            return Some(given.path.clone());
         }
         let refuses = [
             Errno::EACCES,
@@ -155,15 +158,31 @@ impl Cx {
             Errno::EDQUOT,
             Errno::EOVERFLOW,
         ];
-        if matches!(used, Use::Find | Use::Read) || !refuses.contains(&errno) {
+        if matches!(given.used, Use::Find | Use::Read) || !refuses.contains(&errno) {
             return None;
         }
         let mut whole = readlinkat(self, None, &cstring(format!("/proc/self/fd/{dirfd}"))).ok()?;
+        // A mount that is nowhere has paths as well, which lead elsewhere.
+        let found = statx(self, None, &cstring(&*whole), 0).ok()?;
+        let file = self.stat_of_descriptor(dirfd)?;
+        if !found.same_file(&file) || found.mnt_id != file.mnt_id {
+            return None;
+        }
         if !path.is_empty() {
             whole.push(b'/');
-            whole.extend(path.to_bytes());
+            whole.extend(path);
         }
         Some(cstring(whole))
+    }
+
+    /// `statx(fd, "", AT_EMPTY_PATH, mask, buf)`: statx(2).
+    fn stat_of_descriptor(&self, fd: RawFd) -> Option<Statx> {
+        let buf = Cell::new(Statx::default());
+        let empty = Arg::Flags(libc::AT_EMPTY_PATH as u64, flags::AT);
+        let mask = (libc::STATX_BASIC_STATS | libc::STATX_MNT_ID) as u64;
+        let mask = Arg::Flags(mask, flags::STATX);
+        self.read(nr::statx, &[Arg::Fd(fd), Arg::Path(c""), empty, mask, Arg::Out(&buf)]).ok()?;
+        Some(buf.get())
     }
 
     /// Say something on standard error, in one write. What cannot be written is lost, and changes

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use syscalls::Errno;
 
+use crate::root::why_no_path::why_unreachable;
 use crate::say::error::Error;
 use crate::say::show::plain;
 use crate::sys::{self, Cx};
@@ -96,7 +97,9 @@ pub fn open_directory(
             Err(error.because(format_args!("{what} {shown} is not a directory")))
         }
         Err(e) if e.is(Errno::ENOENT) => {
-            let error = error.because(format_args!("{what} {shown} does not exist"));
+            let why = why_unreachable(cx, path, &e);
+            let is_itself = why.starts_with(&shown);
+            let error = error.because(if is_itself { [what, " ", &why].concat() } else { why });
             Err(if what == "--lower" { error } else { error.way_out("create it: --mkdir") })
         }
         _ => Err(error),
