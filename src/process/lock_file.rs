@@ -177,7 +177,7 @@ fn why_not_made(cx: &Cx, file: &LockFile, error: Error) -> Error {
         Ok(stat) if error.is(Errno::EACCES) => why_refused(cx, &shown, &stat, error),
         Ok(_) => error,
         Err(looked) => {
-            let error = error.because(why_unreachable(cx, &directory, &looked));
+            let error = error.because(why_unreachable(cx, &file.path, &looked));
             if looked.is(Errno::ENOENT) { error.way_out("create it: --mkdir") } else { error }
         }
     }

@@ -178,6 +178,11 @@ fn remove_pin(cx: &Cx, file: &CStr, made: bool) -> Result<(), Error> {
 /// Why a namespace was not bound to a file.
 fn why_not_pinned(cx: &Cx, namespace: u64, file: &CStr, error: Error) -> Error {
     let _looking = cx.looking();
+    let is_dir = || sys::statx(cx, None, file, 0).is_ok_and(|stat| stat.is_dir());
+    if error.is(Errno::ENOTDIR) && is_dir() {
+        let what = " is a directory: a namespace is kept on a file";
+        return error.because([&plain(file.to_bytes()), what].concat());
+    }
     if !error.is(Errno::EINVAL) || namespace != libc::CLONE_NEWNS as u64 {
         return mounts::why(cx, error);
     }

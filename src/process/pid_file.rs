@@ -11,7 +11,7 @@ use syscalls::Errno;
 
 use crate::root::directories::Place;
 use crate::root::temporary_file::TemporaryFile;
-use crate::say::error::Error;
+use crate::say::error::{Error, Use};
 use crate::say::number::decimal;
 use crate::say::show;
 use crate::say::text::pair;
@@ -77,6 +77,7 @@ fn new_file(cx: &Cx, state: Option<&CStr>, path: &CStr) -> Result<OwnedFd, Error
     let place = Place::make(cx, state, path, &mut Vec::new())?;
     let flags = libc::O_WRONLY | libc::O_EXCL | libc::O_NOFOLLOW;
     sys::openat_create(cx, Some(place.directory.as_fd()), &place.name, flags, 0o600)
+        .map_err(|error| error.with_path(place.subject(Use::Create)))
 }
 
 /// If the file exists, a killed run has left it: if the process that it names is process 1 of a container that is still

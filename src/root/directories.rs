@@ -20,7 +20,7 @@ use std::rc::Rc;
 use walk::Walk;
 pub use walk::{Last, Made, is_below, undo};
 
-use crate::say::error::Error;
+use crate::say::error::{Error, Subject, Use};
 use crate::say::show::plain;
 use crate::say::text::split_name;
 use crate::sys::{self, Cx, cstring};
@@ -74,7 +74,8 @@ impl Place {
     pub fn open(&self, cx: &Cx) -> Result<Option<OwnedFd>, Error> {
         // A FIFO must not block us, and a terminal must not become our controlling terminal.
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = sys::openat(cx, Some(self.directory.as_fd()), &self.name, flags)?;
+        let opened = sys::openat(cx, Some(self.directory.as_fd()), &self.name, flags);
+        let file = opened.map_err(|error| error.with_path(self.subject(Use::Read)))?;
         let is_regular = sys::fstatx(cx, file.as_fd())?.file_type() == libc::S_IFREG;
         Ok(is_regular.then_some(file))
     }
@@ -94,6 +95,11 @@ impl Place {
             }
         }
         Ok(None)
+    }
+
+    /// The path, for whoever asks why the file there cannot be used so.
+    pub fn subject(&self, used: Use) -> Subject {
+        Subject { path: self.path.clone(), used, follows: false }
     }
 
     /// How a message names it.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use syscalls::Errno;
 
 use crate::root::directories::{self, Made, Place};
-use crate::say::error::Error;
+use crate::say::error::{Error, Subject, Use};
 use crate::sys::{self, Cx, cstring};
 
 /// Where the file is to be.
@@ -39,7 +39,10 @@ impl TemporaryFile {
         match make() {
             // A run was killed just here.
             Err(e) if e.is(Errno::EEXIST) => remove().and_then(|()| make()),
-            other => other,
+            other => other.map_err(|error| {
+                let path = cstring([self.place.path.to_bytes(), b".new"].concat());
+                error.with_path(Subject { path, ..self.place.subject(Use::Create) })
+            }),
         }?;
         sys::write_file(cx, Some(directory), &new, text)
             .and_then(|()| sys::renameat2(cx, directory, &new, directory, &self.place.name, 0))
@@ -53,7 +56,8 @@ impl TemporaryFile {
         let (directory, flags) =
             (Some(self.place.directory.as_fd()), libc::O_WRONLY | libc::O_NOFOLLOW);
         let name = &self.place.name;
-        let file = sys::openat_create(cx, directory, name, flags | libc::O_EXCL, 0o600)?;
+        let file = sys::openat_create(cx, directory, name, flags | libc::O_EXCL, 0o600)
+            .map_err(|error| error.with_path(self.place.subject(Use::Create)))?;
         self.written = true;
         sys::write(cx, file.as_fd(), text).map(drop)
     }

@@ -126,7 +126,7 @@ impl Looks for Start<'_> {
 
     fn shown(&self, path: &[u8]) -> String {
         let Some((_, name, _)) = self.root else { return plain(path) };
-        let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+        let Some(start) = path.iter().position(|byte| *byte != b'/') else { return plain(name) };
         let name = name.strip_suffix(b"/").unwrap_or(name);
         plain(&[name, b"/", path.get(start..).unwrap_or_default()].concat())
     }

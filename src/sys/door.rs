@@ -161,6 +161,7 @@ impl Cx {
         if matches!(given.used, Use::Find | Use::Read) || !refuses.contains(&errno) {
             return None;
         }
+        let _looking = self.looking();
         let mut whole = readlinkat(self, None, &cstring(format!("/proc/self/fd/{dirfd}"))).ok()?;
         // A mount that is nowhere has paths as well, which lead elsewhere.
         let found = statx(self, None, &cstring(&*whole), 0).ok()?;

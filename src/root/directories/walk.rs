@@ -7,7 +7,7 @@ use std::rc::Rc;
 use syscalls::Errno;
 
 use crate::root::directories::trust;
-use crate::say::error::Error;
+use crate::say::error::{Error, Subject, Use};
 use crate::say::show::plain;
 use crate::say::text::split;
 use crate::sys::{self, Cx, Walked, cstring};
@@ -149,7 +149,7 @@ impl Walk {
                     self.keep(cx, &here);
                 }
             } else {
-                return Err(error);
+                return Err(error.with_path(self.subject()));
             }
         }
         Ok(Some(here))
@@ -234,6 +234,12 @@ impl Walk {
         let [start, end] = next_name(&self.path, self.name[1])?;
         self.name = [start, end];
         self.path.get(start..end).map(cstring)
+    }
+
+    /// What has been walked, for whoever asks why the last of it cannot be opened.
+    fn subject(&self) -> Subject {
+        let path = self.path.get(..self.name[1]).unwrap_or_default();
+        Subject { path: cstring(path), used: Use::Find, follows: false }
     }
 
     /// What is left to walk.

@@ -100,7 +100,11 @@ pub fn open_directory(
             let why = why_unreachable(cx, path, &e);
             let is_itself = why.starts_with(&shown);
             let error = error.because(if is_itself { [what, " ", &why].concat() } else { why });
-            Err(if what == "--lower" { error } else { error.way_out("create it: --mkdir") })
+            Err(if what == "--lower" || path.is_empty() {
+                error
+            } else {
+                error.way_out("create it: --mkdir")
+            })
         }
         _ => Err(error),
     }
