@@ -5,34 +5,34 @@ use std::os::fd::AsFd;
 
 use syscalls::Errno;
 
-use crate::root::why_no_path::why_unreachable;
-use crate::say::error::Error;
-use crate::say::show::{number, plain};
+use crate::root::why_no_path::{Start, why, why_unreachable};
+use crate::say::error::{Error, Subject, Use};
+use crate::say::show::plain;
 use crate::sys::{self, Cx};
 
-/// Change the working directory. `uid` is who we are, for messages.
-pub fn enter(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
-    sys::chdir(cx, directory).map_err(|error| why(cx, directory, uid, error))
+/// Change the working directory.
+pub fn enter(cx: &Cx, directory: &CStr) -> Result<(), Error> {
+    sys::chdir(cx, directory).map_err(|error| why_not_entered(cx, directory, error))
 }
 
 /// The same in the root of others, while descriptors of the caller's root are open: no magic link (symlink(7)) such as
 /// `/proc/self/fd/3` may lead there.
-pub fn enter_of_others(cx: &Cx, directory: &CStr, uid: u32) -> Result<(), Error> {
+pub fn enter_of_others(cx: &Cx, directory: &CStr) -> Result<(), Error> {
     let here = sys::openat(cx, None, c".", libc::O_PATH | libc::O_DIRECTORY)?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let magic = libc::RESOLVE_NO_MAGICLINKS;
     sys::openat2(cx, here.as_fd(), directory, flags, magic)
         .and_then(|directory| sys::fchdir(cx, directory.as_fd()))
-        .map_err(|error| why(cx, directory, uid, error))
+        .map_err(|error| why_not_entered(cx, directory, error))
 }
 
-fn why(cx: &Cx, directory: &CStr, uid: u32, error: Error) -> Error {
+fn why_not_entered(cx: &Cx, directory: &CStr, error: Error) -> Error {
     let _looking = cx.looking();
     let shown = plain(directory.to_bytes());
-    let who = || ["uid ", &number(uid.into()), " may not search "].concat();
+    let entered = Subject { path: directory.into(), used: Use::Enter, follows: true };
     match sys::statx(cx, None, directory, 0) {
         Ok(stat) if !stat.is_dir() => error.because(format_args!("{shown} is not a directory")),
-        Ok(_) if error.is(Errno::EACCES) => error.because([who(), shown].concat()),
+        Ok(_) if error.is(Errno::EACCES) => why(&Start::here(cx), &entered, error),
         Ok(_) if error.is(Errno::ELOOP) => {
             error.because([&shown, " leads through a magic link (symlink(7))"].concat())
         }

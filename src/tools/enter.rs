@@ -306,9 +306,7 @@ fn confine(
     (container, terminal): (Option<&Container>, Option<&TerminalInside>),
     own: Option<&OwnedFd>,
 ) -> Result<(), Error> {
-    let outside = container.and_then(|container| container.owner);
-    let outside = outside.map_or(cx.start.euid, |[_, uid]| uid);
-    let there = working_directory::entered(change_directory(cx, opts, opened, outside))?;
+    let there = working_directory::entered(change_directory(cx, opts, opened))?;
     let mut ids = [None, None];
     for (id, map) in ids.iter_mut().zip([c"gid_map", c"uid_map"]) {
         if let Some(own) = own {
@@ -322,7 +320,7 @@ fn confine(
     uid.map_or(Ok(()), |uid| sys::setresuid(cx, uid))?;
     container.map_or(Ok(()), |container| container.keep_capabilities(cx))?;
     if !there {
-        change_directory(cx, opts, opened, uid.unwrap_or(outside))?;
+        change_directory(cx, opts, opened)?;
     }
     sys::prctl_set_undumpable(cx)?; // a change of ids may have undone it
     terminal.map_or(Ok(()), |terminal| terminal.open(cx))?;
@@ -330,11 +328,11 @@ fn confine(
     policy.map_or(Ok(()), |policy| policy.load_after_ids(cx))
 }
 
-/// Change the working directory, as `uid`.
-fn change_directory(cx: &Cx, opts: &Opts, opened: &Opened, uid: u32) -> Result<(), Error> {
+/// Change the working directory.
+fn change_directory(cx: &Cx, opts: &Opts, opened: &Opened) -> Result<(), Error> {
     match (&opened.wd, &opts.asked.wd) {
         (Some(directory), _) => sys::fchdir(cx, directory.as_fd()),
-        (None, Some(Some(path))) => working_directory::enter_of_others(cx, path, uid),
+        (None, Some(Some(path))) => working_directory::enter_of_others(cx, path),
         _ => Ok(()),
     }
 }

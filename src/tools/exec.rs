@@ -205,8 +205,8 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
         credentials::set_ids(cx, user, ambient)?;
     }
     caps::set(cx, held & keep, ambient)?;
-    if let (false, Some(directory), Some(user)) = (there, &opts.chdir, &user) {
-        working_directory::enter(cx, directory, user.uid)?;
+    if let (false, Some(directory)) = (there, &opts.chdir) {
+        working_directory::enter(cx, directory)?;
     }
     cx.set_env(env);
     become_prog(cx, opts, &prog, policy)
@@ -295,7 +295,7 @@ fn settle(cx: &Cx, opts: &Opts, user: Option<&User>) -> Result<bool, Error> {
         credentials::chown_pipes(cx, user.uid, None)?;
     }
     let Some(directory) = &opts.chdir else { return Ok(true) };
-    let done = working_directory::enter(cx, directory, cx.start.euid);
+    let done = working_directory::enter(cx, directory);
     if user.is_some() { working_directory::entered(done) } else { done.map(|()| true) }
 }
 

@@ -101,7 +101,7 @@ fn apply(cx: &Cx, opts: &Opts) -> Result<Next, Error> {
     let sealed = prog.seal(cx, how)?; // while its file can be reached: the new root does not have it
 
     let old_root = sys::openat(cx, None, c"/", libc::O_PATH | libc::O_DIRECTORY)?;
-    working_directory::enter(cx, &opts.new_root, cx.start.euid)?;
+    working_directory::enter(cx, &opts.new_root)?;
     if opts.free_initramfs {
         initramfs::refuse_to_free(cx, old_root.as_fd())?;
     }

@@ -149,7 +149,8 @@ impl Walk {
                     self.keep(cx, &here);
                 }
             } else {
-                return Err(error.with_path(self.subject()));
+                let path = cstring(self.path.get(..self.name[1]).unwrap_or_default());
+                return Err(error.with_path(Subject { path, used: Use::Find, follows: false }));
             }
         }
         Ok(Some(here))
@@ -234,12 +235,6 @@ impl Walk {
         let [start, end] = next_name(&self.path, self.name[1])?;
         self.name = [start, end];
         self.path.get(start..end).map(cstring)
-    }
-
-    /// What has been walked, for whoever asks why the last of it cannot be opened.
-    fn subject(&self) -> Subject {
-        let path = self.path.get(..self.name[1]).unwrap_or_default();
-        Subject { path: cstring(path), used: Use::Find, follows: false }
     }
 
     /// What is left to walk.
