@@ -41,6 +41,9 @@ pub enum Asks {
     Groups,
     /// CAP_SETPCAP.
     Bounding,
+    /// For CAP_SYS_ADMIN, on a kernel of which a sysctl keeps user namespaces for root: Debian's and Ubuntu's look at
+    /// that before the flags.
+    Users,
 }
 
 /// What the call that failed asks for first. `None`: it is not known here.
@@ -79,6 +82,10 @@ impl Failed {
     }
 }
 
+fn of_unshare(flags: usize) -> Asks {
+    if flags & libc::CLONE_NEWUSER as usize != 0 { Asks::Users } else { Asks::Nothing }
+}
+
 type Wrong = [Option<Arg<'static>>; 5];
 
 /// The arguments to replace. An address is nowhere already.
@@ -94,7 +101,10 @@ fn wrong(call: Call, args: &[Arg<'static>]) -> Option<(Asks, Wrong)> {
     let at = |i, arg| Some((Asks::Nothing, with(i, arg)));
     match call.0 {
         // EINVAL: unshare(2) does not take the signal of clone(2); a thread needs CLONE_SIGHAND; a size of 0.
-        Sysno::unshare => at(0, Arg::Flags(number(0) as u64 | 1, crate::say::flags::CLONE)),
+        Sysno::unshare => Some((
+            of_unshare(number(0)),
+            with(0, Arg::Flags(number(0) as u64 | 1, crate::say::flags::CLONE)),
+        )),
         Sysno::clone => at(0, Arg::Clone(number(0) as u64 | libc::CLONE_THREAD as u64)),
         Sysno::clone3 => at(1, Arg::Size(0)),
         // ESRCH: nobody has this pid.
