@@ -82,7 +82,7 @@ impl Failed {
     }
 }
 
-fn of_unshare(flags: usize) -> Asks {
+fn of_new_user(flags: usize) -> Asks {
     if flags & libc::CLONE_NEWUSER as usize != 0 { Asks::Users } else { Asks::Nothing }
 }
 
@@ -102,10 +102,13 @@ fn wrong(call: Call, args: &[Arg<'static>]) -> Option<(Asks, Wrong)> {
     match call.0 {
         // EINVAL: unshare(2) does not take the signal of clone(2); a thread needs CLONE_SIGHAND; a size of 0.
         Sysno::unshare => Some((
-            of_unshare(number(0)),
+            of_new_user(number(0)),
             with(0, Arg::Flags(number(0) as u64 | 1, crate::say::flags::CLONE)),
         )),
-        Sysno::clone => at(0, Arg::Clone(number(0) as u64 | libc::CLONE_THREAD as u64)),
+        Sysno::clone => Some((
+            of_new_user(number(0)),
+            with(0, Arg::Clone(number(0) as u64 | libc::CLONE_THREAD as u64)),
+        )),
         Sysno::clone3 => at(1, Arg::Size(0)),
         // ESRCH: nobody has this pid.
         Sysno::kill | Sysno::getpgid | Sysno::getsid => at(0, Arg::Int(i32::MIN.into())),
