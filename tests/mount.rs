@@ -1586,13 +1586,21 @@ mod root {
     #[test]
     fn what_shows_a_namespace_is_refused_for_that_namespace() {
         let dir = image_on_tmpfs("image");
+        // A hierarchy of version 1, if there is one.
+        let cgroups = fs::read_to_string("/proc/self/cgroup").expect("cgroups");
+        let controllers = cgroups.lines().filter_map(|line| line.split(':').nth(1));
+        let mut controllers = controllers.filter(|all| !all.is_empty() && !all.contains('='));
+        let controllers = controllers.next().map(|all| format!(" --options {all}"));
+        let controllers = controllers.as_deref();
         for (fs, options, name, namespace) in [
             ("proc", "", "pid", "--pid"),
             ("sysfs", "", "net", "--net"),
             ("mqueue", "", "ipc", "--ipc"),
             ("cgroup2", "", "cgroup", "--cgroup"),
-            ("cgroup", " --options memory", "cgroup", "--cgroup"),
-        ] {
+        ]
+        .into_iter()
+        .chain(controllers.into_iter().map(|options| ("cgroup", options, "cgroup", "--cgroup")))
+        {
             let line = format!("--fs {fs} none /new{options}");
             let output = inside(&dir, "", &line).exits(125).says("EPERM");
             let why = format!("the {name} namespace belongs to another user namespace\n");

@@ -458,6 +458,11 @@ mod root {
         }
         other_overlay(dir, "two", "lowerdir=one,upperdir=u2,workdir=w2");
         let output = run(&mut overlay(dir, "--lower one --lower two T", "true")).exits(125);
+        if !linux_is(6, 13) {
+            // Without descriptors of layers there is no way to try one alone.
+            output.says("perhaps --lower one or --lower two is on an overlay, and overlays nest");
+            return;
+        }
         assert!(!output.err().contains("--lower one"), "{output}");
         output.says("--lower two is on an overlay, and overlays nest at most two deep");
     }
