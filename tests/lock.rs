@@ -553,6 +553,14 @@ fn without_a_number_for_its_descriptor_it_says_so() {
         );
         output.says("EMFILE").says(&says).says("raise it: ulimit -n");
     }
+    // No other failure there has to do with that limit.
+    let open = ["-P", "/", "-e", "inject=openat:error=ENFILE:when=1"];
+    for options in [&open[..], &["-e", "inject=fcntl:error=ENOMEM:when=1"]] {
+        let (output, _) = strace::strace(options, &lock(&["--key", "it"], &file, &["echo", "run"]));
+        let output = output.exits(125);
+        assert!(output.err().contains("ENFILE") || output.err().contains("ENOMEM"), "{output}");
+        assert!(!output.err().contains("RLIMIT_NOFILE"), "{output}");
+    }
 }
 
 #[test]

@@ -117,6 +117,9 @@ fn parent(file: &CStr) -> Option<CString> {
 
 /// Why there is no descriptor where we want one.
 fn why_no_number(cx: &Cx, error: Error) -> Error {
+    if !error.is(Errno::EMFILE) {
+        return error;
+    }
     let _looking = cx.looking();
     match sys::getrlimit(cx, libc::RLIMIT_NOFILE as u64, flags::RLIMIT) {
         Ok(limit) => {
